@@ -1,0 +1,139 @@
+/* Training: a model, its optimizer and its data, run over all ranks of a context.
+ *
+ * lks_fit is written on lks_epoch, which is written on lks_step; a program may use whichever it
+ * likes. All functions that take a trainer are collective unless they say otherwise.
+ */
+#ifndef LOCKSTEP_TRAIN_H
+#define LOCKSTEP_TRAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lockstep/context.h"
+#include "lockstep/data.h"
+#include "lockstep/spec.h"
+#include "lockstep/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lks_trainer lks_trainer;
+
+/* The exact means over all samples of all ranks. Accuracies are 0..1, NaN where the loss has none
+ * (regressions); validation is NaN without a validation set. */
+typedef struct lks_epoch_result {
+    int64_t epoch; /* from 1 */
+    double train_loss, train_acc;
+    double val_loss, val_acc;
+    double lr;                 /* with which the epoch began */
+    double seconds;            /* of the epoch, validation included */
+    double samples_per_second; /* training alone */
+    bool is_best;
+} lks_epoch_result;
+
+/* Where training stands, for progress displays. Sums are read back at most a few times a second. */
+typedef struct lks_progress {
+    int64_t epoch, epochs; /* from 1 */
+    int64_t step, steps;   /* done in this epoch */
+    double loss, acc; /* running means of this epoch over all ranks; acc NaN where there is none */
+    double lr;
+    double samples_per_second; /* NaN until known */
+    double seconds_left;       /* of this epoch; NaN until known */
+    bool validating;
+} lks_progress;
+
+typedef enum lks_action { LKS_CONTINUE, LKS_STOP } lks_action;
+
+/* Called on every rank. on_step: after steps, when at least progress_seconds have passed since the
+ * last call or the epoch ends; only rank 0's answer counts. on_epoch: after each epoch; if any rank
+ * answers LKS_STOP, all stop. */
+typedef struct lks_callbacks {
+    lks_action (*on_step)(void *data, const lks_progress *progress);
+    lks_action (*on_epoch)(void *data, const lks_epoch_result *result);
+    void *data;
+} lks_callbacks;
+
+typedef struct lks_train_config {
+    uint64_t seed;
+    int64_t epochs;
+    int64_t batch_size; /* global: of all ranks together */
+    int zero_stage; /* 0: every rank updates everything; 1: each rank keeps state for, and updates,
+                       its share */
+    int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
+    lks_spec loss, optimizer, schedule;       /* schedule.type NULL: constant */
+    const char *early_stopping; /* options text, "monitor=val_loss patience=5"; NULL: none */
+    const char
+        *data; /* options text of the data settings, "shuffle=true scale=0.0039"; NULL: defaults */
+    const char *checkpoint; /* options text, "every_epochs=5"; NULL: defaults */
+    const char
+        *output; /* run directory: metrics.jsonl, log.txt, checkpoints/; NULL: nothing is written */
+    const char *run_file; /* text kept in checkpoints and in the run directory; may be NULL */
+    lks_callbacks callbacks;
+    double progress_seconds; /* at least this long between two on_step calls */
+} lks_train_config;
+#define LKS_TRAIN_CONFIG_DEFAULT                                                              \
+    {                                                                                         \
+        .seed = 1, .epochs = 10, .batch_size = 32, .zero_stage = 1, .bucket_bytes = 25 << 20, \
+        .first_bucket_bytes = 1 << 20, .loss = {.type = "cross_entropy"},                     \
+        .optimizer = {.type = "adamw"}, .progress_seconds = 0.1                               \
+    }
+
+/* Builds everything a run needs: graph, flat parameters, shards, optimizer, loaders. layers as in
+ * spec.h. train and validation are borrowed for the trainer's life; validation may be NULL; both
+ * NULL: for lks_predict alone. config is copied. Returns the same status on every rank:
+ * LKS_ECONFIG, LKS_ESHAPE, LKS_EDATA, LKS_ENOMEM ... */
+lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers,
+                              const lks_shape *input, lks_dataset *train, lks_dataset *validation,
+                              const lks_train_config *config, lks_trainer **out);
+void lks_trainer_destroy(lks_trainer *trainer);
+
+/* Trains from where the trainer stands to the configured epoch, an early stop, or a callback's
+ * stop: epochs, validation, schedule, early stopping, checkpoints, history. */
+lks_status lks_fit(lks_trainer *trainer);
+/* One epoch: all its steps, then validation, then the decisions for the next. *out is the same on
+ * every rank; may be NULL. */
+lks_status lks_epoch(lks_trainer *trainer, lks_epoch_result *out);
+/* One step of the present epoch; *epoch_done says whether it was the last. */
+lks_status lks_step(lks_trainer *trainer, bool *epoch_done);
+/* Loss and accuracy over a data set (NULL: the validation set), exact means over all ranks. */
+lks_status lks_validate(lks_trainer *trainer, lks_dataset *dataset, double *loss, double *acc);
+
+/* Why the last lks_fit ended. */
+typedef enum lks_fit_end { LKS_END_EPOCHS, LKS_END_EARLY_STOPPING, LKS_END_CALLBACK } lks_fit_end;
+lks_fit_end lks_trainer_end(const lks_trainer *trainer);     /* not collective */
+int64_t lks_trainer_epochs_done(const lks_trainer *trainer); /* not collective */
+
+/* Outputs of the model for inputs in this rank's host memory: inputs float32 [count, input],
+ * outputs float32 [count, output], row-major. Each rank may have another count, 0 included; not
+ * collective. Data settings (scale, mean, std) are not applied. */
+lks_status lks_predict(lks_trainer *trainer, int64_t count, const float *inputs, float *outputs);
+/* This rank's copy of one output's shape. Not collective. */
+const lks_shape *lks_trainer_output_shape(const lks_trainer *trainer);
+
+/* Saves and restores the whole state (model, optimizer, schedule, early stopping, place in the
+ * epoch, history), on any number of ranks. A failed save leaves the file that was there. LKS_EIO,
+ * LKS_ECHECKPOINT (with what differs). */
+lks_status lks_trainer_save(lks_trainer *trainer, const char *path);
+lks_status lks_trainer_restore(lks_trainer *trainer, const char *path);
+/* Parameters and buffers alone. */
+lks_status lks_trainer_load_weights(lks_trainer *trainer, const char *path);
+
+/* The history, one entry per finished epoch. Not collective. The array is the trainer's, valid
+ * until its next epoch. */
+const lks_epoch_result *lks_trainer_history(const lks_trainer *trainer, int64_t *out_count);
+
+/* Parameters by their state_dict names, copied to host memory; not collective. shape and values may
+ * be NULL. LKS_EINVAL for an unknown name or index. */
+int lks_trainer_param_count(const lks_trainer *trainer);
+const char *lks_trainer_param_name(const lks_trainer *trainer, int index);
+lks_status lks_trainer_get_param(lks_trainer *trainer, const char *name, lks_shape *shape,
+                                 float *values);
+/* Collective with equal values on every rank. values: as many float32 as the shape has. */
+lks_status lks_trainer_set_param(lks_trainer *trainer, const char *name, const float *values);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,9 @@
+#ifndef LOCKSTEP_VERSION_H
+#define LOCKSTEP_VERSION_H
+
+#define LKS_VERSION_MAJOR 0
+#define LKS_VERSION_MINOR 1
+#define LKS_VERSION_PATCH 0
+#define LKS_VERSION       "0.1.0"
+
+#endif

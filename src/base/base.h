@@ -1,0 +1,16 @@
+/* The interface of src/base: the only header of this folder that other rooms include. */
+#ifndef LKS_BASE_H
+#define LKS_BASE_H
+
+#include "base/clock.h"
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "base/philox.h"
+#include "base/size.h"
+#include "base/strbuf.h"
+#include "lockstep/spec.h"
+#include "lockstep/status.h"
+
+#endif

@@ -1,0 +1,83 @@
+/* One communicator: collectives over the ranks that train together.
+ *
+ * "Collective" means: every rank of the communicator calls it, in the same order, with equal
+ * counts, types and operations. Local work that can fail comes before a collective, and
+ * lks_comm_agree stands between them: every rank arrives, every rank leaves with the same verdict.
+ */
+#ifndef LKS_COMM_H
+#define LKS_COMM_H
+
+#include <stdint.h>
+
+#include "base/base.h"
+#include "device/device.h"
+#include "lockstep/context.h" /* MPI_Comm */
+
+typedef struct lks_comm lks_comm;
+typedef struct lks_request lks_request;
+
+typedef enum lks_reduce_op { LKS_REDUCE_SUM, LKS_REDUCE_MAX } lks_reduce_op;
+
+/* Duplicates `mpi_comm` (which stays the caller's); MPI is initialised. device may be NULL: host
+ * memory only. Collective. LKS_ECOMM, LKS_ENOMEM. */
+lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logger *logger,
+                           lks_comm **out);
+/* Attaches the device on whose memory later collectives work (a rank must know its place on the
+ * host before it opens one). */
+void lks_comm_set_device(lks_comm *comm, lks_device *device);
+/* Collective. NULL is legal. */
+void lks_comm_destroy(lks_comm *comm);
+
+int lks_comm_rank(const lks_comm *comm);
+int lks_comm_size(const lks_comm *comm);
+int lks_comm_local_rank(const lks_comm *comm); /* among the ranks of this host */
+int lks_comm_local_size(const lks_comm *comm);
+int lks_comm_host_count(const lks_comm *comm);
+/* The duplicate, for rooms that need MPI themselves (src/h5). */
+MPI_Comm lks_comm_mpi(const lks_comm *comm);
+
+/* The verdict of all ranks. Collective. Returns LKS_OK everywhere if every rank gives LKS_OK;
+ * otherwise every rank returns the status of the lowest failing rank, whose detail (lks_last_error)
+ * it then carries, with "rank R: " in front where R != this rank and not every rank failed. */
+lks_status lks_comm_agree(lks_comm *comm, lks_status status);
+
+/* ---- blocking collectives. `data` is host memory, or memory of the communicator's device where
+ * that is not the host. Counts are in elements and may exceed 2^31 - 1. Return LKS_EINVAL,
+ * LKS_ECOMM. ---- */
+
+/* In place. dtypes: F32, F64, I64, BF16 (summed in float32). */
+lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
+                               lks_reduce_op op);
+/* In place: data is the concatenation of every rank's part, rank r's part counts[r] elements (0 is
+ * legal); afterwards this rank's own part holds the sum, the rest is undefined. counts: [size]. */
+lks_status lks_comm_reduce_scatter(lks_comm *comm, void *data, const int64_t *counts,
+                                   lks_dtype dtype, lks_reduce_op op);
+/* In place: this rank's part of the concatenation is input, afterwards all parts are there. Any
+ * dtype. */
+lks_status lks_comm_all_gather(lks_comm *comm, void *data, const int64_t *counts, lks_dtype dtype);
+lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int root);
+lks_status lks_comm_barrier(lks_comm *comm);
+
+/* ---- non-blocking collectives, for overlap with backward ----
+ *
+ * Start returns at once; the data must not be touched until lks_comm_wait. Starts come in the same
+ * order on every rank. lks_comm_progress moves what is under way forward; call it between pieces of
+ * other work. */
+lks_status lks_comm_all_reduce_start(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
+                                     lks_reduce_op op, lks_request **out);
+lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64_t *counts,
+                                         lks_dtype dtype, lks_reduce_op op, lks_request **out);
+lks_status lks_comm_all_gather_start(lks_comm *comm, void *data, const int64_t *counts,
+                                     lks_dtype dtype, lks_request **out);
+lks_status lks_comm_progress(lks_comm *comm);
+/* Waits for one request and ends it; NULL is legal. Requests come from a pool: start and wait
+ * allocate nothing in steady state. */
+lks_status lks_comm_wait(lks_comm *comm, lks_request *request);
+
+/* How many cores each rank of this host may use as threads, from the binding that the launcher
+ * gave. Where Open MPI's mpirun bound the ranks by its own default (one core each for one or two
+ * ranks) although cores stay idle, the binding is widened to an equal share of the host's allowed
+ * cores; a binding that the user asked for is respected. Collective. */
+lks_status lks_comm_threads(lks_comm *comm, int *out);
+
+#endif

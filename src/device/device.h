@@ -1,0 +1,343 @@
+/* One compute device: memory, streams, and the math kernels. Everything above this room is written
+ * once for every device.
+ *
+ * A device executes calls in the order of their stream; a call returns when the work is queued (the
+ * CPU back end: when it is done). Pointers named x, y, dx, ... are device memory of this device.
+ * Calls on one device come from one thread at a time, except lks_device_copy on the copy stream,
+ * which the loader thread may use.
+ *
+ * Layout of activations. A batch is [batch, ...sample shape...]. LKS_LAYOUT_ROWS is the logical
+ * order, row-major. Samples of rank 3
+ * ([channels, height, width]) may instead be LKS_LAYOUT_CHANNELS_LAST: stored as [batch, height,
+ * width, channels]. Convolution, pooling and 2d batch norm work on channels-last; parameters always
+ * have PyTorch's logical, row-major shape.
+ */
+#ifndef LKS_DEVICE_H
+#define LKS_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/base.h"
+
+typedef struct lks_device lks_device;
+typedef struct lks_stream lks_stream; /* owned by the device */
+typedef struct lks_event lks_event;
+typedef struct lks_op lks_op;
+
+/* ---- the device ---- */
+
+typedef struct lks_device_config {
+    const char
+        *kind;      /* "auto", "cpu", "cuda"; auto takes a GPU if this build and machine have one */
+    int threads;    /* CPU: threads of this rank; 0: as many as its share of the cores
+                       (lks_threads_per_rank) */
+    int local_rank; /* this rank's place on its host, chooses the GPU */
+    int local_size; /* ranks on this host */
+    const lks_logger *logger; /* borrowed for the device's life */
+} lks_device_config;
+#define LKS_DEVICE_CONFIG_DEFAULT \
+    { .kind = "auto", .local_size = 1 }
+
+/* Returns LKS_EINVAL for an unknown kind (naming the known ones), LKS_EUNSUPPORTED for one not
+ * built in, LKS_EDEVICE where the device cannot be opened, LKS_ENOMEM. */
+lks_status lks_device_create(const lks_device_config *config, lks_device **out);
+void lks_device_destroy(lks_device *device);
+
+const char *lks_device_kind(const lks_device *device); /* "cpu" */
+/* One line for the start-up table: "AMD EPYC, 2 threads, oneDNN 2.6". Static for the device's life.
+ */
+const char *lks_device_description(const lks_device *device);
+int lks_device_threads(const lks_device *device);
+/* Does host code read this device's memory directly? */
+bool lks_device_is_host(const lks_device *device);
+
+/* ---- memory: 64-byte aligned (CPU), zero-length is legal and gives a non-NULL pointer ---- */
+
+lks_status lks_device_alloc(lks_device *device, size_t bytes, void **out);
+void lks_device_free(lks_device *device, void *memory); /* NULL is legal */
+/* Host memory from which copies to the device are fast (pinned, on a GPU). */
+lks_status lks_device_alloc_host(lks_device *device, size_t bytes, void **out);
+void lks_device_free_host(lks_device *device, void *memory);
+
+typedef enum lks_copy_kind {
+    LKS_COPY_TO_DEVICE,
+    LKS_COPY_TO_HOST,
+    LKS_COPY_ON_DEVICE
+} lks_copy_kind;
+lks_status lks_device_copy(lks_device *device, lks_stream *stream, void *to, const void *from,
+                           size_t bytes, lks_copy_kind kind);
+lks_status lks_device_zero(lks_device *device, lks_stream *stream, void *memory, size_t bytes);
+
+/* ---- streams and events: every crossing between streams is one of these calls ---- */
+
+typedef enum lks_stream_name {
+    LKS_STREAM_COMPUTE,
+    LKS_STREAM_COMM,
+    LKS_STREAM_COPY,
+    LKS_STREAM_COUNT
+} lks_stream_name;
+
+lks_stream *lks_device_stream(lks_device *device, lks_stream_name name);
+lks_status lks_event_create(lks_device *device, lks_event **out);
+void lks_event_destroy(lks_event *event);
+/* The event completes when everything queued on `stream` so far is done. */
+lks_status lks_event_record(lks_event *event, lks_stream *stream);
+/* What is queued on `stream` from now on starts after the event's last record. */
+lks_status lks_stream_wait(lks_stream *stream, lks_event *event);
+/* Blocks the host until the stream, or the event, is done. */
+lks_status lks_stream_synchronize(lks_stream *stream);
+lks_status lks_event_synchronize(lks_event *event);
+
+/* ---- operations: planned once per layer, run every step ---- */
+
+typedef enum lks_layout { LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST } lks_layout;
+
+typedef enum lks_activation {
+    LKS_ACTIVATION_NONE,
+    LKS_ACTIVATION_RELU,
+    LKS_ACTIVATION_LEAKY_RELU, /* x > 0 ? x : alpha x */
+    LKS_ACTIVATION_GELU,       /* x/2 (1 + erf(x/sqrt 2)) */
+    LKS_ACTIVATION_GELU_TANH,  /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+    LKS_ACTIVATION_SILU,
+    LKS_ACTIVATION_TANH,
+    LKS_ACTIVATION_SIGMOID
+} lks_activation;
+
+/* y[rows, out] = act(x[rows, in] weight[out, in]^T + bias[out]); rows = batch * rows_per_sample.
+ * params: weight, bias. ROWS. */
+typedef struct lks_linear_desc {
+    int64_t in_features, out_features;
+    int64_t rows_per_sample;
+    bool bias;
+    lks_activation activation; /* NONE or RELU: fused into the product */
+} lks_linear_desc;
+
+/* Cross-correlation as torch.nn.Conv2d: weight [out, in/groups, kh, kw], bias [out]. Pairs are
+ * (height, width). CHANNELS_LAST. */
+typedef struct lks_conv2d_desc {
+    int64_t in_channels, out_channels, groups;
+    int64_t in_size[2], out_size[2];
+    int64_t kernel[2], stride[2], padding[2], dilation[2];
+    bool bias;
+    lks_activation activation; /* NONE or RELU */
+} lks_conv2d_desc;
+
+typedef enum lks_pool_kind { LKS_POOL_MAX, LKS_POOL_AVG, LKS_POOL_ADAPTIVE_AVG } lks_pool_kind;
+
+/* CHANNELS_LAST. ADAPTIVE_AVG uses the sizes alone: out cell i averages in [floor(i*in/out),
+ * ceil((i+1)*in/out)). */
+typedef struct lks_pool2d_desc {
+    lks_pool_kind kind;
+    int64_t channels;
+    int64_t in_size[2], out_size[2];
+    int64_t kernel[2], stride[2], padding[2], dilation[2]; /* dilation: max only */
+    bool count_include_pad;                                /* avg only */
+} lks_pool2d_desc;
+
+/* Sums `count` float64 values over the ranks that take part, in place, in host-visible order on
+ * `stream`. */
+typedef lks_status (*lks_all_reduce_fn)(void *data, double *values, int64_t count,
+                                        lks_stream *stream);
+
+/* torch.nn.BatchNorm1d/2d over channels: params weight[c], bias[c] if affine; buffers
+ * running_mean[c], running_var[c] if track_running_stats. x is [batch, spatial, channels]
+ * (channels-last, or spatial 1), or [batch, channels, spatial] in ROWS layout. In training the
+ * statistics are the batch's (biased variance; the running variance is updated with the unbiased
+ * one), summed over all ranks when the call's all_reduce is set. momentum < 0: cumulative average,
+ * needs batches_tracked. */
+typedef struct lks_batch_norm_desc {
+    int64_t channels, spatial;
+    lks_layout layout; /* CHANNELS_LAST also for spatial == 1 */
+    double eps, momentum;
+    bool affine, track_running_stats;
+    lks_activation activation; /* NONE or RELU */
+} lks_batch_norm_desc;
+
+/* Normalises each row of `width` numbers; rows = batch * rows_per_sample. params: weight[width],
+ * bias[width]. ROWS. */
+typedef struct lks_layer_norm_desc {
+    int64_t width, rows_per_sample;
+    double eps;
+    bool affine, bias;
+} lks_layer_norm_desc;
+
+/* Softmax along the middle of [batch * outer, size, inner]. ROWS. */
+typedef struct lks_softmax_desc {
+    int64_t outer, size, inner;
+} lks_softmax_desc;
+
+/* Any layout. */
+typedef struct lks_eltwise_desc {
+    int64_t count; /* elements of a sample */
+    lks_activation activation;
+    double alpha; /* leaky_relu's slope */
+} lks_eltwise_desc;
+
+/* In training: y = keep ? x / (1 - p) : 0, where keep of element e of global sample s in step t is:
+ * word (e % 4) of Philox block e / 4 + s * ceil(count / 4) with high = t, under `key`, is >= p as a
+ * uniform. Otherwise y = x. Any layout (e: physical index). */
+typedef struct lks_dropout_desc {
+    int64_t count;
+    double p;
+    lks_philox_key key;
+} lks_dropout_desc;
+
+/* Copies between the two layouts of [channels, height, width]. */
+typedef struct lks_relayout_desc {
+    int64_t channels, spatial;
+    lks_layout from, to;
+} lks_relayout_desc;
+
+/* add: y = x + x2, in backward dx = dx2 = dy. The join of a residual block. Its mirror, the fork,
+ * has no forward; in backward dx = dy + dy2. */
+typedef struct lks_add_desc {
+    int64_t count;
+} lks_add_desc;
+
+typedef enum lks_op_kind {
+    LKS_OP_LINEAR,
+    LKS_OP_CONV2D,
+    LKS_OP_POOL2D,
+    LKS_OP_BATCH_NORM,
+    LKS_OP_LAYER_NORM,
+    LKS_OP_SOFTMAX,
+    LKS_OP_ELTWISE,
+    LKS_OP_DROPOUT,
+    LKS_OP_RELAYOUT,
+    LKS_OP_ADD,
+    LKS_OP_FORK,
+    LKS_OP_KIND_COUNT
+} lks_op_kind;
+
+/* What an operation needs of the memory plan; sizes at its max_batch. */
+typedef struct lks_op_needs {
+    size_t saved_bytes;    /* written by forward, read by backward of the same batch */
+    size_t scratch_bytes;  /* used within one call */
+    bool backward_needs_x; /* x must still hold forward's input in backward */
+    bool backward_needs_y;
+    bool in_place;          /* forward may run with y == x (then backward must not need x) */
+    bool backward_in_place; /* backward may run with dx == dy */
+} lks_op_needs;
+
+/* The operands of one call. Those that an operation does not have are NULL. */
+typedef struct lks_op_args {
+    int64_t batch; /* samples, 0 <= batch <= max_batch; 0 only zeroes gradients that are not
+                      accumulated */
+    bool training;
+    bool accumulate;   /* backward adds to dparams instead of overwriting them */
+    int64_t step;      /* dropout: of the whole run */
+    int64_t first_row; /* dropout: the place of this call's first sample in the global batch */
+
+    const void *x, *x2;
+    void *y;
+    const void *const *params;
+    void *const *buffers;    /* batch norm: running_mean, running_var */
+    int64_t batches_tracked; /* batch norm with momentum < 0: training batches before this one */
+    void *dy;                /* backward may overwrite it */
+    const void *dy2;         /* fork: the second consumer's gradient */
+    void *dx;                /* NULL: not wanted */
+    void *dx2;               /* add: may equal dx or dy, then nothing is copied */
+    void *const *dparams;    /* NULL: not wanted (frozen parameters) */
+    void *saved, *scratch;
+    lks_all_reduce_fn all_reduce; /* batch norm: NULL for statistics of this rank's samples alone */
+    void *all_reduce_data;
+} lks_op_args;
+
+/* Plans an operation for at most max_batch samples. `desc` is the struct of the kind, copied.
+ * Float32 operands. Smaller batches reuse the plan (a back end may plan a new batch size when it
+ * first sees it). LKS_EUNSUPPORTED, LKS_ENOMEM, LKS_EDEVICE. */
+lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc, int64_t max_batch,
+                         lks_op **out);
+void lks_op_destroy(lks_op *op);
+const lks_op_needs *lks_op_get_needs(const lks_op *op);
+lks_status lks_op_forward(lks_op *op, lks_stream *stream, const lks_op_args *args);
+/* Uses what forward of the same batch left in x, y and saved, as lks_op_needs says. */
+lks_status lks_op_backward(lks_op *op, lks_stream *stream, const lks_op_args *args);
+
+/* ---- losses ---- */
+
+typedef enum lks_loss_kind {
+    LKS_LOSS_CROSS_ENTROPY, /* targets int32 [batch]; width classes */
+    LKS_LOSS_MSE,           /* targets float32 [batch, width], here and below */
+    LKS_LOSS_L1,
+    LKS_LOSS_HUBER,
+    LKS_LOSS_BCE_WITH_LOGITS
+} lks_loss_kind;
+
+typedef struct lks_loss_desc {
+    lks_loss_kind kind;
+    int64_t width; /* elements of a sample's output */
+    double label_smoothing;
+    int64_t ignore_index;
+    double delta;
+} lks_loss_desc;
+
+/* What a loss adds up, as float64 in this order, on the device. loss / weight is PyTorch's
+ * reduction="mean"; correct / counted is the accuracy (classes: argmax == target; bce: (logit > 0)
+ * == (target > 0.5) per element; counted stays 0 for regressions). */
+typedef enum lks_loss_sum {
+    LKS_SUM_LOSS,
+    LKS_SUM_WEIGHT,
+    LKS_SUM_CORRECT,
+    LKS_SUM_COUNTED,
+    LKS_LOSS_SUM_COUNT
+} lks_loss_sum;
+
+/* Adds this batch's sums to sums[LKS_LOSS_SUM_COUNT]; with dlogits not NULL also writes the
+ * gradient of the *summed* loss (not divided by anything; the optimizer divides once by the global
+ * weight). logits, dlogits: [batch, width] float32, dlogits may equal logits. Adds in a fixed
+ * order: the same bits every time. batch 0 is legal. */
+lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
+                           int64_t batch, const float *logits, const void *targets, float *dlogits,
+                           double *sums);
+
+/* ---- vectors ---- */
+
+/* y += x, float64 (for sums of losses) */
+lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
+                              const double *x, double *y);
+
+/* ---- optimizer updates: one pass over param, grad and states ----
+ *
+ * Each works on `count` float32 elements. The gradient used is grad * grad_scale / *divisor
+ * (divisor: device memory, float64: the global weight of the batch); `maximize` negates it.
+ * PyTorch 2.x's update rules in float32, with the scalars computed in double. */
+typedef struct lks_update {
+    int64_t count;
+    float *param;
+    const float *grad;
+    const double *divisor;
+    double grad_scale;
+    double lr, weight_decay;
+    bool maximize;
+    int64_t step; /* of this parameter, the first update is step 1 */
+} lks_update;
+
+typedef struct lks_sgd_update {
+    double momentum, dampening;
+    bool nesterov;
+    float *momentum_buffer; /* NULL when momentum == 0 */
+} lks_sgd_update;
+
+typedef struct lks_adam_update {
+    double beta1, beta2, eps;
+    bool decoupled; /* AdamW */
+    float *exp_avg, *exp_avg_sq;
+    float *max_exp_avg_sq; /* amsgrad, else NULL */
+} lks_adam_update;
+
+lks_status lks_device_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
+                          const lks_sgd_update *sgd);
+lks_status lks_device_adam(lks_device *device, lks_stream *stream, const lks_update *update,
+                           const lks_adam_update *adam);
+
+/* ---- threads of a rank (CPU) ---- */
+
+/* How many threads each rank of a host gets when `local_size` ranks share it: the cores that this
+ * rank is bound to, divided among the ranks bound to the same cores. masks: [local_size][words] bit
+ * masks of every local rank's cores. At least 1. */
+int lks_threads_per_rank(const uint64_t *masks, int words, int local_rank, int local_size);
+
+#endif

@@ -1,0 +1,86 @@
+/* Optimizers over flat ranges, and the sharding of the flat parameters over the ranks.
+ *
+ * An optimizer sees (param, grad, state, n) on a device and nothing else; which range this rank
+ * updates is the shard plan's choice.
+ */
+#ifndef LKS_OPTIM_H
+#define LKS_OPTIM_H
+
+#include "base/base.h"
+#include "comm/comm.h"
+#include "device/device.h"
+
+/* ---- buckets and shards ----
+ *
+ * The flat buffer is cut into buckets of about bucket_bytes (the first, whose gradients exist
+ * first, first_bucket_bytes), each padded to a multiple of size * LKS_SHARD_ALIGN elements. Rank
+ * r's shard of a bucket is its r-th equal part (zero_stage >= 1) or all of it (0). */
+enum { LKS_SHARD_ALIGN = 16 };
+
+typedef struct lks_bucket {
+    int64_t offset, count; /* in elements of the flat buffer, padding included */
+} lks_bucket;
+
+typedef struct lks_range {
+    int64_t offset, count; /* in the flat buffer */
+    int64_t state_offset;  /* of its first element in this rank's state arrays */
+} lks_range;
+
+typedef struct lks_shard_plan {
+    int zero_stage, rank, size;
+    int bucket_count;
+    lks_bucket *buckets;
+    lks_range *shards;    /* [bucket_count]: what this rank updates */
+    int64_t padded_count; /* elements that the flat buffers must have */
+    int64_t state_count;  /* elements of one state array on this rank */
+} lks_shard_plan;
+
+/* A bucket ends at the next parameter's end once it is full: cuts are multiples of 16 elements.
+ * LKS_EINVAL, LKS_ENOMEM. */
+lks_status lks_shard_plan_create(int64_t flat_count, int64_t bucket_bytes,
+                                 int64_t first_bucket_bytes, int zero_stage, int rank, int size,
+                                 lks_shard_plan **out);
+void lks_shard_plan_destroy(lks_shard_plan *plan);
+
+/* ---- the optimizer ---- */
+
+typedef struct lks_optimizer lks_optimizer;
+
+/* spec: type and options as docs/config.md; state arrays of plan->state_count float32 are allocated
+ * on the device, zeroed. The plan is borrowed for the optimizer's life. LKS_ECONFIG, LKS_ENOMEM. */
+lks_status lks_optimizer_create(lks_device *device, const lks_spec *spec,
+                                const lks_shard_plan *plan, lks_optimizer **out);
+void lks_optimizer_destroy(lks_optimizer *optimizer);
+
+const char *lks_optimizer_name(const lks_optimizer *optimizer);
+double lks_optimizer_base_lr(const lks_optimizer *optimizer);
+/* Optimizer state of this rank in bytes. */
+size_t lks_optimizer_state_bytes(const lks_optimizer *optimizer);
+/* "lr=0.001 betas=[0.9,0.999] ...": every hyper-parameter, for the checkpoint. */
+const char *lks_optimizer_hyper(const lks_optimizer *optimizer);
+
+/* State arrays: "exp_avg", "exp_avg_sq", "momentum_buffer"; each float32 [plan->state_count] on the
+ * device, laid out by the plan's shards. */
+int lks_optimizer_state_array_count(const lks_optimizer *optimizer);
+const char *lks_optimizer_state_name(const lks_optimizer *optimizer, int index);
+float *lks_optimizer_state(lks_optimizer *optimizer, int index);
+/* Updates made so far. */
+int64_t lks_optimizer_steps(const lks_optimizer *optimizer);
+void lks_optimizer_set_steps(lks_optimizer *optimizer, int64_t steps);
+
+/* One update of this rank's shards on the compute stream with learning rate lr. params, grads: the
+ * flat buffers; divisor: device float64, the global weight by which the summed gradients are
+ * divided. Not collective: the caller gathers the parameters afterwards. */
+lks_status lks_optimizer_step(lks_optimizer *optimizer, double lr, float *params,
+                              const float *grads, const double *divisor);
+/* The same for one bucket alone, so that buckets that arrive early are updated early: begin once,
+ * then each bucket once. */
+lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, double lr);
+lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
+                                     const float *grads, const double *divisor);
+
+/* The registry, as in engine.h. */
+const lks_option_table *lks_optimizer_options(const char *type);
+const char *lks_optimizer_type(int index);
+
+#endif
