@@ -1,0 +1,78 @@
+/* What a device back end provides; included by src/device alone. */
+#ifndef LKS_DEVICE_BACKEND_H
+#define LKS_DEVICE_BACKEND_H
+
+#include "device/device.h"
+
+/* How one kind of operation is made and run. A back end's operation embeds lks_op as its first
+ * member. The wrappers in device.c have checked: batch within 0 .. max_batch, and desc not NULL. */
+typedef struct lks_op_type {
+    lks_status (*create)(lks_device *device, const void *desc, int64_t max_batch, lks_op **out);
+    lks_status (*forward)(lks_op *op, lks_stream *stream,
+                          const lks_op_args *args); /* NULL: nothing to do */
+    lks_status (*backward)(lks_op *op, lks_stream *stream, const lks_op_args *args);
+    void (*destroy)(lks_op *op);
+} lks_op_type;
+
+struct lks_op {
+    const lks_op_type *type;
+    lks_device *device;
+    int64_t max_batch;
+    lks_op_needs needs;
+};
+
+typedef struct lks_memory_ops {
+    lks_status (*alloc)(lks_device *device, size_t bytes, void **out);
+    void (*free)(lks_device *device, void *memory);
+    lks_status (*alloc_host)(lks_device *device, size_t bytes, void **out);
+    void (*free_host)(lks_device *device, void *memory);
+    lks_status (*copy)(lks_device *device, lks_stream *stream, void *to, const void *from,
+                       size_t bytes, lks_copy_kind kind);
+    lks_status (*zero)(lks_device *device, lks_stream *stream, void *memory, size_t bytes);
+} lks_memory_ops;
+
+typedef struct lks_stream_ops {
+    lks_stream *(*stream)(lks_device *device, lks_stream_name name);
+    lks_status (*event_create)(lks_device *device, lks_event **out);
+    void (*event_destroy)(lks_event *event);
+    lks_status (*event_record)(lks_event *event, lks_stream *stream);
+    lks_status (*stream_wait)(lks_stream *stream, lks_event *event);
+    lks_status (*stream_synchronize)(lks_stream *stream);
+    lks_status (*event_synchronize)(lks_event *event);
+} lks_stream_ops;
+
+typedef struct lks_math_ops {
+    lks_status (*loss)(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
+                       int64_t batch, const float *logits, const void *targets, float *dlogits,
+                       double *sums);
+    lks_status (*add_f64)(lks_device *device, lks_stream *stream, int64_t count, const double *x,
+                          double *y);
+    lks_status (*sgd)(lks_device *device, lks_stream *stream, const lks_update *update,
+                      const lks_sgd_update *sgd);
+    lks_status (*adam)(lks_device *device, lks_stream *stream, const lks_update *update,
+                       const lks_adam_update *adam);
+} lks_math_ops;
+
+/* One line of the table of back ends (backends.c, the only file that knows which ones this build
+ * has). */
+typedef struct lks_device_backend {
+    const char *kind;
+    /* LKS_EUNSUPPORTED: nothing of this kind on this machine (then `auto` goes on to the next). */
+    lks_status (*create)(const lks_device_config *config, lks_device **out);
+    void (*destroy)(lks_device *device);
+    bool is_host;
+    const lks_memory_ops *memory;
+    const lks_stream_ops *streams;
+    const lks_math_ops *math;
+    const lks_op_type *const *ops; /* [LKS_OP_KIND_COUNT] */
+} lks_device_backend;
+
+/* A back end's device embeds this as its first member. */
+struct lks_device {
+    const lks_device_backend *backend;
+    int threads;
+    const lks_logger *logger;
+    char description[160];
+};
+
+#endif

@@ -1,0 +1,35 @@
+/* The CPU back end: streams are trivial (every call is done when it returns). Included by
+ * src/device/cpu alone. */
+#ifndef LKS_DEVICE_CPU_H
+#define LKS_DEVICE_CPU_H
+
+#include "device/backend.h"
+
+extern const lks_device_backend lks_cpu_backend;
+
+/* oneDNN: onednn.c and the files named after their operation */
+extern const lks_op_type lks_cpu_linear;
+extern const lks_op_type lks_cpu_conv2d;
+extern const lks_op_type lks_cpu_pool2d;
+extern const lks_op_type lks_cpu_batch_norm;
+extern const lks_op_type lks_cpu_layer_norm;
+
+/* plain OpenMP C */
+extern const lks_op_type lks_cpu_softmax;
+extern const lks_op_type lks_cpu_eltwise;
+extern const lks_op_type lks_cpu_dropout;
+extern const lks_op_type lks_cpu_relayout;
+extern const lks_op_type lks_cpu_add;
+extern const lks_op_type lks_cpu_fork;
+
+lks_status lks_cpu_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
+                        int64_t batch, const float *logits, const void *targets, float *dlogits,
+                        double *sums);
+lks_status lks_cpu_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
+                           double *y);
+lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
+                       const lks_sgd_update *sgd);
+lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update *update,
+                        const lks_adam_update *adam);
+
+#endif
