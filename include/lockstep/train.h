@@ -117,6 +117,10 @@ const lks_shape *lks_trainer_output_shape(const lks_trainer *trainer);
  * LKS_ECHECKPOINT (with what differs). */
 lks_status lks_trainer_save(lks_trainer *trainer, const char *path);
 lks_status lks_trainer_restore(lks_trainer *trainer, const char *path);
+/* Restores from `which`: a checkpoint's path, or "auto" for the newest one in the run directory's
+ * checkpoints/ that opens (one that does not is reported and skipped). With "auto" and no
+ * checkpoint there, *resumed is false and the trainer stays as it is. */
+lks_status lks_trainer_resume(lks_trainer *trainer, const char *which, bool *resumed);
 /* Parameters and buffers alone. */
 lks_status lks_trainer_load_weights(lks_trainer *trainer, const char *path);
 

@@ -1,0 +1,21 @@
+/* The option tables of a run: the scalars of lks_train_config, and when checkpoints are written. */
+#ifndef LKS_TRAIN_OPTIONS_H
+#define LKS_TRAIN_OPTIONS_H
+
+#include "base/base.h"
+
+/* Over lks_train_config: seed, epochs, batch_size, zero_stage, bucket_bytes, first_bucket_bytes,
+ * output. The struct of a table starts zeroed but for these members; LKS_TRAIN_CONFIG_DEFAULT
+ * agrees with the defaults (a test says so). */
+extern const lks_option_table lks_train_options;
+
+/* When checkpoints are written, and which are kept. */
+typedef struct lks_checkpoint_settings {
+    int64_t every_epochs; /* 0: never */
+    int64_t keep_last;    /* of those; 0: all */
+    bool best, final;
+    int monitor; /* of `best`: index into lks_monitor_names */
+} lks_checkpoint_settings;
+extern const lks_option_table lks_checkpoint_settings_options;
+
+#endif

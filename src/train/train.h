@@ -1,0 +1,15 @@
+/* The interface of src/train for the command: the public API, the option tables, and what stands
+ * behind a context. */
+#ifndef LKS_TRAIN_H
+#define LKS_TRAIN_H
+
+#include "comm/comm.h"
+#include "lockstep/lockstep.h"
+#include "train/options.h"
+
+/* The context's communicator, device and logger; owned by the context. */
+lks_comm *lks_context_comm(const lks_context *context);
+lks_device *lks_context_device(const lks_context *context);
+lks_logger *lks_context_logger(lks_context *context);
+
+#endif
