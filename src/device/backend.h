@@ -75,4 +75,20 @@ struct lks_device {
     char description[160];
 };
 
+/* A back end's stream and event embed these as their first members. */
+struct lks_stream {
+    lks_device *device;
+};
+
+struct lks_event {
+    lks_device *device;
+};
+
+/* The back ends of this build in the order in which `auto` tries them, ended by NULL. */
+extern const lks_device_backend *const lks_device_backends[];
+
+/* Every kind that some build has, ended by NULL: tells a misspelt kind from one that is not built
+ * in. */
+extern const char *const lks_device_kinds[];
+
 #endif

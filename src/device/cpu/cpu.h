@@ -4,6 +4,13 @@
 #define LKS_DEVICE_CPU_H
 
 #include "device/backend.h"
+#include "device/cpu/onednn.h"
+
+typedef struct lks_cpu_device {
+    lks_device base;
+    lks_stream streams[LKS_STREAM_COUNT];
+    lks_onednn onednn;
+} lks_cpu_device;
 
 extern const lks_device_backend lks_cpu_backend;
 

@@ -1,0 +1,234 @@
+#include "device/device.h"
+
+#include <string.h>
+
+#include "device/backend.h"
+
+/* ---- the device ---- */
+
+static lks_status refuse_kind(const char *kind) {
+    lks_strbuf built = {0};
+    lks_status status = LKS_EINVAL;
+    for (int i = 0; lks_device_backends[i]; i++)
+        lks_strbuf_add(&built, "%s, ", lks_device_backends[i]->kind);
+    for (int i = 0; lks_device_kinds[i]; i++)
+        if (strcmp(kind, lks_device_kinds[i]) == 0) status = LKS_EUNSUPPORTED;
+    if (status == LKS_EUNSUPPORTED)
+        lks_fail(status, "device \"%s\": this build does not have it; it has %sauto", kind,
+                 built.failed ? "" : built.text);
+    else
+        lks_fail(status, "device \"%s\" is unknown: expected one of %sauto", kind,
+                 built.failed ? "" : built.text);
+    lks_strbuf_free(&built);
+    return status;
+}
+
+static lks_status create_first(const lks_device_config *config, lks_device **out) {
+    lks_status status = LKS_EUNSUPPORTED;
+    for (int i = 0; lks_device_backends[i]; i++) {
+        status = lks_device_backends[i]->create(config, out);
+        if (status != LKS_EUNSUPPORTED) break;
+    }
+    return status;
+}
+
+lks_status lks_device_create(const lks_device_config *config, lks_device **out) {
+    const lks_device_config standard = LKS_DEVICE_CONFIG_DEFAULT;
+    if (!out) return lks_fail(LKS_EINVAL, "device: no place for the result was given");
+    *out = NULL;
+    if (!config) config = &standard;
+    if (config->threads < 0)
+        return lks_fail(LKS_EINVAL,
+                        "device: %d threads were asked for: expected 0 (automatic) or "
+                        "more",
+                        config->threads);
+    const char *kind = config->kind ? config->kind : "auto";
+    if (strcmp(kind, "auto") == 0) return create_first(config, out);
+    for (int i = 0; lks_device_backends[i]; i++)
+        if (strcmp(kind, lks_device_backends[i]->kind) == 0)
+            return lks_device_backends[i]->create(config, out);
+    return refuse_kind(kind);
+}
+
+void lks_device_destroy(lks_device *device) {
+    if (device) device->backend->destroy(device);
+}
+
+const char *lks_device_kind(const lks_device *device) {
+    return device->backend->kind;
+}
+
+const char *lks_device_description(const lks_device *device) {
+    return device->description;
+}
+
+int lks_device_threads(const lks_device *device) {
+    return device->threads;
+}
+
+bool lks_device_is_host(const lks_device *device) {
+    return device->backend->is_host;
+}
+
+/* ---- memory ---- */
+
+lks_status lks_device_alloc(lks_device *device, size_t bytes, void **out) {
+    *out = NULL;
+    return device->backend->memory->alloc(device, bytes, out);
+}
+
+void lks_device_free(lks_device *device, void *memory) {
+    if (memory) device->backend->memory->free(device, memory);
+}
+
+lks_status lks_device_alloc_host(lks_device *device, size_t bytes, void **out) {
+    *out = NULL;
+    return device->backend->memory->alloc_host(device, bytes, out);
+}
+
+void lks_device_free_host(lks_device *device, void *memory) {
+    if (memory) device->backend->memory->free_host(device, memory);
+}
+
+lks_status lks_device_copy(lks_device *device, lks_stream *stream, void *to, const void *from,
+                           size_t bytes, lks_copy_kind kind) {
+    if (bytes == 0) return LKS_OK;
+    if (!to || !from)
+        return lks_fail(LKS_EINVAL, "device copy of %zu bytes: %s is NULL", bytes,
+                        to ? "the source" : "the destination");
+    return device->backend->memory->copy(device, stream, to, from, bytes, kind);
+}
+
+lks_status lks_device_zero(lks_device *device, lks_stream *stream, void *memory, size_t bytes) {
+    if (bytes == 0) return LKS_OK;
+    if (!memory) return lks_fail(LKS_EINVAL, "device zero of %zu bytes: no memory given", bytes);
+    return device->backend->memory->zero(device, stream, memory, bytes);
+}
+
+/* ---- streams and events ---- */
+
+lks_stream *lks_device_stream(lks_device *device, lks_stream_name name) {
+    return device->backend->streams->stream(device, name);
+}
+
+lks_status lks_event_create(lks_device *device, lks_event **out) {
+    *out = NULL;
+    return device->backend->streams->event_create(device, out);
+}
+
+void lks_event_destroy(lks_event *event) {
+    if (event) event->device->backend->streams->event_destroy(event);
+}
+
+lks_status lks_event_record(lks_event *event, lks_stream *stream) {
+    return event->device->backend->streams->event_record(event, stream);
+}
+
+lks_status lks_stream_wait(lks_stream *stream, lks_event *event) {
+    return stream->device->backend->streams->stream_wait(stream, event);
+}
+
+lks_status lks_stream_synchronize(lks_stream *stream) {
+    return stream->device->backend->streams->stream_synchronize(stream);
+}
+
+lks_status lks_event_synchronize(lks_event *event) {
+    return event->device->backend->streams->event_synchronize(event);
+}
+
+/* ---- operations ---- */
+
+lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc, int64_t max_batch,
+                         lks_op **out) {
+    if (!device || !desc || !out || (unsigned)kind >= LKS_OP_KIND_COUNT)
+        return lks_fail(LKS_EINVAL, "operation %d: device, description and result are required",
+                        (int)kind);
+    *out = NULL;
+    if (max_batch < 1)
+        return lks_fail(LKS_EINVAL, "operation %d: max_batch is %lld, expected at least 1",
+                        (int)kind, (long long)max_batch);
+    const lks_op_type *type = device->backend->ops[kind];
+    if (!type)
+        return lks_fail(LKS_EUNSUPPORTED, "operation %d: the %s device does not have it", (int)kind,
+                        device->backend->kind);
+    lks_status status = type->create(device, desc, max_batch, out);
+    if (status != LKS_OK) return status;
+    (*out)->type = type;
+    (*out)->device = device;
+    (*out)->max_batch = max_batch;
+    return LKS_OK;
+}
+
+void lks_op_destroy(lks_op *op) {
+    if (op) op->type->destroy(op);
+}
+
+const lks_op_needs *lks_op_get_needs(const lks_op *op) {
+    return &op->needs;
+}
+
+static lks_status check_batch(const lks_op *op, const lks_op_args *args) {
+    if (args->batch >= 0 && args->batch <= op->max_batch) return LKS_OK;
+    return lks_fail(LKS_EINVAL,
+                    "a batch of %lld samples was given to an operation planned for 0 "
+                    "to %lld",
+                    (long long)args->batch, (long long)op->max_batch);
+}
+
+lks_status lks_op_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
+    lks_status status = check_batch(op, args);
+    if (status != LKS_OK || !op->type->forward) return status;
+    return op->type->forward(op, stream, args);
+}
+
+lks_status lks_op_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
+    lks_status status = check_batch(op, args);
+    if (status != LKS_OK || !op->type->backward) return status;
+    return op->type->backward(op, stream, args);
+}
+
+/* ---- losses, vectors, updates ---- */
+
+lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
+                           int64_t batch, const float *logits, const void *targets, float *dlogits,
+                           double *sums) {
+    if (batch < 0 || desc->width < 1)
+        return lks_fail(LKS_EINVAL, "loss over %lld samples of width %lld", (long long)batch,
+                        (long long)desc->width);
+    if (batch == 0) return LKS_OK;
+    return device->backend->math->loss(device, stream, desc, batch, logits, targets, dlogits, sums);
+}
+
+lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
+                              const double *x, double *y) {
+    if (count < 0) return lks_fail(LKS_EINVAL, "adding %lld numbers", (long long)count);
+    if (count == 0) return LKS_OK;
+    return device->backend->math->add_f64(device, stream, count, x, y);
+}
+
+static lks_status check_update(const lks_update *update) {
+    if (update->count < 0)
+        return lks_fail(LKS_EINVAL, "optimizer update of %lld elements", (long long)update->count);
+    if (update->count > 0 && (!update->param || !update->grad || !update->divisor))
+        return lks_fail(LKS_EINVAL, "optimizer update: param, grad and divisor are required");
+    return LKS_OK;
+}
+
+lks_status lks_device_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
+                          const lks_sgd_update *sgd) {
+    lks_status status = check_update(update);
+    if (status != LKS_OK || update->count == 0) return status;
+    if (sgd->momentum != 0 && !sgd->momentum_buffer)
+        return lks_fail(LKS_EINVAL, "sgd update: momentum %g needs a momentum buffer",
+                        sgd->momentum);
+    return device->backend->math->sgd(device, stream, update, sgd);
+}
+
+lks_status lks_device_adam(lks_device *device, lks_stream *stream, const lks_update *update,
+                           const lks_adam_update *adam) {
+    lks_status status = check_update(update);
+    if (status != LKS_OK || update->count == 0) return status;
+    if (!adam->exp_avg || !adam->exp_avg_sq)
+        return lks_fail(LKS_EINVAL, "adam update: exp_avg and exp_avg_sq are required");
+    return device->backend->math->adam(device, stream, update, adam);
+}
