@@ -12,9 +12,11 @@
 
 /* ---- buckets and shards ----
  *
- * The flat buffer is cut into buckets of about bucket_bytes (the first, whose gradients exist
- * first, first_bucket_bytes), each padded to a multiple of size * LKS_SHARD_ALIGN elements. Rank
- * r's shard of a bucket is its r-th equal part (zero_stage >= 1) or all of it (0). */
+ * The flat buffer is cut into contiguous buckets of about bucket_bytes (the first, whose gradients
+ * exist first, first_bucket_bytes), each a multiple of size * LKS_SHARD_ALIGN elements, so that it
+ * divides evenly over the ranks. A cut may fall inside a parameter; only the last bucket is padded
+ * beyond flat_count. Rank r's shard of a bucket is its r-th equal part (zero_stage >= 1) or all of
+ * it (0). */
 enum { LKS_SHARD_ALIGN = 16 };
 
 typedef struct lks_bucket {
@@ -35,8 +37,7 @@ typedef struct lks_shard_plan {
     int64_t state_count;  /* elements of one state array on this rank */
 } lks_shard_plan;
 
-/* A bucket ends at the next parameter's end once it is full: cuts are multiples of 16 elements.
- * LKS_EINVAL, LKS_ENOMEM. */
+/* LKS_EINVAL, LKS_ENOMEM. */
 lks_status lks_shard_plan_create(int64_t flat_count, int64_t bucket_bytes,
                                  int64_t first_bucket_bytes, int zero_stage, int rank, int size,
                                  lks_shard_plan **out);
