@@ -1,0 +1,78 @@
+#include <stdlib.h>
+
+#include "train/trainer.h"
+
+static const lks_context_config default_config = LKS_CONTEXT_CONFIG_DEFAULT;
+
+static lks_status open_device(lks_context *context, const lks_context_config *config) {
+    lks_comm *comm = context->comm;
+    int threads = config->threads;
+    if (threads == 0) {
+        lks_status status = lks_comm_threads(comm, &threads);
+        if (status != LKS_OK) return status;
+    }
+    lks_device_config device_config = {
+        .kind = config->device == NULL ? "auto" : config->device,
+        .threads = threads,
+        .local_rank = lks_comm_local_rank(comm),
+        .local_size = lks_comm_local_size(comm),
+        .logger = &context->logger,
+    };
+    lks_status status =
+        threads < 0
+            ? lks_fail(LKS_EINVAL, "threads: %d is out of range: expected 0 or more", threads)
+            : lks_device_create(&device_config, &context->device);
+    return lks_comm_agree(comm, status);
+}
+
+lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *config,
+                              lks_context **out) {
+    if (out == NULL) return lks_fail(LKS_EINVAL, "lks_context_create: out is NULL");
+    if (config == NULL) config = &default_config;
+
+    lks_context *context = calloc(1, sizeof(*context));
+    if (context == NULL) return lks_fail(LKS_ENOMEM, "the context: out of host memory");
+    static const lks_log_level levels[] = {LKS_LOG_WARNING, LKS_LOG_INFO, LKS_LOG_DEBUG};
+    int verbosity = config->verbosity < 0 ? 0 : config->verbosity > 2 ? 2 : config->verbosity;
+    context->logger = (lks_logger){.level = levels[verbosity], .stream = stderr};
+
+    lks_status status = lks_comm_create(mpi_comm, NULL, &context->logger, &context->comm);
+    if (status != LKS_OK) goto done;
+    context->logger.rank = lks_comm_rank(context->comm);
+    status = open_device(context, config);
+    if (status != LKS_OK) goto done;
+    lks_comm_set_device(context->comm, context->device);
+    *out = context;
+    context = NULL;
+
+done:
+    lks_context_destroy(context);
+    return status;
+}
+
+void lks_context_destroy(lks_context *context) {
+    if (context == NULL) return;
+    lks_comm_destroy(context->comm);
+    lks_device_destroy(context->device);
+    free(context);
+}
+
+int lks_context_rank(const lks_context *context) {
+    return lks_comm_rank(context->comm);
+}
+
+int lks_context_size(const lks_context *context) {
+    return lks_comm_size(context->comm);
+}
+
+lks_comm *lks_context_comm(const lks_context *context) {
+    return context->comm;
+}
+
+lks_device *lks_context_device(const lks_context *context) {
+    return context->device;
+}
+
+lks_logger *lks_context_logger(lks_context *context) {
+    return &context->logger;
+}

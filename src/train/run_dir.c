@@ -1,0 +1,142 @@
+#include "train/run_dir.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct lks_run_dir {
+    FILE *metrics, *log;
+    lks_logger *logger;
+    bool warned;
+};
+
+/* mkdir -p */
+static lks_status make_directories(const char *path) {
+    char *partial = lks_strdup(path);
+    if (partial == NULL) return lks_fail(LKS_ENOMEM, "output %s: out of host memory", path);
+    lks_status status = LKS_OK;
+    for (char *end = partial + 1; status == LKS_OK; end++) {
+        if (*end != '/' && *end != '\0') continue;
+        char separator = *end;
+        *end = '\0';
+        struct stat info;
+        if (mkdir(partial, 0777) != 0 &&
+            (errno != EEXIST || stat(partial, &info) != 0 || !S_ISDIR(info.st_mode)))
+            status =
+                lks_fail(LKS_EIO, "output %s: cannot make the folder %s: %s", path, partial,
+                         errno == EEXIST ? "a file of that name stands there" : strerror(errno));
+        *end = separator;
+        if (separator == '\0') break;
+    }
+    free(partial);
+    return status;
+}
+
+static lks_status open_in(const char *directory, const char *name, const char *mode, FILE **out) {
+    char *path = lks_strdup_printf("%s/%s", directory, name);
+    if (path == NULL) return lks_fail(LKS_ENOMEM, "output %s: out of host memory", directory);
+    *out = fopen(path, mode);
+    lks_status status =
+        *out == NULL ? lks_fail(LKS_EIO, "cannot write %s: %s", path, strerror(errno)) : LKS_OK;
+    free(path);
+    return status;
+}
+
+static lks_status write_run_file(const char *directory, const char *run_file) {
+    FILE *file;
+    lks_status status = open_in(directory, "config.yaml", "w", &file);
+    if (status != LKS_OK) return status;
+    bool written = fputs(run_file, file) >= 0;
+    if (fclose(file) != 0 || !written)
+        return lks_fail(LKS_EIO, "cannot write %s/config.yaml: %s", directory, strerror(errno));
+    return LKS_OK;
+}
+
+lks_status lks_run_dir_create(const char *path, const char *run_file, lks_logger *logger,
+                              lks_run_dir **out) {
+    char *checkpoints = lks_strdup_printf("%s/checkpoints", path);
+    lks_run_dir *dir = calloc(1, sizeof(*dir));
+    lks_status status = LKS_OK;
+    if (dir == NULL || checkpoints == NULL) {
+        status = lks_fail(LKS_ENOMEM, "output %s: out of host memory", path);
+        goto done;
+    }
+    dir->logger = logger;
+    status = make_directories(checkpoints);
+    if (status == LKS_OK && run_file != NULL) status = write_run_file(path, run_file);
+    if (status == LKS_OK) status = open_in(path, "metrics.jsonl", "a", &dir->metrics);
+    if (status == LKS_OK) status = open_in(path, "log.txt", "a", &dir->log);
+    if (status != LKS_OK) goto done;
+    logger->also = dir->log;
+    *out = dir;
+    dir = NULL;
+
+done:
+    lks_run_dir_destroy(dir);
+    free(checkpoints);
+    return status;
+}
+
+void lks_run_dir_destroy(lks_run_dir *dir) {
+    if (dir == NULL) return;
+    if (dir->log != NULL && dir->logger->also == dir->log) dir->logger->also = NULL;
+    if (dir->metrics != NULL) fclose(dir->metrics);
+    if (dir->log != NULL) fclose(dir->log);
+    free(dir);
+}
+
+static void add_number(lks_strbuf *line, const char *key, double value) {
+    lks_strbuf_add(line, ", \"%s\": ", key);
+    lks_strbuf_add_json_number(line, value);
+}
+
+/* One whole line, flushed, so that a reader of a running job never sees half of one. */
+static void write_line(lks_run_dir *dir, lks_strbuf *line) {
+    lks_strbuf_add(line, "}\n");
+    bool written =
+        !line->failed && fwrite(line->text, 1, line->length, dir->metrics) == line->length;
+    if ((!written || fflush(dir->metrics) != 0) && !dir->warned) {
+        lks_log(dir->logger, LKS_LOG_WARNING,
+                "metrics.jsonl could not be written: %s; training goes on without it",
+                line->failed ? "out of host memory" : strerror(errno));
+        dir->warned = true;
+    }
+    lks_strbuf_free(line);
+}
+
+void lks_run_dir_progress(lks_run_dir *dir, const lks_progress *progress, int64_t global_step) {
+    lks_strbuf line = {0};
+    lks_strbuf_add(
+        &line, "{\"kind\": \"progress\", \"epoch\": %lld, \"step\": %lld, \"global_step\": %lld",
+        (long long)progress->epoch, (long long)progress->step, (long long)global_step);
+    add_number(&line, "train_loss", progress->loss);
+    add_number(&line, "train_acc", progress->acc);
+    add_number(&line, "lr", progress->lr);
+    add_number(&line, "samples_per_second", progress->samples_per_second);
+    write_line(dir, &line);
+}
+
+void lks_run_dir_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t global_step) {
+    lks_strbuf line = {0};
+    lks_strbuf_add(&line, "{\"kind\": \"epoch\", \"epoch\": %lld, \"global_step\": %lld",
+                   (long long)result->epoch, (long long)global_step);
+    add_number(&line, "train_loss", result->train_loss);
+    add_number(&line, "train_acc", result->train_acc);
+    add_number(&line, "val_loss", result->val_loss);
+    add_number(&line, "val_acc", result->val_acc);
+    add_number(&line, "lr", result->lr);
+    add_number(&line, "seconds", result->seconds);
+    add_number(&line, "samples_per_second", result->samples_per_second);
+    lks_strbuf_add(&line, ", \"best\": %s", result->is_best ? "true" : "false");
+    write_line(dir, &line);
+}
+
+void lks_run_dir_resume(lks_run_dir *dir, const char *checkpoint, int64_t epoch, int64_t step) {
+    lks_strbuf line = {0};
+    lks_strbuf_add(&line,
+                   "{\"kind\": \"resume\", \"epoch\": %lld, \"step\": %lld, \"checkpoint\": ",
+                   (long long)epoch, (long long)step);
+    lks_strbuf_add_json(&line, checkpoint);
+    write_line(dir, &line);
+}

@@ -1,0 +1,24 @@
+/* The run directory of rank 0: config.yaml, metrics.jsonl, log.txt, checkpoints/. */
+#ifndef LKS_TRAIN_RUN_DIR_H
+#define LKS_TRAIN_RUN_DIR_H
+
+#include "base/base.h"
+#include "lockstep/train.h"
+
+typedef struct lks_run_dir lks_run_dir;
+
+/* Makes the directory (with its parents) and checkpoints/ below it, opens metrics.jsonl and log.txt
+ * for appending, writes run_file (may be NULL) to config.yaml; `logger` gets log.txt as its second
+ * stream. LKS_EIO with path and cause. */
+lks_status lks_run_dir_create(const char *path, const char *run_file, lks_logger *logger,
+                              lks_run_dir **out);
+/* Closes the files; the logger forgets log.txt. NULL is legal. */
+void lks_run_dir_destroy(lks_run_dir *dir);
+
+/* One JSON object each: {"kind": "progress" | "epoch" | "resume", ...}. Numbers that do not exist
+ * are null. A full disk is reported once as a warning; training goes on. */
+void lks_run_dir_progress(lks_run_dir *dir, const lks_progress *progress, int64_t global_step);
+void lks_run_dir_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t global_step);
+void lks_run_dir_resume(lks_run_dir *dir, const char *checkpoint, int64_t epoch, int64_t step);
+
+#endif

@@ -1,0 +1,91 @@
+/* What a trainer is made of; included by src/train alone. */
+#ifndef LKS_TRAIN_TRAINER_H
+#define LKS_TRAIN_TRAINER_H
+
+#include "checkpoint/checkpoint.h"
+#include "comm/comm.h"
+#include "data/data.h"
+#include "device/device.h"
+#include "engine/engine.h"
+#include "optim/optim.h"
+#include "sched/sched.h"
+#include "train/exchange.h"
+#include "train/run_dir.h"
+#include "train/train.h"
+
+struct lks_context {
+    lks_comm *comm;
+    lks_device *device;
+    lks_logger logger;
+};
+
+/* One step's numbers, all-reduced together as float64 while backward runs: the sums of the loss,
+ * and behind them what all ranks must agree on. Rank 0 alone adds to STOP and LR, so the sum is
+ * rank 0's value to the last bit. */
+enum {
+    LKS_STEP_FAILED = LKS_LOSS_SUM_COUNT, /* how many ranks have failed */
+    LKS_STEP_STOP,
+    LKS_STEP_LR,
+    LKS_STEP_SUM_COUNT
+};
+
+/* Where the run stands: everything that decides the next step beside the tensors. */
+typedef struct lks_position {
+    int64_t epoch;       /* finished epochs */
+    int64_t step;        /* finished steps of the present epoch */
+    int64_t global_step; /* finished steps of the run */
+} lks_position;
+
+struct lks_trainer {
+    lks_context *context;
+    lks_train_config config; /* its strings are the trainer's own copies */
+    lks_data_settings data_settings;
+    lks_checkpoint_settings checkpoint_settings;
+    lks_early_stopping_config stopping_config;
+
+    lks_dataset *train_data, *validation_data; /* borrowed */
+    lks_loader *loader, *validation_loader;
+    lks_graph *graph;
+    lks_shard_plan *plan;
+    lks_optimizer *optimizer;
+    lks_schedule *schedule;
+    lks_exchange *exchange;
+    lks_run_dir *run_dir; /* rank 0 with an output, else NULL */
+
+    float *params, *grads; /* device, [plan->padded_count] */
+    double *step_sums;     /* device, [LKS_STEP_SUM_COUNT] */
+    double *epoch_sums;    /* device, [LKS_LOSS_SUM_COUNT]: of all ranks, over the present epoch */
+    lks_event *copied;     /* the input of the running step has left the loader's memory */
+
+    lks_position position;
+    lks_early_stopping stopping;
+    double best_value;                 /* of the checkpoint's monitor */
+    int64_t best_epoch;                /* from 1; 0: none yet */
+    float *best_params, *best_buffers; /* host copies for restore_best, else NULL */
+    lks_epoch_result *history;
+    int64_t history_count, history_capacity;
+
+    lks_status failure;  /* of this rank; the next step's reduction tells the others */
+    bool stop_requested; /* by rank 0's on_step, not yet told to the others */
+    bool stopping_now;   /* agreed by all ranks */
+    lks_fit_end end;
+    double epoch_began,
+        train_seconds; /* clock at the begin of the epoch; training time of it so far */
+    double last_progress;
+    int64_t samples_this_session; /* of the present epoch, since begin or restore: for the rate */
+};
+
+/* step.c */
+lks_status lks_trainer_read_sums(lks_trainer *trainer, const double *sums, int count, double *out);
+/* The means that stand in sums; NaN where the weight is zero. */
+void lks_sums_means(const double *sums, double *out_loss, double *out_acc);
+
+/* startup.c */
+void lks_trainer_log_startup(const lks_trainer *trainer);
+
+/* saving.c: which checkpoints are written when, and which are kept. Collective; a failed save is
+ * reported, training goes on. */
+lks_status lks_trainer_save_epoch(lks_trainer *trainer, const lks_epoch_result *result);
+lks_status lks_trainer_save_final(lks_trainer *trainer);
+
+#endif
