@@ -7,6 +7,7 @@
 
 #include "lockstep/status.h"
 
+#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -37,4 +38,5 @@ int lks_context_size(const lks_context *context);
 #ifdef __cplusplus
 }
 #endif
+#pragma GCC visibility pop
 #endif

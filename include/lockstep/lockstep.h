@@ -1,5 +1,6 @@
 /* Lockstep: training neural networks over the ranks of an MPI communicator. This header includes
- * the whole public API. */
+ * the whole public API. The shared library exports what these headers declare and nothing else, by
+ * the visibility pragmas around their declarations. */
 #ifndef LOCKSTEP_LOCKSTEP_H
 #define LOCKSTEP_LOCKSTEP_H
 

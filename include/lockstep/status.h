@@ -2,6 +2,7 @@
 #ifndef LOCKSTEP_STATUS_H
 #define LOCKSTEP_STATUS_H
 
+#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -45,4 +46,5 @@ const char *lks_last_error(void);
 #ifdef __cplusplus
 }
 #endif
+#pragma GCC visibility pop
 #endif

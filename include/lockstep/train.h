@@ -15,6 +15,7 @@
 #include "lockstep/spec.h"
 #include "lockstep/status.h"
 
+#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -140,4 +141,5 @@ lks_status lks_trainer_set_param(lks_trainer *trainer, const char *name, const f
 #ifdef __cplusplus
 }
 #endif
+#pragma GCC visibility pop
 #endif
