@@ -1,0 +1,327 @@
+#include "conformance/ops_check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD_BYTES = 64, POISON = 0xFF }; /* four 0xFF bytes are a NaN */
+
+static void *allocate(size_t bytes) {
+    void *memory = malloc(bytes ? bytes : 1);
+    assert_non_null(memory);
+    return memory;
+}
+
+int check_on_every_device(const struct CMUnitTest *tests, size_t count) {
+    const char *const kinds[] = {"cpu", "cuda"};
+    int failed = 0;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        lks_device *device = NULL;
+        const lks_device_config config = {.kind = kinds[k], .local_size = 1};
+        const lks_status status = lks_device_create(&config, &device);
+        if (status == LKS_EUNSUPPORTED) continue;
+        if (status != LKS_OK) {
+            print_error("%s: %s\n", kinds[k], lks_last_error());
+            return failed + 1;
+        }
+        struct CMUnitTest *copies = malloc(count * sizeof *copies);
+        if (!copies) return failed + 1;
+        memcpy(copies, tests, count * sizeof *copies);
+        for (size_t i = 0; i < count; i++)
+            copies[i].initial_state = device;
+        print_message("on %s: %s\n", kinds[k], lks_device_description(device));
+        failed += _cmocka_run_group_tests(kinds[k], copies, count, NULL, NULL);
+        free(copies);
+        lks_device_destroy(device);
+    }
+    return failed;
+}
+
+/* ---- numbers ---- */
+
+static uint64_t next_random(uint64_t *state) /* splitmix64 */
+{
+    uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+
+float *check_random(uint64_t seed, int64_t count, double low, double high) {
+    float *values = allocate((size_t)count * sizeof *values);
+    for (int64_t i = 0; i < count; i++)
+        values[i] = (float)(low + (high - low) * (double)(next_random(&seed) >> 40) / (1 << 24));
+    return values;
+}
+
+double *check_zeros(int64_t count) {
+    double *values = calloc(count ? (size_t)count : 1, sizeof *values);
+    assert_non_null(values);
+    return values;
+}
+
+void check_close(const char *what, const float *got, const double *want, int64_t count,
+                 double tolerance) {
+    double largest = 0, worst = 0;
+    int64_t place = -1;
+    for (int64_t i = 0; i < count; i++)
+        largest = fmax(largest, fabs(want[i]));
+    for (int64_t i = 0; i < count; i++) {
+        const double error = fabs((double)got[i] - want[i]);
+        if (error <= tolerance * largest) continue;
+        if (place < 0 || error > worst || isnan(error)) {
+            worst = error;
+            place = i;
+        }
+    }
+    if (place >= 0)
+        fail_msg("%s[%lld of %lld] is %.9g, expected %.9g (largest %.9g, tolerance %g)", what,
+                 (long long)place, (long long)count, (double)got[place], want[place], largest,
+                 tolerance);
+}
+
+void check_ok(lks_status status) {
+    if (status != LKS_OK) fail_msg("%s: %s", lks_status_text(status), lks_last_error());
+}
+
+void check_upload(lks_device *device, void *to, const void *from, size_t bytes) {
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    check_ok(lks_device_copy(device, stream, to, from, bytes, LKS_COPY_TO_DEVICE));
+    check_ok(lks_stream_synchronize(stream));
+}
+
+void check_download(lks_device *device, void *to, const void *from, size_t bytes) {
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    check_ok(lks_device_copy(device, stream, to, from, bytes, LKS_COPY_TO_HOST));
+    check_ok(lks_stream_synchronize(stream));
+}
+
+void *check_device_copy(lks_device *device, const void *from, size_t bytes) {
+    void *memory = NULL;
+    check_ok(lks_device_alloc(device, bytes, &memory));
+    if (from) check_upload(device, memory, from, bytes);
+    return memory;
+}
+
+/* ---- one operation ---- */
+
+/* Device memory of one run; counts are of the whole batch. */
+typedef struct operands {
+    lks_device *device;
+    lks_op *op;
+    size_t x_bytes, y_bytes;
+    void *x, *x2, *y, *dy, *dy2, *dx, *dx2, *saved, *scratch;
+    void *param[CHECK_MAX_PARAMS], *buffer[CHECK_MAX_PARAMS], *dparam[CHECK_MAX_PARAMS];
+} operands;
+
+static void poison(lks_device *device, void *memory, size_t bytes) {
+    void *bad = allocate(bytes);
+    memset(bad, POISON, bytes);
+    check_upload(device, memory, bad, bytes);
+    free(bad);
+}
+
+static void *poisoned(lks_device *device, size_t bytes) {
+    void *memory = check_device_copy(device, NULL, bytes);
+    poison(device, memory, bytes);
+    return memory;
+}
+
+static void check_guard(lks_device *device, const char *what, const void *memory, size_t bytes) {
+    unsigned char guard[GUARD_BYTES];
+    check_download(device, guard, (const char *)memory + bytes, GUARD_BYTES);
+    for (int i = 0; i < GUARD_BYTES; i++)
+        if (guard[i] != POISON) fail_msg("the operation wrote behind its %s memory", what);
+}
+
+void check_call_fill(check_call *call, uint64_t seed) {
+    const int64_t x_count = call->batch * call->x_count, y_count = call->batch * call->y_count;
+    call->x = check_random(seed + 1, x_count, -1, 1);
+    call->dy = check_random(seed + 2, y_count, -1, 1);
+    if (call->has_x2) call->x2 = check_random(seed + 3, x_count, -1, 1);
+    if (call->has_dy2) call->dy2 = check_random(seed + 4, y_count, -1, 1);
+    for (int i = 0; i < call->params; i++) {
+        call->param[i] = check_random(seed + 10 + (uint64_t)i, call->param_count[i], -1, 1);
+        call->dparam[i] = check_random(seed + 20 + (uint64_t)i, call->param_count[i], -1, 1);
+    }
+    for (int i = 0; i < call->buffers; i++)
+        call->buffer[i] = check_random(seed + 30 + (uint64_t)i, call->buffer_count[i], 0.5, 1.5);
+}
+
+static void operands_create(operands *o, lks_device *device, lks_op *op, const check_call *call) {
+    const lks_op_needs *needs = lks_op_get_needs(op);
+    *o = (operands){.device = device, .op = op};
+    o->x_bytes = (size_t)(call->batch * call->x_count) * sizeof(float);
+    o->y_bytes = (size_t)(call->batch * call->y_count) * sizeof(float);
+    o->x = check_device_copy(device, call->x, o->x_bytes);
+    o->y = poisoned(device, o->y_bytes);
+    if (call->has_x2) o->x2 = check_device_copy(device, call->x2, o->x_bytes);
+    if (call->has_dy2) o->dy2 = check_device_copy(device, call->dy2, o->y_bytes);
+    o->dy = check_device_copy(device, call->dy, o->y_bytes);
+    if (!call->without_dx) o->dx = poisoned(device, o->x_bytes);
+    if (call->has_x2) o->dx2 = poisoned(device, o->x_bytes);
+    o->saved = poisoned(device, needs->saved_bytes + GUARD_BYTES);
+    o->scratch = poisoned(device, needs->scratch_bytes + GUARD_BYTES);
+    for (int i = 0; i < call->params; i++) {
+        const size_t bytes = (size_t)call->param_count[i] * sizeof(float);
+        o->param[i] = check_device_copy(device, call->param[i], bytes);
+        o->dparam[i] = call->accumulate ? check_device_copy(device, call->dparam[i], bytes)
+                                        : poisoned(device, bytes);
+    }
+    for (int i = 0; i < call->buffers; i++)
+        o->buffer[i] = check_device_copy(device, call->buffer[i],
+                                         (size_t)call->buffer_count[i] * sizeof(float));
+}
+
+static void operands_destroy(operands *o) {
+    void *const all[] = {o->x, o->x2, o->y, o->dy, o->dy2, o->dx, o->dx2, o->saved, o->scratch};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        lks_device_free(o->device, all[i]);
+    for (int i = 0; i < CHECK_MAX_PARAMS; i++) {
+        lks_device_free(o->device, o->param[i]);
+        lks_device_free(o->device, o->buffer[i]);
+        lks_device_free(o->device, o->dparam[i]);
+    }
+}
+
+static lks_op_args make_args(const operands *o, const check_call *call) {
+    return (lks_op_args){
+        .batch = call->batch,
+        .training = call->training,
+        .accumulate = call->accumulate,
+        .step = call->step,
+        .first_row = call->first_row,
+        .x = o->x,
+        .x2 = o->x2,
+        .y = o->y,
+        .params = call->params ? (const void *const *)o->param : NULL,
+        .buffers = call->buffers ? o->buffer : NULL,
+        .batches_tracked = call->batches_tracked,
+        .dy = o->dy,
+        .dy2 = o->dy2,
+        .dx = o->dx,
+        .dx2 = o->dx2,
+        .dparams = call->params && !call->without_dparams ? o->dparam : NULL,
+        .saved = o->saved,
+        .scratch = o->scratch,
+        .all_reduce = call->all_reduce,
+        .all_reduce_data = call->all_reduce_data,
+    };
+}
+
+static lks_status run_forward(const operands *o, const lks_op_args *args) {
+    const lks_op_needs *needs = lks_op_get_needs(o->op);
+    lks_stream *stream = lks_device_stream(o->device, LKS_STREAM_COMPUTE);
+    const lks_status status = lks_op_forward(o->op, stream, args);
+    if (status != LKS_OK) return status;
+    check_ok(lks_stream_synchronize(stream));
+    check_guard(o->device, "saved", o->saved, needs->saved_bytes);
+    check_guard(o->device, "scratch", o->scratch, needs->scratch_bytes);
+    return LKS_OK;
+}
+
+/* Takes away what the operation said it would not need, so that it must have told the truth. */
+static lks_status run_backward(const operands *o, const lks_op_args *args) {
+    const lks_op_needs *needs = lks_op_get_needs(o->op);
+    lks_stream *stream = lks_device_stream(o->device, LKS_STREAM_COMPUTE);
+    lks_op_args strict = *args;
+    if (!needs->backward_needs_x) strict.x = strict.x2 = NULL;
+    if (!needs->backward_needs_y) strict.y = NULL;
+    poison(o->device, o->scratch, needs->scratch_bytes);
+    const lks_status status = lks_op_backward(o->op, stream, &strict);
+    if (status != LKS_OK) return status;
+    check_ok(lks_stream_synchronize(stream));
+    check_guard(o->device, "saved", o->saved, needs->saved_bytes);
+    check_guard(o->device, "scratch", o->scratch, needs->scratch_bytes);
+    return LKS_OK;
+}
+
+static void expect_same(lks_device *device, const char *what, const void *want, const void *memory,
+                        size_t bytes) {
+    void *got = allocate(bytes);
+    check_download(device, got, memory, bytes);
+    if (memcmp(got, want, bytes) != 0) fail_msg("%s differs in a second run", what);
+    free(got);
+}
+
+static float *take(lks_device *device, const void *memory, size_t bytes) {
+    float *values = allocate(bytes);
+    check_download(device, values, memory, bytes);
+    return values;
+}
+
+static void take_results(const operands *o, check_call *call) {
+    call->y = take(o->device, o->y, o->y_bytes);
+    for (int i = 0; i < call->buffers; i++)
+        check_download(o->device, call->buffer[i], o->buffer[i],
+                       (size_t)call->buffer_count[i] * sizeof(float));
+}
+
+static void take_gradients(const operands *o, check_call *call) {
+    if (o->dx) call->dx = take(o->device, o->dx, o->x_bytes);
+    if (o->dx2) call->dx2 = take(o->device, o->dx2, o->x_bytes);
+    for (int i = 0; i < call->params && !call->without_dparams; i++)
+        check_download(o->device, call->dparam[i], o->dparam[i],
+                       (size_t)call->param_count[i] * sizeof(float));
+}
+
+static lks_status first_run(operands *o, check_call *call) {
+    const lks_op_args args = make_args(o, call);
+    lks_status status = run_forward(o, &args);
+    if (status != LKS_OK) return status;
+    take_results(o, call);
+    if (call->forward_only) return LKS_OK;
+    status = run_backward(o, &args);
+    if (status == LKS_OK) take_gradients(o, call);
+    return status;
+}
+
+/* Everything again, in place where the operation allows it: the same bits must come out. */
+static void second_run(operands *o, const check_call *call) {
+    const lks_op_needs *needs = lks_op_get_needs(o->op);
+    lks_op_args args = make_args(o, call);
+    if (needs->in_place) {
+        assert_int_equal(o->x_bytes, o->y_bytes);
+        assert_false(needs->backward_needs_x);
+        args.y = o->x;
+    }
+    check_ok(run_forward(o, &args));
+    expect_same(o->device, "y", call->y, args.y, o->y_bytes);
+    if (call->forward_only) return;
+    if (needs->backward_in_place && o->dx) {
+        assert_int_equal(o->x_bytes, o->y_bytes);
+        args.dx = o->dy;
+    }
+    check_ok(run_backward(o, &args));
+    if (args.dx) expect_same(o->device, "dx", call->dx, args.dx, o->x_bytes);
+    for (int i = 0; i < call->params && args.dparams; i++)
+        expect_same(o->device, "dparam", call->dparam[i], o->dparam[i],
+                    (size_t)call->param_count[i] * sizeof(float));
+}
+
+lks_status check_call_run(lks_device *device, check_call *call) {
+    lks_op *op = NULL;
+    operands first, second;
+    lks_status status = lks_op_create(device, call->kind, call->desc, call->max_batch, &op);
+    if (status != LKS_OK) return status;
+    operands_create(&first, device, op, call);
+    operands_create(&second, device, op, call);
+    status = first_run(&first, call);
+    if (status == LKS_OK) second_run(&second, call);
+    operands_destroy(&first);
+    operands_destroy(&second);
+    lks_op_destroy(op);
+    return status;
+}
+
+void check_call_free(check_call *call) {
+    float *const all[] = {call->x, call->x2, call->dy, call->dy2, call->y, call->dx, call->dx2};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    for (int i = 0; i < CHECK_MAX_PARAMS; i++) {
+        free(call->param[i]);
+        free(call->buffer[i]);
+        free(call->dparam[i]);
+    }
+    *call = (check_call){0};
+}
