@@ -43,6 +43,17 @@ lks_status lks_shard_plan_create(int64_t flat_count, int64_t bucket_bytes,
                                  lks_shard_plan **out);
 void lks_shard_plan_destroy(lks_shard_plan *plan);
 
+typedef enum lks_shard_part {
+    LKS_SHARD_HELD, /* what stands in this rank's state arrays: to restore */
+    LKS_SHARD_OWNED /* of that, what no other rank has to save: all ranks together own every
+                       element exactly once, at any zero_stage */
+} lks_shard_part;
+
+/* The ranges of flat elements [offset, offset + count), a parameter's place, that this rank holds
+ * or owns. Writes them to out (room for bucket_count) in ascending order and returns how many. */
+int lks_shard_plan_overlap(const lks_shard_plan *plan, lks_shard_part part, int64_t offset,
+                           int64_t count, lks_range *out);
+
 /* ---- the optimizer ---- */
 
 typedef struct lks_optimizer lks_optimizer;

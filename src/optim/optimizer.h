@@ -1,0 +1,59 @@
+/* What one optimizer provides; known to src/optim alone. A new optimizer is one file with one of
+ * these and one line in the table of registry.c. */
+#ifndef LKS_OPTIM_OPTIMIZER_H
+#define LKS_OPTIM_OPTIMIZER_H
+
+#include <math.h>
+
+#include "optim/optim.h"
+
+/* Every optimizer's configuration struct begins with this, so that the shared part of an update is
+ * written once. */
+typedef struct lks_optimizer_common {
+    double lr, weight_decay;
+    bool maximize;
+} lks_optimizer_common;
+
+/* The rows of the shared part in each optimizer's option table. */
+#define LKS_OPTIMIZER_LR_OPTION(default_text)                                                \
+    {                                                                                        \
+        .key = "lr", .type = LKS_OPTION_FLOAT, .offset = offsetof(lks_optimizer_common, lr), \
+        .text = default_text, .high = INFINITY, .high_open = true, .help = "Learning rate."  \
+    }
+#define LKS_OPTIMIZER_WEIGHT_DECAY_OPTION(default_text, help_text)                    \
+    {                                                                                 \
+        .key = "weight_decay", .type = LKS_OPTION_FLOAT,                              \
+        .offset = offsetof(lks_optimizer_common, weight_decay), .text = default_text, \
+        .high = INFINITY, .high_open = true, .help = help_text                        \
+    }
+#define LKS_OPTIMIZER_MAXIMIZE_OPTION                                        \
+    {                                                                        \
+        .key = "maximize", .type = LKS_OPTION_BOOL,                          \
+        .offset = offsetof(lks_optimizer_common, maximize), .text = "false", \
+        .help = "Climb the objective instead of descending it."              \
+    }
+
+enum { LKS_OPTIMIZER_STATE_MAX = 3 };
+
+typedef struct lks_optimizer_kind {
+    const lks_option_table *options; /* its name is the type's; the struct begins with the above */
+    const char *const *state_names;  /* every array that it may need, in order */
+    /* How many of state_names this configuration needs, counted from the first. */
+    int (*state_count)(const void *config);
+    /* What single options cannot say: LKS_ECONFIG; NULL: nothing. */
+    lks_status (*check)(const void *config);
+    /* Updates one range. states: where the range begins in each state array. */
+    lks_status (*update)(lks_device *device, lks_stream *stream, const lks_update *update,
+                         const void *config, float *const *states);
+} lks_optimizer_kind;
+
+extern const lks_optimizer_kind lks_optimizer_sgd;
+extern const lks_optimizer_kind lks_optimizer_adam;
+extern const lks_optimizer_kind lks_optimizer_adamw;
+
+/* The kind called `type`, or NULL. */
+const lks_optimizer_kind *lks_optimizer_find(const char *type);
+/* Names of all kinds for lks_nearest_name; returns how many of them were written. */
+int lks_optimizer_names(const char **out, int capacity);
+
+#endif

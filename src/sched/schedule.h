@@ -1,0 +1,56 @@
+/* What one learning-rate schedule provides; known to src/sched alone. A new schedule is one file
+ * with one of these and one line in the table of registry.c. */
+#ifndef LKS_SCHED_SCHEDULE_H
+#define LKS_SCHED_SCHEDULE_H
+
+#include <math.h>
+
+#include "sched/sched.h"
+
+extern const char *const lks_schedule_intervals[]; /* "epoch", "step", NULL */
+
+/* Every schedule's configuration struct begins with this, and its option table ends with
+ * LKS_SCHEDULE_INTERVAL_OPTION. */
+typedef struct lks_schedule_common {
+    int interval; /* index into lks_schedule_intervals */
+} lks_schedule_common;
+
+#define LKS_SCHEDULE_INTERVAL_OPTION                                                 \
+    {                                                                                \
+        .key = "interval", .type = LKS_OPTION_CHOICE,                                \
+        .offset = offsetof(lks_schedule_common, interval), .text = "epoch",          \
+        .choices = lks_schedule_intervals,                                           \
+        .help = "When the schedule moves on: after every epoch or after every step." \
+    }
+
+enum { LKS_SCHEDULE_EXTRA_MAX = LKS_SCHEDULE_STATE_MAX - 3 };
+
+/* All that changes while a schedule runs, as numbers, so that it is saved as it is. */
+typedef struct lks_schedule_state {
+    double moves; /* advances made so far: PyTorch's last_epoch */
+    double base_lr, lr;
+    double extra[LKS_SCHEDULE_EXTRA_MAX]; /* the kind's own */
+} lks_schedule_state;
+
+typedef struct lks_schedule_kind {
+    const lks_option_table *options; /* its name is the type's */
+    int extra_count;                 /* numbers of state.extra in use */
+    /* What single options cannot say: LKS_ECONFIG; NULL: nothing. */
+    lks_status (*check)(const void *config);
+    /* Sets lr (and extra) of the beginning; lr is base_lr and extra is zero before. NULL: nothing
+     * to do. */
+    void (*start)(const void *config, lks_schedule_state *state);
+    /* Sets lr after one move; state->moves counts it already. PyTorch's chained form: from the lr
+     * before, so that its rounding is PyTorch's too. */
+    void (*advance)(const void *config, lks_schedule_state *state, const lks_schedule_input *input);
+} lks_schedule_kind;
+
+extern const lks_schedule_kind lks_schedule_constant;
+extern const lks_schedule_kind lks_schedule_step;
+
+/* The kind called `type`, or NULL. */
+const lks_schedule_kind *lks_schedule_find(const char *type);
+/* Names of all kinds for lks_nearest_name; returns how many of them were written. */
+int lks_schedule_names(const char **out, int capacity);
+
+#endif
