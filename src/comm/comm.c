@@ -1,0 +1,323 @@
+#include "comm/comm.h"
+
+#include <sched.h>
+#include <stdlib.h>
+
+#include "comm/backend.h"
+#include "comm/mpi/mpi.h"
+#include "comm/reduce.h"
+
+/* ---- creation ---- */
+
+static lks_status check_mpi_state(MPI_Comm mpi_comm) {
+    int initialized = 0, finalized = 0, is_inter = 0;
+    MPI_Initialized(&initialized);
+    if (initialized) MPI_Finalized(&finalized);
+    if (!initialized || finalized)
+        return lks_fail(LKS_EINVAL, "a communicator needs MPI, which is %s",
+                        finalized ? "already finalized" : "not initialized: call MPI_Init_thread");
+    if (mpi_comm == MPI_COMM_NULL)
+        return lks_fail(LKS_EINVAL, "the communicator is MPI_COMM_NULL: a rank outside of a "
+                                    "communicator takes no part in its collectives");
+    lks_status status =
+        lks_comm_check_mpi(MPI_Comm_test_inter(mpi_comm, &is_inter), "MPI_Comm_test_inter");
+    if (status != LKS_OK) return status;
+    if (is_inter)
+        return lks_fail(LKS_EINVAL, "the communicator is an intercommunicator: expected an "
+                                    "intracommunicator, which MPI_Intercomm_merge makes of it");
+    return LKS_OK;
+}
+
+/* Agreement before there is a communicator to agree over. */
+static lks_status agree_on_memory(MPI_Comm mpi, bool have_memory) {
+    int have = have_memory, all_have = 0;
+    lks_status status = lks_comm_check_mpi(
+        MPI_Allreduce(&have, &all_have, 1, MPI_INT, MPI_LAND, mpi), "MPI_Allreduce");
+    if (status != LKS_OK) return status;
+    if (!all_have) return lks_fail(LKS_ENOMEM, "out of memory for a communicator");
+    return LKS_OK;
+}
+
+/* Who shares this rank's host, and how many hosts there are. */
+static lks_status find_hosts(lks_comm *comm) {
+    lks_status status = lks_comm_check_mpi(
+        MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &comm->host),
+        "MPI_Comm_split_type");
+    if (status != LKS_OK) return status;
+    MPI_Comm_set_errhandler(comm->host, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(comm->host, &comm->local_rank);
+    MPI_Comm_size(comm->host, &comm->local_size);
+    int is_first = comm->local_rank == 0;
+    return lks_comm_check_mpi(
+        MPI_Allreduce(&is_first, &comm->host_count, 1, MPI_INT, MPI_SUM, comm->mpi),
+        "MPI_Allreduce");
+}
+
+lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logger *logger,
+                           lks_comm **out) {
+    *out = NULL;
+    lks_status status = check_mpi_state(mpi_comm);
+    if (status != LKS_OK) return status;
+    MPI_Comm mpi = MPI_COMM_NULL;
+    status = lks_comm_check_mpi(MPI_Comm_dup(mpi_comm, &mpi), "MPI_Comm_dup");
+    if (status != LKS_OK) return status;
+    MPI_Comm_set_errhandler(mpi, MPI_ERRORS_RETURN);
+
+    lks_comm *comm = calloc(1, sizeof *comm);
+    status = agree_on_memory(mpi, comm != NULL);
+    if (status != LKS_OK) {
+        free(comm);
+        MPI_Comm_free(&mpi);
+        return status;
+    }
+    comm->mpi = mpi;
+    comm->host = MPI_COMM_NULL;
+    comm->device = device;
+    comm->logger = logger;
+    MPI_Comm_rank(mpi, &comm->rank);
+    MPI_Comm_size(mpi, &comm->size);
+    status = find_hosts(comm);
+    if (status == LKS_OK && comm->size > 1) status = lks_comm_mpi_open(comm);
+    if (status != LKS_OK) {
+        lks_comm_destroy(comm);
+        return status;
+    }
+    *out = comm;
+    return LKS_OK;
+}
+
+void lks_comm_set_device(lks_comm *comm, lks_device *device) {
+    comm->device = device;
+}
+
+lks_status lks_comm_check_mpi(int code, const char *function) {
+    if (code == MPI_SUCCESS) return LKS_OK;
+    char reason[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    if (MPI_Error_string(code, reason, &length) != MPI_SUCCESS || length == 0)
+        return lks_fail(LKS_ECOMM, "%s failed with MPI error code %d", function, code);
+    return lks_fail(LKS_ECOMM, "%s failed: %s", function, reason);
+}
+
+int lks_comm_rank(const lks_comm *comm) {
+    return comm->rank;
+}
+
+int lks_comm_size(const lks_comm *comm) {
+    return comm->size;
+}
+
+int lks_comm_local_rank(const lks_comm *comm) {
+    return comm->local_rank;
+}
+
+int lks_comm_local_size(const lks_comm *comm) {
+    return comm->local_size;
+}
+
+int lks_comm_host_count(const lks_comm *comm) {
+    return comm->host_count;
+}
+
+MPI_Comm lks_comm_mpi(const lks_comm *comm) {
+    return comm->mpi;
+}
+
+/* ---- requests ---- */
+
+static lks_status take_request(lks_comm *comm, lks_request **out) {
+    lks_request *request = comm->idle;
+    if (request) {
+        comm->idle = request->next;
+    } else {
+        lks_status status = comm->ops->request_create(comm, &request);
+        if (status != LKS_OK) return status;
+    }
+    request->next = NULL;
+    request->done = false;
+    *(comm->active ? &comm->active_last->next : &comm->active) = request;
+    comm->active_last = request;
+    *out = request;
+    return LKS_OK;
+}
+
+static void give_back_request(lks_comm *comm, lks_request *request) {
+    lks_request *before = NULL;
+    for (lks_request *r = comm->active; r != request; r = r->next)
+        before = r;
+    *(before ? &before->next : &comm->active) = request->next;
+    if (comm->active_last == request) comm->active_last = before;
+    request->next = comm->idle;
+    comm->idle = request;
+}
+
+static lks_status start(lks_comm *comm, const lks_transfer *transfer, lks_request **out) {
+    *out = NULL;
+    if (comm->size == 1) return LKS_OK;
+    lks_request *request;
+    lks_status status = take_request(comm, &request);
+    if (status != LKS_OK) return status;
+    status = comm->ops->start(comm, request, transfer);
+    if (status != LKS_OK) {
+        give_back_request(comm, request);
+        return status;
+    }
+    *out = request;
+    return LKS_OK;
+}
+
+lks_status lks_comm_progress(lks_comm *comm) {
+    bool moved;
+    return comm->active ? comm->ops->progress(comm, &moved) : LKS_OK;
+}
+
+lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
+    /* Polls without a system call bridge the usual skew between ranks; afterwards the core is
+     * offered to others, because ranks may be more than cores. */
+    enum { BUSY_POLLS = 2000 };
+    if (!request) return LKS_OK;
+    lks_status status = LKS_OK;
+    for (int idle_polls = 0; status == LKS_OK && !request->done;) {
+        bool moved = false;
+        status = comm->ops->progress(comm, &moved);
+        idle_polls = moved ? 0 : idle_polls + 1;
+        if (idle_polls > BUSY_POLLS) sched_yield();
+    }
+    give_back_request(comm, request);
+    return status;
+}
+
+void lks_comm_destroy(lks_comm *comm) {
+    if (!comm) return;
+    while (comm->active) {
+        if (lks_comm_wait(comm, comm->active) != LKS_OK) break;
+    }
+    if (comm->backend) comm->ops->destroy(comm);
+    while (comm->idle) {
+        lks_request *request = comm->idle;
+        comm->idle = request->next;
+        comm->ops->request_destroy(request);
+    }
+    if (comm->host != MPI_COMM_NULL) MPI_Comm_free(&comm->host);
+    MPI_Comm_free(&comm->mpi);
+    free(comm);
+}
+
+/* ---- collectives ---- */
+
+static lks_status check_data(const void *data, int64_t count) {
+    if (count < 0) return lks_fail(LKS_EINVAL, "a collective of %lld elements", (long long)count);
+    if (count > 0 && !data) return lks_fail(LKS_EINVAL, "a collective without data");
+    return LKS_OK;
+}
+
+static lks_status check_reduction(lks_dtype dtype, lks_reduce_op op) {
+    if (!lks_reduce_supports(dtype))
+        return lks_fail(LKS_EINVAL,
+                        "a reduction of %s: expected float32, float64, int64 or bfloat16",
+                        lks_dtype_name(dtype));
+    if (op != LKS_REDUCE_SUM && op != LKS_REDUCE_MAX)
+        return lks_fail(LKS_EINVAL, "unknown reduction %d", (int)op);
+    return LKS_OK;
+}
+
+static lks_status sum_counts(const lks_comm *comm, const int64_t *counts, int64_t *total) {
+    *total = 0;
+    for (int r = 0; r < comm->size; r++) {
+        if (counts[r] < 0 || *total > INT64_MAX - counts[r])
+            return lks_fail(LKS_EINVAL, "a collective with %lld elements for rank %d",
+                            (long long)counts[r], r);
+        *total += counts[r];
+    }
+    return LKS_OK;
+}
+
+lks_status lks_comm_all_reduce_start(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
+                                     lks_reduce_op op, lks_request **out) {
+    *out = NULL;
+    lks_status status = check_data(data, count);
+    if (status == LKS_OK) status = check_reduction(dtype, op);
+    if (status != LKS_OK || count == 0) return status;
+    return start(
+        comm,
+        &(lks_transfer){
+            .kind = LKS_ALL_REDUCE, .data = data, .count = count, .dtype = dtype, .op = op},
+        out);
+}
+
+lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64_t *counts,
+                                         lks_dtype dtype, lks_reduce_op op, lks_request **out) {
+    *out = NULL;
+    int64_t total;
+    lks_status status = sum_counts(comm, counts, &total);
+    if (status == LKS_OK) status = check_data(data, total);
+    if (status == LKS_OK) status = check_reduction(dtype, op);
+    if (status != LKS_OK || total == 0) return status;
+    return start(comm,
+                 &(lks_transfer){.kind = LKS_REDUCE_SCATTER,
+                                 .data = data,
+                                 .count = total,
+                                 .counts = counts,
+                                 .dtype = dtype,
+                                 .op = op},
+                 out);
+}
+
+lks_status lks_comm_all_gather_start(lks_comm *comm, void *data, const int64_t *counts,
+                                     lks_dtype dtype, lks_request **out) {
+    *out = NULL;
+    int64_t total;
+    lks_status status = sum_counts(comm, counts, &total);
+    if (status == LKS_OK) status = check_data(data, total);
+    if (status != LKS_OK || total == 0) return status;
+    return start(
+        comm,
+        &(lks_transfer){
+            .kind = LKS_ALL_GATHER, .data = data, .count = total, .counts = counts, .dtype = dtype},
+        out);
+}
+
+static lks_status wait_started(lks_comm *comm, lks_status started, lks_request *request) {
+    return started == LKS_OK ? lks_comm_wait(comm, request) : started;
+}
+
+lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
+                               lks_reduce_op op) {
+    lks_request *request;
+    lks_status started = lks_comm_all_reduce_start(comm, data, count, dtype, op, &request);
+    return wait_started(comm, started, request);
+}
+
+lks_status lks_comm_reduce_scatter(lks_comm *comm, void *data, const int64_t *counts,
+                                   lks_dtype dtype, lks_reduce_op op) {
+    lks_request *request;
+    lks_status started = lks_comm_reduce_scatter_start(comm, data, counts, dtype, op, &request);
+    return wait_started(comm, started, request);
+}
+
+lks_status lks_comm_all_gather(lks_comm *comm, void *data, const int64_t *counts, lks_dtype dtype) {
+    lks_request *request;
+    lks_status started = lks_comm_all_gather_start(comm, data, counts, dtype, &request);
+    return wait_started(comm, started, request);
+}
+
+lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int root) {
+    lks_status status = check_data(data, bytes);
+    if (status != LKS_OK) return status;
+    if (root < 0 || root >= comm->size)
+        return lks_fail(LKS_EINVAL, "a broadcast from rank %d of %d ranks", root, comm->size);
+    if (bytes == 0) return LKS_OK;
+    lks_request *request;
+    status = start(
+        comm,
+        &(lks_transfer){
+            .kind = LKS_BROADCAST, .data = data, .count = bytes, .dtype = LKS_U8, .root = root},
+        &request);
+    return wait_started(comm, status, request);
+}
+
+lks_status lks_comm_barrier(lks_comm *comm) {
+    lks_request *request;
+    lks_status status = start(comm, &(lks_transfer){.kind = LKS_BARRIER}, &request);
+    return wait_started(comm, status, request);
+}
