@@ -25,6 +25,11 @@ const char *lks_number_format(double value, int digits, char *text) {
 }
 
 const char *lks_number_format_shortest(double value, char *text) {
+    if (isinf(value)) return strcpy(text, value < 0 ? "-.inf" : ".inf");
+    if (fabs(value) < 1e15 && value == floor(value)) {
+        snprintf(text, LKS_NUMBER_BYTES, "%.0f", value); /* 1000000, not 1e+06 */
+        return text;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         double back;
         lks_number_format(value, digits, text);

@@ -11,7 +11,7 @@ enum { LKS_NUMBER_BYTES = 32 };
 /* `value` with `digits` significant digits into text[LKS_NUMBER_BYTES]; returns text. */
 const char *lks_number_format(double value, int digits, char *text);
 
-/* The shortest text that reads back as the same number. */
+/* The shortest text that reads back as the same number, as YAML writes it (.inf). */
 const char *lks_number_format_shortest(double value, char *text);
 
 /* The whole text as a decimal number, with `_` between digits and inf allowed; false for anything
