@@ -70,7 +70,7 @@ static lks_status complete_array(lks_h5_array *array) {
     if (status != LKS_OK) return status;
     const lks_shape *shape = &array->info.shape;
     status = lks_shape_count(shape, &array->count);
-    if (status != LKS_OK) return lks_fail_in(LKS_EDATA, "%s: %s: ", array->file->path, array->path);
+    if (status != LKS_OK) return lks_fail_in(LKS_EDATA, "%s: %s", array->file->path, array->path);
     array->stride[shape->rank] = 1;
     for (int i = shape->rank - 1; i >= 0; i--)
         array->stride[i] = array->stride[i + 1] * shape->dim[i];
@@ -262,9 +262,8 @@ static lks_status transfer_range(lks_h5_array *array, int64_t first, int64_t cou
                                  transfer move) {
     const char *file = array->file->path;
     if (first < 0 || count < 0 || first > array->count || count > array->count - first)
-        return lks_fail(LKS_EINVAL, "%s: %s: elements %lld to %lld of %lld do not exist", file,
-                        array->path, (long long)first, (long long)first + count,
-                        (long long)array->count);
+        return lks_fail(LKS_EINVAL, "%s: %s has no %lld elements from %lld on, it has %lld", file,
+                        array->path, (long long)count, (long long)first, (long long)array->count);
     if (count == 0) return LKS_OK;
     if (array->info.number_class == LKS_H5_OTHER)
         return lks_fail(LKS_EDATA, "%s: %s holds %s, expected numbers", file, array->path,
@@ -297,8 +296,9 @@ lks_status lks_h5_read(lks_h5_array *array, int64_t first, int64_t count, lks_dt
 static lks_status check_rows(const lks_h5_array *array, int64_t first, int64_t count) {
     int64_t rows = array->info.shape.rank > 0 ? array->info.shape.dim[0] : 1;
     if (first >= 0 && count >= 0 && first <= rows && count <= rows - first) return LKS_OK;
-    return lks_fail(LKS_EINVAL, "%s: %s: rows %lld to %lld of %lld do not exist", array->file->path,
-                    array->path, (long long)first, (long long)first + count, (long long)rows);
+    return lks_fail(LKS_EINVAL, "%s: %s has no %lld rows from %lld on, it has %lld",
+                    array->file->path, array->path, (long long)count, (long long)first,
+                    (long long)rows);
 }
 
 lks_status lks_h5_read_rows(lks_h5_array *array, int64_t first, int64_t count, lks_dtype dtype,
