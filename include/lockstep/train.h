@@ -93,10 +93,12 @@ void lks_trainer_destroy(lks_trainer *trainer);
 /* Trains from where the trainer stands to the configured epoch, an early stop, or a callback's
  * stop: epochs, validation, schedule, early stopping, checkpoints, history. */
 lks_status lks_fit(lks_trainer *trainer);
-/* One epoch: all its steps, then validation, then the decisions for the next. *out is the same on
- * every rank; may be NULL. */
+/* One epoch: those of its steps that are not done yet, then validation, then the decisions for the
+ * next. *out is the same on every rank; may be NULL. */
 lks_status lks_epoch(lks_trainer *trainer, lks_epoch_result *out);
-/* One step of the present epoch; *epoch_done says whether it was the last. */
+/* One step of the present epoch; *epoch_done says whether it was the last (then lks_epoch ends the
+ * epoch). LKS_ENUMERIC where the loss is not a finite number. After an error the trainer can only
+ * be restored or destroyed. */
 lks_status lks_step(lks_trainer *trainer, bool *epoch_done);
 /* Loss and accuracy over a data set (NULL: the validation set), exact means over all ranks. */
 lks_status lks_validate(lks_trainer *trainer, lks_dataset *dataset, double *loss, double *acc);

@@ -52,10 +52,12 @@ struct lks_trainer {
     lks_exchange *exchange;
     lks_run_dir *run_dir; /* rank 0 with an output, else NULL */
 
-    float *params, *grads; /* device, [plan->padded_count] */
-    double *step_sums;     /* device, [LKS_STEP_SUM_COUNT] */
-    double *epoch_sums;    /* device, [LKS_LOSS_SUM_COUNT]: of all ranks, over the present epoch */
-    lks_event *copied;     /* the input of the running step has left the loader's memory */
+    int64_t input_count, output_count; /* elements of one sample */
+    int64_t max_rows;                  /* samples that go through the graph at a time */
+    float *params, *grads;             /* device, [plan->padded_count] */
+    double *step_sums;                 /* device, [LKS_STEP_SUM_COUNT] */
+    double *epoch_sums; /* device, [LKS_LOSS_SUM_COUNT]: of all ranks, over the present epoch */
+    lks_event *copied;  /* the input of the running step has left the loader's memory */
 
     lks_position position;
     lks_early_stopping stopping;
@@ -71,14 +73,33 @@ struct lks_trainer {
     lks_fit_end end;
     double epoch_began,
         train_seconds; /* clock at the begin of the epoch; training time of it so far */
+    double epoch_lr;   /* with which the present epoch began */
     double last_progress;
     int64_t samples_this_session; /* of the present epoch, since begin or restore: for the rate */
 };
 
-/* step.c */
+/* trainer.c */
+/* Do the data set's samples and targets fit the model and its loss? Local. LKS_ESHAPE, LKS_EDATA.
+ */
+lks_status lks_trainer_check_dataset(lks_trainer *trainer, lks_dataset *dataset);
+lks_status lks_trainer_open_loader(lks_trainer *trainer, lks_dataset *dataset, bool training,
+                                   lks_loader **out);
+
+/* batch.c */
+/* Puts this rank's part of the loader's next batch into the graph and fills info->batch and
+ * first_row. Local. */
+lks_status lks_trainer_load_batch(lks_trainer *trainer, lks_loader *loader, lks_batch_info *info,
+                                  int64_t *out_global_rows);
+/* Copies sums from the device, waiting for what is queued. */
 lks_status lks_trainer_read_sums(lks_trainer *trainer, const double *sums, int count, double *out);
 /* The means that stand in sums; NaN where the weight is zero. */
 void lks_sums_means(const double *sums, double *out_loss, double *out_acc);
+
+/* evaluate.c */
+/* Loss and accuracy of a loader's data set from its first step, exact means over all ranks.
+ * Collective. */
+lks_status lks_trainer_evaluate(lks_trainer *trainer, lks_loader *loader, double *out_loss,
+                                double *out_acc);
 
 /* startup.c */
 void lks_trainer_log_startup(const lks_trainer *trainer);

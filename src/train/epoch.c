@@ -1,0 +1,191 @@
+/* Epochs: steps, validation, and the decisions that rank 0 takes for all. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/trainer.h"
+
+/* What rank 0 decides at the end of an epoch, broadcast as bytes (all ranks run the same program).
+ */
+typedef struct decision {
+    lks_epoch_result result;
+    lks_early_stopping stopping;
+    double schedule_state[LKS_SCHEDULE_STATE_MAX];
+    int schedule_state_count;
+    double best_value;
+    int64_t best_epoch;
+    bool stop_requested;
+} decision;
+
+static double monitored(const lks_epoch_result *result, int monitor) {
+    const char *name = lks_monitor_names[monitor];
+    bool validated = !isnan(result->val_loss);
+    if (strcmp(name, "val_loss") == 0) return validated ? result->val_loss : result->train_loss;
+    if (strcmp(name, "val_acc") == 0) return validated ? result->val_acc : result->train_acc;
+    return strcmp(name, "train_loss") == 0 ? result->train_loss : result->train_acc;
+}
+
+static bool is_better(double value, double best, bool minimize) {
+    if (isnan(value)) return false;
+    return isnan(best) || (minimize ? value < best : value > best);
+}
+
+/* Rank 0 alone: moves schedule, early stopping and best on by one epoch. */
+static void decide(lks_trainer *t, decision *out) {
+    lks_epoch_result *result = &out->result;
+    int monitor = t->checkpoint_settings.monitor;
+    double value = monitored(result, monitor);
+    result->is_best =
+        is_better(value, t->best_value, lks_monitor_minimizes(lks_monitor_names[monitor]));
+    out->best_value = result->is_best ? value : t->best_value;
+    out->best_epoch = result->is_best ? result->epoch : t->best_epoch;
+
+    out->stopping = t->stopping;
+    if (t->stopping_config.enabled)
+        lks_early_stopping_update(&t->stopping_config, &out->stopping, result->epoch,
+                                  monitored(result, t->stopping_config.monitor));
+    if (!lks_schedule_per_step(t->schedule))
+        lks_schedule_advance(t->schedule,
+                             &(lks_schedule_input){.metric = monitored(result, monitor)});
+    out->schedule_state_count = lks_schedule_get_state(t->schedule, out->schedule_state);
+    out->stop_requested = t->stop_requested;
+}
+
+/* Whatever the ranks computed themselves, rank 0's numbers hold on all of them. */
+static lks_status share_decision(lks_trainer *t, decision *shared) {
+    lks_comm *comm = t->context->comm;
+    if (lks_comm_rank(comm) == 0) decide(t, shared);
+    lks_status status = lks_comm_broadcast(comm, shared, sizeof(*shared), 0);
+    if (status != LKS_OK) return status;
+    t->stopping = shared->stopping;
+    t->best_value = shared->best_value;
+    t->best_epoch = shared->best_epoch;
+    t->stopping_now = t->stopping_now || shared->stop_requested;
+    return lks_schedule_set_state(t->schedule, shared->schedule_state,
+                                  shared->schedule_state_count);
+}
+
+static lks_status remember(lks_trainer *t, const lks_epoch_result *result) {
+    if (t->history_count == t->history_capacity) {
+        int64_t capacity = t->history_capacity == 0 ? 64 : 2 * t->history_capacity;
+        lks_epoch_result *grown = realloc(t->history, (size_t)capacity * sizeof(*grown));
+        if (grown == NULL)
+            return lks_fail(LKS_ENOMEM, "the history of %lld epochs: out of host memory",
+                            (long long)capacity);
+        t->history = grown;
+        t->history_capacity = capacity;
+    }
+    t->history[t->history_count++] = *result;
+    return LKS_OK;
+}
+
+/* Ranks whose batch norm does not synchronise have running statistics of their own; rank 0's count,
+ * as in DistributedDataParallel. */
+static lks_status share_buffers(lks_trainer *t) {
+    int64_t count = lks_graph_buffers_flat_count(t->graph);
+    if (count == 0 || lks_comm_size(t->context->comm) == 1) return LKS_OK;
+    return lks_comm_broadcast(t->context->comm, lks_graph_buffers(t->graph),
+                              count * (int64_t)sizeof(float), 0);
+}
+
+/* Host copies of the best epoch's model, for restore_best; `out` of the device or back to it. */
+static lks_status copy_best(lks_trainer *t, bool back) {
+    lks_device *device = t->context->device;
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    size_t params_bytes = (size_t)t->plan->padded_count * sizeof(float);
+    size_t buffers_bytes = (size_t)lks_graph_buffers_flat_count(t->graph) * sizeof(float);
+    lks_copy_kind kind = back ? LKS_COPY_TO_DEVICE : LKS_COPY_TO_HOST;
+    float *params = t->params, *buffers = lks_graph_buffers(t->graph);
+    lks_status status = lks_device_copy(device, stream, back ? params : t->best_params,
+                                        back ? t->best_params : params, params_bytes, kind);
+    if (status == LKS_OK && buffers_bytes > 0)
+        status = lks_device_copy(device, stream, back ? buffers : t->best_buffers,
+                                 back ? t->best_buffers : buffers, buffers_bytes, kind);
+    return status == LKS_OK ? lks_stream_synchronize(stream) : status;
+}
+
+/* Callbacks may answer differently: one rank's stop stops all. */
+static lks_status call_on_epoch(lks_trainer *t, const lks_epoch_result *result) {
+    const lks_callbacks *callbacks = &t->config.callbacks;
+    int64_t stop =
+        callbacks->on_epoch != NULL && callbacks->on_epoch(callbacks->data, result) == LKS_STOP;
+    lks_status status = lks_comm_all_reduce(t->context->comm, &stop, 1, LKS_I64, LKS_REDUCE_MAX);
+    t->stopping_now = t->stopping_now || stop != 0;
+    return status;
+}
+
+static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
+    double sums[LKS_LOSS_SUM_COUNT];
+    lks_status status = lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums);
+    if (status != LKS_OK) return status;
+    decision shared = {
+        .result = {.epoch = t->position.epoch + 1,
+                   .val_loss = NAN,
+                   .val_acc = NAN,
+                   .lr = t->epoch_lr,
+                   .samples_per_second = (double)t->samples_this_session / t->train_seconds}};
+    lks_sums_means(sums, &shared.result.train_loss, &shared.result.train_acc);
+
+    status = share_buffers(t);
+    if (status == LKS_OK && t->validation_loader != NULL)
+        status = lks_trainer_evaluate(t, t->validation_loader, &shared.result.val_loss,
+                                      &shared.result.val_acc);
+    shared.result.seconds = lks_clock_seconds() - t->epoch_began;
+    if (status == LKS_OK) status = share_decision(t, &shared);
+    if (status != LKS_OK) return status;
+
+    t->position.epoch++;
+    t->position.step = 0;
+    t->epoch_began = 0;
+    if (t->best_params != NULL && t->stopping.best_epoch == shared.result.epoch)
+        status = copy_best(t, false);
+    if (status == LKS_OK) status = remember(t, &shared.result);
+    status = lks_comm_agree(t->context->comm, status);
+    if (status == LKS_OK && t->run_dir != NULL)
+        lks_run_dir_epoch(t->run_dir, &shared.result, t->position.global_step);
+    *out = shared.result;
+    return status;
+}
+
+lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
+    lks_epoch_result result;
+    if (t->loader == NULL)
+        return lks_fail(LKS_EINVAL, "lks_epoch: this trainer has no training data");
+    bool epoch_done = t->position.step >= lks_loader_steps(t->loader);
+    while (!epoch_done) {
+        lks_status status = lks_step(t, &epoch_done);
+        if (status != LKS_OK) return status;
+        if (t->stopping_now && !epoch_done)
+            return lks_fail(LKS_ESTOPPED, "stopped by a callback in epoch %lld after step %lld",
+                            (long long)t->position.epoch + 1, (long long)t->position.step);
+    }
+    lks_status status = finish_epoch(t, &result);
+    if (status == LKS_OK) status = call_on_epoch(t, &result);
+    if (out != NULL) *out = result;
+    return status;
+}
+
+lks_status lks_fit(lks_trainer *t) {
+    lks_status status = LKS_OK;
+    t->end = LKS_END_EPOCHS;
+    t->stopping_now = t->stop_requested = false;
+    while (t->position.epoch < t->config.epochs && t->end == LKS_END_EPOCHS &&
+           !t->stopping.stopped) {
+        lks_epoch_result result;
+        status = lks_epoch(t, &result);
+        if (status == LKS_ESTOPPED) break;
+        if (status == LKS_OK) status = lks_trainer_save_epoch(t, &result);
+        if (status != LKS_OK) return status;
+        if (t->stopping_now) t->end = LKS_END_CALLBACK;
+    }
+    if (status == LKS_ESTOPPED)
+        t->end = LKS_END_CALLBACK;
+    else if (t->stopping.stopped)
+        t->end = LKS_END_EARLY_STOPPING;
+
+    status = LKS_OK;
+    if (t->best_params != NULL && t->end != LKS_END_CALLBACK && t->stopping.best_epoch > 0)
+        status = lks_comm_agree(t->context->comm, copy_best(t, true));
+    if (status == LKS_OK) status = lks_trainer_save_final(t);
+    return status;
+}

@@ -1,0 +1,66 @@
+/* The start-up table: what is about to run, where, and what it costs. */
+#include <inttypes.h>
+
+#include "train/trainer.h"
+
+static const char *bytes_text(size_t bytes, char text[24]) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0]); unit++)
+        value /= 1024;
+    snprintf(text, 24, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return text;
+}
+
+static void log_layers(const lks_trainer *t, const lks_logger *logger) {
+    char shape[LKS_SHAPE_TEXT_BYTES];
+    int64_t total = 0;
+    lks_log(logger, LKS_LOG_INFO, "  %-20s %-20s %-18s %12s", "layer", "type", "output",
+            "parameters");
+    for (int i = 0; i < lks_graph_layer_count(t->graph); i++) {
+        lks_layer_info layer = lks_graph_layer(t->graph, i);
+        total += layer.param_count;
+        lks_log(logger, LKS_LOG_INFO, "  %-20s %-20s %-18s %12" PRId64, layer.name, layer.type,
+                lks_shape_text(&layer.output, shape), layer.param_count);
+    }
+    lks_log(logger, LKS_LOG_INFO, "  %-60s %12" PRId64, "total", total);
+}
+
+static void log_training(const lks_trainer *t, const lks_logger *logger) {
+    char state[24], shape[LKS_SHAPE_TEXT_BYTES];
+    const lks_shard_plan *plan = t->plan;
+    lks_log(logger, LKS_LOG_INFO,
+            "data: %s, %" PRId64 " samples of %s, %" PRId64 " steps of %" PRId64 " per epoch",
+            lks_dataset_describe(t->train_data), lks_dataset_count(t->train_data),
+            lks_shape_text(lks_dataset_input_shape(t->train_data), shape),
+            lks_loader_steps(t->loader), t->config.batch_size);
+    if (t->validation_data != NULL)
+        lks_log(logger, LKS_LOG_INFO, "validation: %s, %" PRId64 " samples",
+                lks_dataset_describe(t->validation_data), lks_dataset_count(t->validation_data));
+    lks_log(logger, LKS_LOG_INFO, "optimizer: %s, %s; schedule: %s",
+            lks_optimizer_name(t->optimizer), lks_optimizer_hyper(t->optimizer),
+            lks_schedule_name(t->schedule));
+    lks_log(logger, LKS_LOG_INFO,
+            "optimizer state: %s per rank (zero_stage %d); gradients in %d bucket%s",
+            bytes_text(lks_optimizer_state_bytes(t->optimizer), state), plan->zero_stage,
+            plan->bucket_count, plan->bucket_count == 1 ? "" : "s");
+}
+
+void lks_trainer_log_startup(const lks_trainer *t) {
+    const lks_context *context = t->context;
+    const lks_logger *logger = &context->logger;
+    const lks_comm *comm = context->comm;
+    char planned[24], unshared[24];
+    int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);
+    lks_log(logger, LKS_LOG_INFO, "lockstep %s: %d rank%s on %d host%s, each: %s", LKS_VERSION,
+            size, size == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s",
+            lks_device_description(context->device));
+    log_layers(t, logger);
+    lks_graph_memory memory = lks_graph_get_memory(t->graph);
+    lks_log(logger, LKS_LOG_INFO,
+            "activations: %s per rank for %" PRId64 " samples (%s if none were shared)",
+            bytes_text(memory.planned_bytes, planned), t->max_rows,
+            bytes_text(memory.unshared_bytes, unshared));
+    if (t->train_data != NULL) log_training(t, logger);
+}

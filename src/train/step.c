@@ -1,0 +1,135 @@
+/* The hot loop: one step. Nothing here allocates. */
+#include <math.h>
+
+#include "train/trainer.h"
+
+static lks_status begin_epoch(lks_trainer *t) {
+    lks_device *device = t->context->device;
+    t->epoch_began = t->last_progress = lks_clock_seconds();
+    t->train_seconds = 0;
+    t->samples_this_session = 0;
+    if (t->position.step == 0) {
+        t->epoch_lr = lks_schedule_lr(t->schedule);
+        lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
+                                            t->epoch_sums, LKS_LOSS_SUM_COUNT * sizeof(double));
+        if (status != LKS_OK) return status;
+    }
+    return lks_loader_begin(t->loader, t->position.epoch, t->position.step);
+}
+
+/* What this rank adds to the step's sums beside the loss: its failure, and rank 0's decisions. */
+static lks_status add_decisions(lks_trainer *t) {
+    double local[LKS_STEP_SUM_COUNT - LKS_LOSS_SUM_COUNT] = {0};
+    local[LKS_STEP_FAILED - LKS_LOSS_SUM_COUNT] = t->failure == LKS_OK ? 0 : 1;
+    if (lks_comm_rank(t->context->comm) == 0) {
+        local[LKS_STEP_STOP - LKS_LOSS_SUM_COUNT] = t->stop_requested ? 1 : 0;
+        local[LKS_STEP_LR - LKS_LOSS_SUM_COUNT] = lks_schedule_lr(t->schedule);
+    }
+    lks_device *device = t->context->device;
+    return lks_device_copy(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
+                           t->step_sums + LKS_LOSS_SUM_COUNT, local, sizeof(local),
+                           LKS_COPY_TO_DEVICE);
+}
+
+/* Forward, loss and backward. A rank that has failed takes part with no samples: the others must
+ * not wait for it in vain. */
+static lks_status compute(lks_trainer *t, const lks_batch_info *info, lks_request **sums_request) {
+    lks_device *device = t->context->device;
+    lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
+                                        t->step_sums, LKS_STEP_SUM_COUNT * sizeof(double));
+    if (status == LKS_OK) status = lks_graph_forward(t->graph, info);
+    if (status == LKS_OK) status = lks_graph_loss(t->graph, info, t->step_sums);
+    if (status == LKS_OK) status = add_decisions(t);
+    if (status == LKS_OK)
+        status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, LKS_STEP_SUM_COUNT,
+                                           LKS_F64, LKS_REDUCE_SUM, sums_request);
+    if (status == LKS_OK)
+        status = lks_graph_backward(t->graph, info, lks_exchange_grads_ready, t->exchange);
+    return status;
+}
+
+/* Rank 0 looks at the sums at most every progress_seconds, and at the end of the epoch. */
+static lks_status report_progress(lks_trainer *t, bool epoch_done) {
+    const lks_callbacks *callbacks = &t->config.callbacks;
+    double now = lks_clock_seconds();
+    if (callbacks->on_step == NULL && t->run_dir == NULL) return LKS_OK;
+    if (!epoch_done && now - t->last_progress < t->config.progress_seconds) return LKS_OK;
+    t->last_progress = now;
+
+    double sums[LKS_LOSS_SUM_COUNT];
+    lks_status status = lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums);
+    if (status != LKS_OK) return status;
+    lks_progress progress = {
+        .epoch = t->position.epoch + 1,
+        .epochs = t->config.epochs,
+        .step = t->position.step,
+        .steps = lks_loader_steps(t->loader),
+        .lr = lks_schedule_lr(t->schedule),
+        .samples_per_second =
+            t->train_seconds > 0 ? (double)t->samples_this_session / t->train_seconds : NAN,
+    };
+    lks_sums_means(sums, &progress.loss, &progress.acc);
+    double samples_left = (double)((progress.steps - progress.step) * t->config.batch_size);
+    progress.seconds_left = samples_left / progress.samples_per_second;
+    if (t->run_dir != NULL) lks_run_dir_progress(t->run_dir, &progress, t->position.global_step);
+    if (callbacks->on_step != NULL && callbacks->on_step(callbacks->data, &progress) == LKS_STOP)
+        t->stop_requested = true;
+    return LKS_OK;
+}
+
+/* All ranks have the same sums, so all take the same branch. */
+static lks_status update(lks_trainer *t, lks_request *sums_request) {
+    lks_status status = lks_comm_wait(t->context->comm, sums_request);
+    double sums[LKS_STEP_SUM_COUNT];
+    if (status == LKS_OK) status = lks_trainer_read_sums(t, t->step_sums, LKS_STEP_SUM_COUNT, sums);
+    if (status != LKS_OK) return status;
+
+    if (sums[LKS_STEP_FAILED] > 0 || !isfinite(sums[LKS_SUM_LOSS])) {
+        status = lks_exchange_abandon(t->exchange);
+        if (status == LKS_OK) status = lks_comm_agree(t->context->comm, t->failure);
+        if (status == LKS_OK)
+            status = lks_fail(LKS_ENUMERIC,
+                              "the loss is not a finite number in step %lld (epoch %lld): lower "
+                              "the learning rate "
+                              "(it is %g), or look at the data",
+                              (long long)t->position.global_step + 1,
+                              (long long)t->position.epoch + 1, sums[LKS_STEP_LR]);
+        return status;
+    }
+    if (sums[LKS_STEP_STOP] > 0) t->stopping_now = true;
+    status = lks_exchange_finish(t->exchange, sums[LKS_STEP_LR], t->step_sums + LKS_SUM_WEIGHT);
+    if (status == LKS_OK)
+        status = lks_device_add_f64(t->context->device,
+                                    lks_device_stream(t->context->device, LKS_STREAM_COMPUTE),
+                                    LKS_LOSS_SUM_COUNT, t->step_sums, t->epoch_sums);
+    return status;
+}
+
+lks_status lks_step(lks_trainer *t, bool *epoch_done) {
+    if (t->train_data == NULL)
+        return lks_fail(LKS_EINVAL, "lks_step: this trainer has no training data");
+    if (t->epoch_began == 0) t->failure = begin_epoch(t);
+
+    double began = lks_clock_seconds();
+    lks_batch_info info = {.step = t->position.global_step, .training = true};
+    int64_t global_rows = 0;
+    if (t->failure == LKS_OK)
+        t->failure = lks_trainer_load_batch(t, t->loader, &info, &global_rows);
+    if (t->failure != LKS_OK) info.batch = 0;
+
+    lks_request *sums_request = NULL;
+    lks_status status = compute(t, &info, &sums_request);
+    if (status == LKS_OK) status = update(t, sums_request);
+    if (status != LKS_OK) return status;
+
+    if (lks_schedule_per_step(t->schedule))
+        lks_schedule_advance(t->schedule, &(lks_schedule_input){.metric = NAN});
+    t->position.step++;
+    t->position.global_step++;
+    t->samples_this_session += global_rows;
+    t->train_seconds += lks_clock_seconds() - began;
+    *epoch_done = t->position.step >= lks_loader_steps(t->loader);
+    if (lks_comm_rank(t->context->comm) == 0 || t->config.callbacks.on_step != NULL)
+        status = report_progress(t, *epoch_done);
+    return status;
+}

@@ -1,0 +1,323 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "train/trainer.h"
+
+/* ---- the trainer's own copy of the configuration ---- */
+
+static lks_status copy_spec(lks_spec *spec) {
+    const lks_spec from = *spec;
+    *spec = (lks_spec){lks_strdup(from.type), lks_strdup(from.options), lks_strdup(from.where)};
+    bool copied = (from.type == NULL || spec->type != NULL) &&
+                  (from.options == NULL || spec->options != NULL) &&
+                  (from.where == NULL || spec->where != NULL);
+    return copied ? LKS_OK : lks_fail(LKS_ENOMEM, "the configuration: out of host memory");
+}
+
+static void free_spec(lks_spec *spec) {
+    free((char *)spec->type);
+    free((char *)spec->options);
+    free((char *)spec->where);
+}
+
+static lks_status copy_text(const char **text) {
+    const char *from = *text;
+    *text = lks_strdup(from);
+    return from == NULL || *text != NULL
+               ? LKS_OK
+               : lks_fail(LKS_ENOMEM, "the configuration: out of host memory");
+}
+
+/* Copies every part even after a failure, so that free_config never sees the caller's strings. */
+static lks_status copy_config(lks_train_config *out, const lks_train_config *config) {
+    *out = *config;
+    lks_status results[] = {
+        copy_spec(&out->loss),           copy_spec(&out->optimizer), copy_spec(&out->schedule),
+        copy_text(&out->early_stopping), copy_text(&out->data),      copy_text(&out->checkpoint),
+        copy_text(&out->output),         copy_text(&out->run_file),
+    };
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
+        if (results[i] != LKS_OK) return results[i];
+    return LKS_OK;
+}
+
+static void free_config(lks_train_config *config) {
+    free_spec(&config->loss);
+    free_spec(&config->optimizer);
+    free_spec(&config->schedule);
+    free((char *)config->early_stopping);
+    free((char *)config->data);
+    free((char *)config->checkpoint);
+    free((char *)config->output);
+    free((char *)config->run_file);
+}
+
+static lks_status parse_settings(lks_trainer *t) {
+    const lks_train_config *c = &t->config;
+    lks_status status =
+        lks_options_parse(&lks_data_settings_options, &t->data_settings, c->data, "data");
+    if (status == LKS_OK)
+        status = lks_options_parse(&lks_checkpoint_settings_options, &t->checkpoint_settings,
+                                   c->checkpoint, "checkpoint");
+    if (status == LKS_OK)
+        status = lks_options_parse(&lks_early_stopping_options, &t->stopping_config,
+                                   c->early_stopping, "early_stopping");
+    t->stopping_config.enabled = c->early_stopping != NULL;
+    t->stopping = lks_early_stopping_start(&t->stopping_config);
+    return status;
+}
+
+/* ---- what must hold before anything is built ---- */
+
+static lks_status check_scalars(const lks_trainer *t) {
+    const lks_train_config *c = &t->config;
+    int size = lks_comm_size(t->context->comm);
+    if (c->batch_size < size)
+        return lks_fail(LKS_ECONFIG,
+                        "batch_size: %lld is smaller than the number of ranks, %d: every rank "
+                        "needs at least one "
+                        "sample of each batch; raise batch_size or start fewer ranks",
+                        (long long)c->batch_size, size);
+    if (c->epochs < 1)
+        return lks_fail(LKS_ECONFIG, "epochs: %lld is out of range: expected 1 or more",
+                        (long long)c->epochs);
+    if (c->zero_stage < 0 || c->zero_stage > 1)
+        return lks_fail(LKS_ECONFIG, "zero_stage: %lld is out of range: expected 0 or 1",
+                        (long long)c->zero_stage);
+    return LKS_OK;
+}
+
+lks_status lks_trainer_check_dataset(lks_trainer *t, lks_dataset *dataset) {
+    char have[LKS_SHAPE_TEXT_BYTES], want[LKS_SHAPE_TEXT_BYTES];
+    const lks_shape *input = lks_graph_input_shape(t->graph),
+                    *output = lks_graph_output_shape(t->graph);
+    if (!lks_shape_equal(lks_dataset_input_shape(dataset), input))
+        return lks_fail(LKS_ESHAPE, "%s: its samples have the shape %s, the model takes %s",
+                        lks_dataset_describe(dataset),
+                        lks_shape_text(lks_dataset_input_shape(dataset), have),
+                        lks_shape_text(input, want));
+
+    lks_target_kind kind = lks_dataset_target_kind(dataset);
+    if (kind == LKS_TARGET_NONE)
+        return lks_fail(LKS_EDATA, "%s: it has no targets, which training and validation need",
+                        lks_dataset_describe(dataset));
+    if (lks_graph_targets_are_classes(t->graph)) {
+        if (kind != LKS_TARGET_CLASSES)
+            return lks_fail(
+                LKS_EDATA,
+                "%s: the loss %s takes integer class labels [n], but the targets are numbers",
+                lks_dataset_describe(dataset), t->config.loss.type);
+        return lks_dataset_check_labels(dataset, output->dim[0], lks_graph_ignore_index(t->graph));
+    }
+    if (kind != LKS_TARGET_VALUES)
+        return lks_fail(LKS_EDATA,
+                        "%s: the loss %s takes float targets, but the targets are integer labels",
+                        lks_dataset_describe(dataset), t->config.loss.type);
+    int64_t target_count;
+    lks_status status = lks_shape_count(lks_dataset_target_shape(dataset), &target_count);
+    if (status == LKS_OK && target_count != t->output_count)
+        status = lks_fail(
+            LKS_ESHAPE, "%s: its targets have the shape %s, the model's output has %s",
+            lks_dataset_describe(dataset), lks_shape_text(lks_dataset_target_shape(dataset), have),
+            lks_shape_text(output, want));
+    return status;
+}
+
+/* ---- building: local work alone, so that one agreement at the end suffices ---- */
+
+static lks_status alloc_device(lks_trainer *t, size_t count, size_t element_bytes, void **out) {
+    lks_device *device = t->context->device;
+    size_t bytes;
+    if (!lks_size_mul(count, element_bytes, &bytes))
+        return lks_fail(LKS_ENOMEM,
+                        "%zu elements of %zu bytes are more than this machine can address", count,
+                        element_bytes);
+    lks_status status = lks_device_alloc(device, bytes, out);
+    if (status == LKS_OK)
+        status =
+            lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE), *out, bytes);
+    return status;
+}
+
+/* Batch norm over the global batch: sums over all ranks, called by the engine in the middle of
+ * forward and backward. */
+static lks_status all_reduce_statistics(void *data, double *values, int64_t count,
+                                        lks_stream *stream) {
+    lks_trainer *t = data;
+    lks_status status = LKS_OK;
+    if (!lks_device_is_host(t->context->device)) status = lks_stream_synchronize(stream);
+    if (status == LKS_OK)
+        status = lks_comm_all_reduce(t->context->comm, values, count, LKS_F64, LKS_REDUCE_SUM);
+    return status;
+}
+
+static lks_status build_graph(lks_trainer *t, const lks_layer_spec *layers,
+                              const lks_shape *input) {
+    lks_comm *comm = t->context->comm;
+    int64_t begin, end;
+    lks_split(t->config.batch_size, 0, lks_comm_size(comm), &begin,
+              &end); /* part 0 is a largest one */
+    t->max_rows = end - begin;
+    lks_graph_config config = {
+        .seed = t->config.seed,
+        .max_batch = t->max_rows,
+        .inference_only = t->train_data == NULL,
+        .all_reduce = lks_comm_size(comm) > 1 ? all_reduce_statistics : NULL,
+        .all_reduce_data = t,
+    };
+    const lks_spec *loss = t->config.loss.type == NULL ? NULL : &t->config.loss;
+    lks_status status =
+        lks_graph_create(t->context->device, layers, input, loss, &config, &t->graph);
+    if (status == LKS_OK)
+        status = lks_shape_count(lks_graph_input_shape(t->graph), &t->input_count);
+    if (status == LKS_OK)
+        status = lks_shape_count(lks_graph_output_shape(t->graph), &t->output_count);
+    return status;
+}
+
+lks_status lks_trainer_open_loader(lks_trainer *t, lks_dataset *dataset, bool training,
+                                   lks_loader **out) {
+    lks_loader_config config = {
+        .seed = t->config.seed,
+        .batch_size = t->config.batch_size,
+        .rank = lks_comm_rank(t->context->comm),
+        .size = lks_comm_size(t->context->comm),
+        .training = training,
+        .settings = &t->data_settings,
+        .layout = lks_graph_input_layout(t->graph),
+    };
+    return lks_loader_create(dataset, t->context->device, &config, out);
+}
+
+/* Rank r writes its part of every bucket to checkpoints also when it updates all of it, so the plan
+ * exists for inference too. */
+static lks_status build_parameters(lks_trainer *t) {
+    lks_comm *comm = t->context->comm;
+    const lks_train_config *c = &t->config;
+    lks_status status = lks_shard_plan_create(lks_graph_flat_count(t->graph), c->bucket_bytes,
+                                              c->first_bucket_bytes, c->zero_stage,
+                                              lks_comm_rank(comm), lks_comm_size(comm), &t->plan);
+    if (status == LKS_OK)
+        status = alloc_device(t, (size_t)t->plan->padded_count, sizeof(float), (void **)&t->params);
+    if (status == LKS_OK && t->train_data != NULL)
+        status = alloc_device(t, (size_t)t->plan->padded_count, sizeof(float), (void **)&t->grads);
+    if (status == LKS_OK) status = lks_graph_bind(t->graph, t->params, t->grads);
+    return status;
+}
+
+static lks_status build_training(lks_trainer *t) {
+    lks_context *context = t->context;
+    lks_status status = lks_trainer_open_loader(t, t->train_data, true, &t->loader);
+    if (status == LKS_OK)
+        status =
+            lks_optimizer_create(context->device, &t->config.optimizer, t->plan, &t->optimizer);
+    if (status == LKS_OK)
+        status = lks_schedule_create(&t->config.schedule, lks_optimizer_base_lr(t->optimizer),
+                                     &t->schedule);
+    if (status == LKS_OK)
+        status = lks_exchange_create(context->comm, t->plan, t->optimizer, t->params, t->grads,
+                                     &t->exchange);
+    if (status == LKS_OK && t->stopping_config.enabled && t->stopping_config.restore_best) {
+        t->best_params = malloc((size_t)t->plan->padded_count * sizeof(float));
+        t->best_buffers =
+            malloc((size_t)lks_graph_buffers_flat_count(t->graph) * sizeof(float) + 1);
+        if (t->best_params == NULL || t->best_buffers == NULL)
+            status =
+                lks_fail(LKS_ENOMEM,
+                         "early_stopping.restore_best: out of host memory for a copy of the model");
+    }
+    return status;
+}
+
+static lks_status build(lks_trainer *t, const lks_layer_spec *layers, const lks_shape *input) {
+    lks_status status = parse_settings(t);
+    if (status == LKS_OK) status = check_scalars(t);
+    if (status == LKS_OK) status = build_graph(t, layers, input);
+    if (status == LKS_OK && t->train_data != NULL)
+        status = lks_trainer_check_dataset(t, t->train_data);
+    if (status == LKS_OK && t->validation_data != NULL)
+        status = lks_trainer_check_dataset(t, t->validation_data);
+    if (status == LKS_OK) status = build_parameters(t);
+    if (status == LKS_OK)
+        status = alloc_device(t, LKS_STEP_SUM_COUNT, sizeof(double), (void **)&t->step_sums);
+    if (status == LKS_OK)
+        status = alloc_device(t, LKS_LOSS_SUM_COUNT, sizeof(double), (void **)&t->epoch_sums);
+    if (status == LKS_OK) status = lks_event_create(t->context->device, &t->copied);
+    if (status == LKS_OK && t->train_data != NULL) status = build_training(t);
+    if (status == LKS_OK && t->validation_data != NULL)
+        status = lks_trainer_open_loader(t, t->validation_data, false, &t->validation_loader);
+    if (status == LKS_OK && t->config.output != NULL && t->train_data != NULL &&
+        lks_comm_rank(t->context->comm) == 0)
+        status = lks_run_dir_create(t->config.output, t->config.run_file, &t->context->logger,
+                                    &t->run_dir);
+    return status;
+}
+
+lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers,
+                              const lks_shape *input, lks_dataset *train, lks_dataset *validation,
+                              const lks_train_config *config, lks_trainer **out) {
+    if (context == NULL || layers == NULL || input == NULL || config == NULL || out == NULL)
+        return lks_fail(
+            LKS_EINVAL,
+            "lks_trainer_create: context, layers, input, config and out must not be NULL");
+
+    lks_status status = LKS_OK;
+    lks_trainer *t = calloc(1, sizeof(*t));
+    if (t == NULL) {
+        status = lks_fail(LKS_ENOMEM, "the trainer: out of host memory");
+    } else {
+        t->context = context;
+        t->train_data = train;
+        t->validation_data = validation;
+        t->best_value = NAN;
+        status = copy_config(&t->config, config);
+        if (status == LKS_OK) status = build(t, layers, input);
+    }
+    status = lks_comm_agree(context->comm, status);
+    if (status == LKS_OK) {
+        lks_trainer_log_startup(t);
+        *out = t;
+        t = NULL;
+    }
+    lks_trainer_destroy(t);
+    return status;
+}
+
+void lks_trainer_destroy(lks_trainer *t) {
+    if (t == NULL) return;
+    lks_device *device = t->context->device;
+    lks_run_dir_destroy(t->run_dir);
+    lks_loader_destroy(t->loader);
+    lks_loader_destroy(t->validation_loader);
+    lks_exchange_destroy(t->exchange);
+    lks_schedule_destroy(t->schedule);
+    lks_optimizer_destroy(t->optimizer);
+    lks_shard_plan_destroy(t->plan);
+    lks_graph_destroy(t->graph);
+    lks_event_destroy(t->copied);
+    lks_device_free(device, t->params);
+    lks_device_free(device, t->grads);
+    lks_device_free(device, t->step_sums);
+    lks_device_free(device, t->epoch_sums);
+    free(t->best_params);
+    free(t->best_buffers);
+    free(t->history);
+    lks_options_free(&lks_data_settings_options, &t->data_settings);
+    lks_options_free(&lks_checkpoint_settings_options, &t->checkpoint_settings);
+    lks_options_free(&lks_early_stopping_options, &t->stopping_config);
+    free_config(&t->config);
+    free(t);
+}
+
+lks_fit_end lks_trainer_end(const lks_trainer *t) {
+    return t->end;
+}
+
+int64_t lks_trainer_epochs_done(const lks_trainer *t) {
+    return t->position.epoch;
+}
+
+const lks_epoch_result *lks_trainer_history(const lks_trainer *t, int64_t *out_count) {
+    *out_count = t->history_count;
+    return t->history;
+}
