@@ -1,0 +1,118 @@
+#include "checkpoint/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The folder of a path, in a new string; NULL when out of memory. */
+static char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return lks_strdup(".");
+    size_t length = slash == path ? 1 : (size_t)(slash - path);
+    return lks_strdup_printf("%.*s", (int)length, path);
+}
+
+static lks_status make_folders(char *folder) {
+    for (char *c = folder + 1; c[-1]; c++) {
+        char kept = *c;
+        if (kept != '/' && kept) continue;
+        *c = '\0';
+        int failed = mkdir(folder, 0777);
+        int reason = errno;
+        *c = kept;
+        if (failed && reason != EEXIST)
+            return lks_fail(LKS_EIO, "cannot create the folder %s: %s", folder, strerror(reason));
+        if (!kept) break;
+    }
+    struct stat info;
+    if (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode))
+        return lks_fail(LKS_EIO, "%s is a file, expected a folder", folder);
+    return LKS_OK;
+}
+
+char *lks_file_temporary_name(const char *path, uint64_t token) {
+    return lks_strdup_printf("%s.%016" PRIx64 ".tmp", path, token);
+}
+
+/* Another number for every job, host and attempt; O_EXCL settles the rest. */
+static uint64_t make_token(int attempt) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    lks_philox_key key = {{(uint32_t)getpid(), (uint32_t)attempt}};
+    lks_philox_block block = lks_philox(key, (uint64_t)now.tv_sec, (uint64_t)now.tv_nsec);
+    return (uint64_t)block.word[0] << 32 | block.word[1];
+}
+
+static lks_status create_exclusive(const char *path, uint64_t *out_token) {
+    enum { ATTEMPTS = 8 };
+    for (int attempt = 0;; attempt++) {
+        uint64_t token = make_token(attempt);
+        char *name = lks_file_temporary_name(path, token);
+        if (!name) return lks_fail(LKS_ENOMEM, "out of memory");
+        int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        int reason = errno;
+        lks_status status = LKS_OK;
+        if (descriptor >= 0) {
+            close(descriptor);
+            *out_token = token;
+        } else if (reason != EEXIST || attempt == ATTEMPTS) {
+            status = lks_fail(LKS_EIO, "cannot create %s: %s", name, strerror(reason));
+        }
+        free(name);
+        if (descriptor >= 0 || status) return status;
+    }
+}
+
+lks_status lks_file_create_temporary(const char *path, uint64_t *out_token) {
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        return lks_fail(LKS_EIO, "%s is a folder, expected the name of a file", path);
+    char *folder = folder_of(path);
+    if (!folder) return lks_fail(LKS_ENOMEM, "out of memory");
+    lks_status status = make_folders(folder);
+    free(folder);
+    return status ? status : create_exclusive(path, out_token);
+}
+
+lks_status lks_file_reserve(const char *path, int64_t bytes) {
+    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+    if (descriptor < 0) return lks_fail(LKS_EIO, "cannot open %s: %s", path, strerror(errno));
+    int reason;
+    do {
+        reason = posix_fallocate(descriptor, 0, bytes);
+    } while (reason == EINTR);
+    close(descriptor);
+    if (!reason || reason == EOPNOTSUPP || reason == EINVAL) return LKS_OK;
+    return lks_fail(LKS_EIO, "cannot reserve %" PRId64 " bytes for %s: %s", bytes, path,
+                    strerror(reason));
+}
+
+/* Opens, fsyncs and closes. A folder of a file system that cannot fsync folders is left alone. */
+static lks_status sync_path(const char *path, int flags) {
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | flags);
+    if (descriptor < 0)
+        return lks_fail(LKS_EIO, "cannot open %s to make it durable: %s", path, strerror(errno));
+    int failed = fsync(descriptor);
+    int reason = errno;
+    close(descriptor);
+    if (!failed || ((flags & O_DIRECTORY) && reason == EINVAL)) return LKS_OK;
+    return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(reason));
+}
+
+lks_status lks_file_publish(const char *temporary, const char *path) {
+    char *folder = folder_of(path);
+    if (!folder) return lks_fail(LKS_ENOMEM, "out of memory");
+    lks_status status = sync_path(temporary, 0);
+    if (!status && rename(temporary, path) != 0) {
+        status = lks_fail(LKS_EIO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
+    }
+    if (!status) status = sync_path(folder, O_DIRECTORY);
+    free(folder);
+    return status;
+}
