@@ -12,6 +12,8 @@ typedef struct lks_graph_config {
     uint64_t seed;                /* of initial parameters and dropout */
     int64_t max_batch;            /* samples of one forward on this rank */
     bool inference_only;          /* no gradients, no saved activations */
+    bool input_gradient;          /* backward also gives lks_graph_input_gradient */
+    bool unshared_memory;         /* no two arrays share memory: to check the memory plan */
     lks_all_reduce_fn all_reduce; /* for batch norm with synchronize: true; NULL on one rank */
     void *all_reduce_data;
 } lks_graph_config;
@@ -99,6 +101,10 @@ lks_status lks_graph_loss(lks_graph *graph, const lks_batch_info *info, double *
 typedef lks_status (*lks_grads_ready_fn)(void *data, int64_t ready_end);
 lks_status lks_graph_backward(lks_graph *graph, const lks_batch_info *info,
                               lks_grads_ready_fn ready, void *ready_data);
+
+/* With config.input_gradient: the gradient of the summed loss by the input, as the input itself
+ * lies in memory, valid after backward until the next forward. NULL otherwise. */
+const float *lks_graph_input_gradient(const lks_graph *graph);
 
 /* The layers, for the start-up table and `inspect`. */
 typedef struct lks_layer_info {

@@ -24,7 +24,6 @@ lks_status lks_layer_plan_activation(const lks_layer_input *input, lks_activatio
     int64_t count;
     lks_status status = lks_shape_count(&input->shape, &count);
     if (status != LKS_OK) return status;
-    plan->layout = LKS_LAYER_ANY_LAYOUT;
     plan->has_op = true;
     plan->kind = LKS_OP_ELTWISE;
     plan->desc.eltwise =

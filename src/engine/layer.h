@@ -39,6 +39,8 @@ typedef struct lks_layer_param {
     bool is_buffer;
 } lks_layer_param;
 
+/* In which layout a layer takes an image and leaves its output. Samples of other ranks have one
+ * layout only. */
 typedef enum lks_layer_layout {
     LKS_LAYER_ROWS,
     LKS_LAYER_CHANNELS_LAST,
@@ -57,8 +59,7 @@ typedef struct lks_layer_input {
  * shape. */
 typedef struct lks_layer_plan {
     lks_shape output;
-    lks_layer_layout layout; /* in which it takes its input and leaves its output */
-    bool has_op;             /* false: the output is the input, perhaps under another shape */
+    bool has_op; /* false: the output is the input, perhaps under another shape */
     lks_op_kind kind;
     lks_op_desc desc;
     bool synchronize; /* statistics are summed over the ranks */
@@ -72,6 +73,7 @@ struct lks_flow;
 
 typedef struct lks_layer_kind {
     const lks_option_table *options; /* its name is the type's name */
+    lks_layer_layout layout;         /* of a plain layer */
     /* A plain layer. On failure the detail says what does not fit; the builder puts the layer's
      * name in front of it. */
     lks_status (*plan)(const void *config, const lks_layer_input *input, lks_layer_plan *plan);

@@ -29,7 +29,6 @@ static lks_status plan_adaptive_avg_pool2d(const void *options, const lks_layer_
     const int64_t *in = input->shape.dim;
     plan->has_op = true;
     plan->kind = LKS_OP_POOL2D;
-    plan->layout = LKS_LAYER_CHANNELS_LAST;
     plan->output = (lks_shape){3, {in[0], config->output_size[0], config->output_size[1]}};
     plan->desc.pool2d = (lks_pool2d_desc){
         .kind = LKS_POOL_ADAPTIVE_AVG,
@@ -42,5 +41,6 @@ static lks_status plan_adaptive_avg_pool2d(const void *options, const lks_layer_
 
 const lks_layer_kind lks_layer_adaptive_avg_pool2d = {
     .options = &adaptive_avg_pool2d_table,
+    .layout = LKS_LAYER_CHANNELS_LAST,
     .plan = plan_adaptive_avg_pool2d,
 };

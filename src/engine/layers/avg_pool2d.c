@@ -42,4 +42,8 @@ static lks_status plan_avg_pool2d(const void *options, const lks_layer_input *in
     return lks_pool_plan(options, LKS_POOL_AVG, input, plan);
 }
 
-const lks_layer_kind lks_layer_avg_pool2d = {.options = &avg_pool2d_table, .plan = plan_avg_pool2d};
+const lks_layer_kind lks_layer_avg_pool2d = {
+    .options = &avg_pool2d_table,
+    .layout = LKS_LAYER_CHANNELS_LAST,
+    .plan = plan_avg_pool2d,
+};

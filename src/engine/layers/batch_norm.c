@@ -85,7 +85,6 @@ static lks_status plan_batch_norm(const void *options, const lks_layer_input *in
 
     plan->has_op = true;
     plan->kind = LKS_OP_BATCH_NORM;
-    plan->layout = shape->rank == 3 ? LKS_LAYER_CHANNELS_LAST : LKS_LAYER_ROWS;
     plan->synchronize = config->synchronize;
     plan->desc.batch_norm = (lks_batch_norm_desc){
         .channels = shape->dim[0],
@@ -108,4 +107,8 @@ static lks_status plan_batch_norm(const void *options, const lks_layer_input *in
     return LKS_OK;
 }
 
-const lks_layer_kind lks_layer_batch_norm = {.options = &batch_norm_table, .plan = plan_batch_norm};
+const lks_layer_kind lks_layer_batch_norm = {
+    .options = &batch_norm_table,
+    .layout = LKS_LAYER_CHANNELS_LAST,
+    .plan = plan_batch_norm,
+};

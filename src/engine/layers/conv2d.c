@@ -103,7 +103,6 @@ static lks_status plan_conv2d(const void *options, const lks_layer_input *input,
 
     plan->has_op = true;
     plan->kind = LKS_OP_CONV2D;
-    plan->layout = LKS_LAYER_CHANNELS_LAST;
     plan->output = (lks_shape){3, {config->out_channels, out[0], out[1]}};
     plan->desc.conv2d = (lks_conv2d_desc){
         .in_channels = shape->dim[0],
@@ -128,4 +127,8 @@ static lks_status plan_conv2d(const void *options, const lks_layer_input *input,
     return LKS_OK;
 }
 
-const lks_layer_kind lks_layer_conv2d = {.options = &conv2d_table, .plan = plan_conv2d};
+const lks_layer_kind lks_layer_conv2d = {
+    .options = &conv2d_table,
+    .layout = LKS_LAYER_CHANNELS_LAST,
+    .plan = plan_conv2d,
+};

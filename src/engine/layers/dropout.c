@@ -29,7 +29,6 @@ static lks_status plan_dropout(const void *options, const lks_layer_input *input
     int64_t count;
     lks_status status = lks_shape_count(&input->shape, &count);
     if (status != LKS_OK) return status;
-    plan->layout = LKS_LAYER_ANY_LAYOUT;
     plan->has_op = config->p > 0;
     plan->kind = LKS_OP_DROPOUT;
     plan->desc.dropout = (lks_dropout_desc){
@@ -40,4 +39,8 @@ static lks_status plan_dropout(const void *options, const lks_layer_input *input
     return LKS_OK;
 }
 
-const lks_layer_kind lks_layer_dropout = {.options = &dropout_table, .plan = plan_dropout};
+const lks_layer_kind lks_layer_dropout = {
+    .options = &dropout_table,
+    .layout = LKS_LAYER_ANY_LAYOUT,
+    .plan = plan_dropout,
+};

@@ -54,4 +54,8 @@ static lks_status plan_flatten(const void *options, const lks_layer_input *input
     return LKS_OK;
 }
 
-const lks_layer_kind lks_layer_flatten = {.options = &flatten_table, .plan = plan_flatten};
+const lks_layer_kind lks_layer_flatten = {
+    .options = &flatten_table,
+    .layout = LKS_LAYER_ROWS,
+    .plan = plan_flatten,
+};

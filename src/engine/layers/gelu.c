@@ -37,4 +37,8 @@ static lks_status plan_gelu(const void *options, const lks_layer_input *input,
     return lks_layer_plan_activation(input, activation, 0, plan);
 }
 
-const lks_layer_kind lks_layer_gelu = {.options = &gelu_table, .plan = plan_gelu};
+const lks_layer_kind lks_layer_gelu = {
+    .options = &gelu_table,
+    .layout = LKS_LAYER_ANY_LAYOUT,
+    .plan = plan_gelu,
+};

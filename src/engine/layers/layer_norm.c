@@ -91,4 +91,8 @@ static lks_status plan_layer_norm(const void *options, const lks_layer_input *in
     return LKS_OK;
 }
 
-const lks_layer_kind lks_layer_layer_norm = {.options = &layer_norm_table, .plan = plan_layer_norm};
+const lks_layer_kind lks_layer_layer_norm = {
+    .options = &layer_norm_table,
+    .layout = LKS_LAYER_ROWS,
+    .plan = plan_layer_norm,
+};

@@ -31,4 +31,8 @@ static lks_status plan_leaky_relu(const void *options, const lks_layer_input *in
                                      plan);
 }
 
-const lks_layer_kind lks_layer_leaky_relu = {.options = &leaky_relu_table, .plan = plan_leaky_relu};
+const lks_layer_kind lks_layer_leaky_relu = {
+    .options = &leaky_relu_table,
+    .layout = LKS_LAYER_ANY_LAYOUT,
+    .plan = plan_leaky_relu,
+};

@@ -73,4 +73,8 @@ static lks_status plan_linear(const void *options, const lks_layer_input *input,
     return LKS_OK;
 }
 
-const lks_layer_kind lks_layer_linear = {.options = &linear_table, .plan = plan_linear};
+const lks_layer_kind lks_layer_linear = {
+    .options = &linear_table,
+    .layout = LKS_LAYER_ROWS,
+    .plan = plan_linear,
+};

@@ -44,4 +44,8 @@ static lks_status plan_max_pool2d(const void *options, const lks_layer_input *in
     return lks_pool_plan(options, LKS_POOL_MAX, input, plan);
 }
 
-const lks_layer_kind lks_layer_max_pool2d = {.options = &max_pool2d_table, .plan = plan_max_pool2d};
+const lks_layer_kind lks_layer_max_pool2d = {
+    .options = &max_pool2d_table,
+    .layout = LKS_LAYER_CHANNELS_LAST,
+    .plan = plan_max_pool2d,
+};

@@ -29,7 +29,6 @@ lks_status lks_pool_plan(const lks_pool_config *config, lks_pool_kind kind,
     const int64_t *in = input->shape.dim;
     plan->has_op = true;
     plan->kind = LKS_OP_POOL2D;
-    plan->layout = LKS_LAYER_CHANNELS_LAST;
     plan->output = (lks_shape){3, {in[0], out[0], out[1]}};
     plan->desc.pool2d = (lks_pool2d_desc){
         .kind = kind,

@@ -14,4 +14,8 @@ static lks_status plan_relu(const void *options, const lks_layer_input *input,
     return lks_layer_plan_activation(input, LKS_ACTIVATION_RELU, 0, plan);
 }
 
-const lks_layer_kind lks_layer_relu = {.options = &relu_table, .plan = plan_relu};
+const lks_layer_kind lks_layer_relu = {
+    .options = &relu_table,
+    .layout = LKS_LAYER_ANY_LAYOUT,
+    .plan = plan_relu,
+};

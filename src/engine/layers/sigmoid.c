@@ -14,4 +14,8 @@ static lks_status plan_sigmoid(const void *options, const lks_layer_input *input
     return lks_layer_plan_activation(input, LKS_ACTIVATION_SIGMOID, 0, plan);
 }
 
-const lks_layer_kind lks_layer_sigmoid = {.options = &sigmoid_table, .plan = plan_sigmoid};
+const lks_layer_kind lks_layer_sigmoid = {
+    .options = &sigmoid_table,
+    .layout = LKS_LAYER_ANY_LAYOUT,
+    .plan = plan_sigmoid,
+};

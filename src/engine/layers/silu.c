@@ -14,4 +14,8 @@ static lks_status plan_silu(const void *options, const lks_layer_input *input,
     return lks_layer_plan_activation(input, LKS_ACTIVATION_SILU, 0, plan);
 }
 
-const lks_layer_kind lks_layer_silu = {.options = &silu_table, .plan = plan_silu};
+const lks_layer_kind lks_layer_silu = {
+    .options = &silu_table,
+    .layout = LKS_LAYER_ANY_LAYOUT,
+    .plan = plan_silu,
+};

@@ -48,4 +48,8 @@ static lks_status plan_softmax(const void *options, const lks_layer_input *input
     return LKS_OK;
 }
 
-const lks_layer_kind lks_layer_softmax = {.options = &softmax_table, .plan = plan_softmax};
+const lks_layer_kind lks_layer_softmax = {
+    .options = &softmax_table,
+    .layout = LKS_LAYER_ROWS,
+    .plan = plan_softmax,
+};

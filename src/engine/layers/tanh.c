@@ -14,4 +14,8 @@ static lks_status plan_tanh(const void *options, const lks_layer_input *input,
     return lks_layer_plan_activation(input, LKS_ACTIVATION_TANH, 0, plan);
 }
 
-const lks_layer_kind lks_layer_tanh = {.options = &tanh_table, .plan = plan_tanh};
+const lks_layer_kind lks_layer_tanh = {
+    .options = &tanh_table,
+    .layout = LKS_LAYER_ANY_LAYOUT,
+    .plan = plan_tanh,
+};

@@ -1,0 +1,96 @@
+/* The graph inside: a flat list of nodes in the order of execution. Every value has one producer
+ * and one consumer; where a value is needed twice, a fork makes two of it. Included by src/engine
+ * alone. */
+#ifndef LKS_ENGINE_GRAPH_H
+#define LKS_ENGINE_GRAPH_H
+
+#include "engine/engine.h"
+#include "engine/layer.h"
+
+enum { LKS_NO_VALUE = -1, LKS_NO_NODE = -1 };
+
+typedef struct lks_value {
+    int producer;  /* LKS_NO_NODE: the graph's input */
+    int consumer;  /* LKS_NO_NODE: the graph's output */
+    int64_t count; /* float32 elements of one sample */
+    bool needs_grad;
+    /* Where the memory plan put it. Evaluation passes dropout by: what follows it reads its input.
+     */
+    float *data, *eval_data, *grad;
+} lks_value;
+
+typedef struct lks_node {
+    lks_op_kind kind;
+    lks_op_desc desc;
+    lks_op *op;
+    int layer;
+    int x, x2, y, y2; /* values; LKS_NO_VALUE where the kind has none (x2: add, y2: fork) */
+    int first_param, param_count;
+    int first_buffer, buffer_count;
+    bool synchronize;
+    int64_t ready_end; /* flat elements whose gradients exist after this node's backward */
+    void *saved, *scratch, *backward_scratch;
+    const void *params[LKS_LAYER_MAX_PARAMS];
+    void *dparams[LKS_LAYER_MAX_PARAMS], *buffers[LKS_LAYER_MAX_PARAMS];
+} lks_node;
+
+typedef struct lks_init {
+    lks_init_rule rule;
+    double bound;
+} lks_init;
+
+/* Parameters or buffers, in the order in which the layers declare them. */
+typedef struct lks_param_table {
+    lks_param *params; /* names are owned */
+    lks_init *inits;   /* beside each */
+    int count;
+    int64_t flat_count;
+} lks_param_table;
+
+struct lks_graph {
+    lks_device *device;
+    lks_graph_config config;
+    lks_shape input_shape, output_shape;
+    lks_layout input_layout;
+    int input, output; /* values */
+
+    lks_layer_info *layers; /* names are owned */
+    int layer_count;
+    lks_node *nodes;
+    int node_count;
+    lks_value *values;
+    int value_count;
+    lks_param_table params, buffers;
+
+    bool has_loss;
+    lks_loss loss;
+    void *targets;
+
+    void *memory; /* one allocation, as planned */
+    lks_graph_memory memory_sizes;
+    float *buffer_values;
+    int64_t batches_tracked;
+    bool bound;
+    bool last_was_training; /* of the last forward: where its output lies */
+};
+
+/* build.c: layers, nodes, values, parameters with their names, shapes and places. The graph has its
+ * device, config and input shape. */
+lks_status lks_graph_build(lks_graph *graph, const lks_layer_spec *layers);
+
+/* memory.c: lifetimes of all arrays, one allocation for them, and every pointer of nodes and
+ * values. The nodes have their operations. */
+lks_status lks_graph_plan_memory(lks_graph *graph);
+
+/* init.c: writes the initial values of a table to flat (device, [flat_count]); gaps are zero. */
+lks_status lks_graph_init_flat(lks_graph *graph, const lks_param_table *table, float *flat);
+
+/* Puts the layer's name and type in front of the error's detail; returns status. */
+lks_status lks_graph_fail_in_layer(const lks_graph *graph, int layer, lks_status status);
+
+/* Does this node take part in backward? */
+static inline bool lks_node_has_backward(const lks_graph *graph, const lks_node *node) {
+    return !graph->config.inference_only && graph->values[node->y].needs_grad;
+}
+
+#endif
