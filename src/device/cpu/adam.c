@@ -1,0 +1,101 @@
+/* The updates of torch.optim.Adam and AdamW, with and without amsgrad. */
+#include <math.h>
+
+#include "device/cpu/cpu.h"
+#include "device/cpu/parallel.h"
+#include "device/cpu/update.h"
+
+typedef struct adam_job {
+    float *param, *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
+    const float *grad;
+    float factor;
+    float param_scale;  /* decoupled decay: 1 - lr weight_decay, else 1 */
+    float weight_decay; /* added to the gradient, 0 when decoupled */
+    float weight1;      /* 1 - beta1 */
+    float beta2, weight2;
+    float step_size, root2, eps; /* lr / (1 - beta1^t), sqrt(1 - beta2^t) */
+} adam_job;
+
+/* a + w (b - a), in the form that is exact at the nearer end, as torch.lerp. */
+LKS_CPU_INLINE float lerp(float a, float b, float w) {
+    return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w);
+}
+
+/* Element i of everything but the last step: returns the new exp_avg_sq, *m the new exp_avg. */
+LKS_CPU_INLINE float moments(const adam_job *job, float g, float m, float v, float *new_m) {
+    *new_m = lerp(m, g, job->weight1);
+    return v * job->beta2 + job->weight2 * g * g;
+}
+
+LKS_CPU_INLINE float stepped(const adam_job *job, float p, float m, float v) {
+    return p - job->step_size * m / (sqrtf(v) / job->root2 + job->eps);
+}
+
+LKS_CPU_CLONES
+static void adam_range(const adam_job *shared, int64_t n, float *param, const float *grad,
+                       float *exp_avg, float *exp_avg_sq) {
+    const adam_job job = *shared;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = grad[i] * job.factor + job.weight_decay * param[i];
+        float m;
+        const float v = moments(&job, g, exp_avg[i], exp_avg_sq[i], &m);
+        exp_avg[i] = m;
+        exp_avg_sq[i] = v;
+        param[i] = stepped(&job, param[i] * job.param_scale, m, v);
+    }
+}
+
+LKS_CPU_CLONES
+static void amsgrad_range(const adam_job *shared, int64_t n, float *param, const float *grad,
+                          float *exp_avg, float *exp_avg_sq, float *max_exp_avg_sq) {
+    const adam_job job = *shared;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = grad[i] * job.factor + job.weight_decay * param[i];
+        float m;
+        const float v = moments(&job, g, exp_avg[i], exp_avg_sq[i], &m);
+        const float old = max_exp_avg_sq[i];
+        const float max = v <= old ? old : v; /* NaN of v passes through */
+        exp_avg[i] = m;
+        exp_avg_sq[i] = v;
+        max_exp_avg_sq[i] = max;
+        param[i] = stepped(&job, param[i] * job.param_scale, m, max);
+    }
+}
+
+static void adam_part(const void *data, int64_t begin, int64_t end) {
+    const adam_job *job = data;
+    if (job->max_exp_avg_sq)
+        amsgrad_range(job, end - begin, job->param + begin, job->grad + begin, job->exp_avg + begin,
+                      job->exp_avg_sq + begin, job->max_exp_avg_sq + begin);
+    else
+        adam_range(job, end - begin, job->param + begin, job->grad + begin, job->exp_avg + begin,
+                   job->exp_avg_sq + begin);
+}
+
+lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update *update,
+                        const lks_adam_update *adam) {
+    (void)stream;
+    const double decay = update->weight_decay;
+    const double bias1 = 1 - pow(adam->beta1, (double)update->step);
+    const double bias2 = 1 - pow(adam->beta2, (double)update->step);
+    const adam_job job = {
+        .param = update->param,
+        .exp_avg = adam->exp_avg,
+        .exp_avg_sq = adam->exp_avg_sq,
+        .max_exp_avg_sq = adam->max_exp_avg_sq,
+        .grad = update->grad,
+        .factor = lks_cpu_grad_factor(update),
+        .param_scale = adam->decoupled ? (float)(1 - update->lr * decay) : 1.0f,
+        .weight_decay = adam->decoupled ? 0.0f : (float)decay,
+        .weight1 = (float)(1 - adam->beta1),
+        .beta2 = (float)adam->beta2,
+        .weight2 = (float)(1 - adam->beta2),
+        .step_size = (float)(update->lr / bias1),
+        .root2 = (float)sqrt(bias2),
+        .eps = (float)adam->eps,
+    };
+    lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adam_part, &job);
+    return LKS_OK;
+}

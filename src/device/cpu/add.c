@@ -1,0 +1,90 @@
+/* The join of a residual block and its mirror, the fork; and sums of float64 vectors. */
+#include <stdlib.h>
+
+#include "device/cpu/cpu.h"
+#include "device/cpu/parallel.h"
+
+typedef struct add_op {
+    lks_op op;
+    int64_t count; /* elements of a sample */
+} add_op;
+
+typedef struct add_job {
+    const float *a, *b;
+    float *sum;
+} add_job;
+
+LKS_CPU_CLONES
+static void add_range(int64_t n, const float *a, const float *b, float *sum) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        sum[i] = a[i] + b[i];
+}
+
+static void add_part(const void *data, int64_t begin, int64_t end) {
+    const add_job *job = data;
+    add_range(end - begin, job->a + begin, job->b + begin, job->sum + begin);
+}
+
+static void add(const lks_op *op, int64_t batch, const void *a, const void *b, void *sum) {
+    const add_job job = {a, b, sum};
+    lks_cpu_parallel(op->device, batch * ((const add_op *)op)->count, LKS_CPU_LINE_FLOATS,
+                     LKS_CPU_GRAIN, add_part, &job);
+}
+
+/* Of both kinds: they differ in what they do, not in what they are. */
+static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+    (void)device;
+    (void)max_batch;
+    add_op *op = malloc(sizeof *op);
+    if (!op) return lks_fail(LKS_ENOMEM, "add: cannot allocate the operation");
+    op->op = (lks_op){.needs = {.in_place = true, .backward_in_place = true}};
+    op->count = ((const lks_add_desc *)desc)->count;
+    *out = &op->op;
+    return LKS_OK;
+}
+
+static void destroy(lks_op *op) {
+    free(op);
+}
+
+/* ---- add ---- */
+
+static lks_status add_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
+    (void)stream;
+    add(op, args->batch, args->x, args->x2, args->y);
+    return LKS_OK;
+}
+
+static lks_status add_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
+    (void)stream;
+    int64_t count = args->batch * ((const add_op *)op)->count;
+    void *const to[] = {args->dx, args->dx2};
+    for (int i = 0; i < 2; i++)
+        if (to[i]) lks_cpu_copy(op->device, count, args->dy, to[i]);
+    return LKS_OK;
+}
+
+const lks_op_type lks_cpu_add = {
+    .create = create, .forward = add_forward, .backward = add_backward, .destroy = destroy};
+
+/* ---- fork ---- */
+
+static lks_status fork_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
+    (void)stream;
+    if (args->dx) add(op, args->batch, args->dy, args->dy2, args->dx);
+    return LKS_OK;
+}
+
+const lks_op_type lks_cpu_fork = {.create = create, .backward = fork_backward, .destroy = destroy};
+
+/* ---- float64 vectors: a handful of sums, never worth a second thread ---- */
+
+lks_status lks_cpu_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
+                           double *y) {
+    (void)device;
+    (void)stream;
+    for (int64_t i = 0; i < count; i++)
+        y[i] += x[i];
+    return LKS_OK;
+}

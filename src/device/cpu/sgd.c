@@ -1,0 +1,95 @@
+/* torch.optim.SGD's update. */
+#include "device/cpu/cpu.h"
+#include "device/cpu/parallel.h"
+#include "device/cpu/update.h"
+
+typedef struct sgd_job {
+    float *param, *buffer;
+    const float *grad;
+    float factor, lr, weight_decay, momentum, undamped; /* undamped: 1 - dampening */
+    bool nesterov, first;
+} sgd_job;
+
+LKS_CPU_CLONES
+static void sgd_plain(const sgd_job *job, int64_t n, float *param, const float *grad) {
+    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = grad[i] * factor + weight_decay * param[i];
+        param[i] -= lr * g;
+    }
+}
+
+/* The first step: the buffer becomes the gradient, undamped. */
+LKS_CPU_CLONES
+static void sgd_first(const sgd_job *job, int64_t n, float *param, const float *grad,
+                      float *buffer) {
+    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+    const float look_ahead = job->nesterov ? job->momentum : 0.0f;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = grad[i] * factor + weight_decay * param[i];
+        buffer[i] = g;
+        param[i] -= lr * (g + look_ahead * g);
+    }
+}
+
+LKS_CPU_CLONES
+static void sgd_momentum(const sgd_job *job, int64_t n, float *param, const float *grad,
+                         float *buffer) {
+    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+    const float momentum = job->momentum, undamped = job->undamped;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = grad[i] * factor + weight_decay * param[i];
+        const float b = buffer[i] * momentum + undamped * g;
+        buffer[i] = b;
+        param[i] -= lr * b;
+    }
+}
+
+LKS_CPU_CLONES
+static void sgd_nesterov(const sgd_job *job, int64_t n, float *param, const float *grad,
+                         float *buffer) {
+    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+    const float momentum = job->momentum, undamped = job->undamped;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = grad[i] * factor + weight_decay * param[i];
+        const float b = buffer[i] * momentum + undamped * g;
+        buffer[i] = b;
+        param[i] -= lr * (g + momentum * b);
+    }
+}
+
+static void sgd_part(const void *data, int64_t begin, int64_t end) {
+    const sgd_job *job = data;
+    const int64_t n = end - begin;
+    float *param = job->param + begin;
+    const float *grad = job->grad + begin;
+    if (!job->buffer)
+        sgd_plain(job, n, param, grad);
+    else if (job->first)
+        sgd_first(job, n, param, grad, job->buffer + begin);
+    else if (job->nesterov)
+        sgd_nesterov(job, n, param, grad, job->buffer + begin);
+    else
+        sgd_momentum(job, n, param, grad, job->buffer + begin);
+}
+
+lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
+                       const lks_sgd_update *sgd) {
+    (void)stream;
+    const sgd_job job = {.param = update->param,
+                         .buffer = sgd->momentum != 0 ? sgd->momentum_buffer : NULL,
+                         .grad = update->grad,
+                         .factor = lks_cpu_grad_factor(update),
+                         .lr = (float)update->lr,
+                         .weight_decay = (float)update->weight_decay,
+                         .momentum = (float)sgd->momentum,
+                         .undamped = (float)(1 - sgd->dampening),
+                         .nesterov = sgd->nesterov,
+                         .first = update->step == 1};
+    lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, sgd_part, &job);
+    return LKS_OK;
+}
