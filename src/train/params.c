@@ -16,31 +16,31 @@ const char *lks_trainer_param_name(const lks_trainer *t, int index) {
     return index < 0 || index >= lks_trainer_param_count(t) ? NULL : param_at(t, index)->name;
 }
 
-static lks_status find(const lks_trainer *t, const char *name, const lks_param **out) {
-    for (int i = 0; i < lks_trainer_param_count(t) && name != NULL; i++) {
-        *out = param_at(t, i);
-        if (strcmp((*out)->name, name) == 0) return LKS_OK;
-    }
-    return lks_fail(LKS_EINVAL, "the model has no parameter \"%s\"",
-                    name == NULL ? "(null)" : name);
+/* NULL, with the error recorded, where the model has no such parameter. */
+static const lks_param *find(const lks_trainer *t, const char *name) {
+    for (int i = 0; i < lks_trainer_param_count(t) && name != NULL; i++)
+        if (strcmp(param_at(t, i)->name, name) == 0) return param_at(t, i);
+    lks_fail(LKS_EINVAL, "the model has no parameter \"%s\"", name == NULL ? "(null)" : name);
+    return NULL;
 }
 
 lks_status lks_trainer_get_param(lks_trainer *t, const char *name, lks_shape *shape,
                                  float *values) {
-    const lks_param *param;
-    lks_status status = find(t, name, &param);
-    if (status == LKS_OK && shape != NULL) *shape = param->shape;
-    if (status != LKS_OK || values == NULL) return status;
+    const lks_param *param = find(t, name);
+    if (param == NULL) return LKS_EINVAL;
+    if (shape != NULL) *shape = param->shape;
+    if (values == NULL) return LKS_OK;
     lks_stream *stream = lks_device_stream(t->context->device, LKS_STREAM_COMPUTE);
-    status = lks_device_copy(t->context->device, stream, values, t->params + param->offset,
-                             (size_t)param->count * sizeof(float), LKS_COPY_TO_HOST);
+    lks_status status =
+        lks_device_copy(t->context->device, stream, values, t->params + param->offset,
+                        (size_t)param->count * sizeof(float), LKS_COPY_TO_HOST);
     return status == LKS_OK ? lks_stream_synchronize(stream) : status;
 }
 
 lks_status lks_trainer_set_param(lks_trainer *t, const char *name, const float *values) {
-    const lks_param *param;
-    lks_status status = find(t, name, &param);
-    if (status == LKS_OK && values == NULL)
+    const lks_param *param = find(t, name);
+    lks_status status = param == NULL ? LKS_EINVAL : LKS_OK;
+    if (param != NULL && values == NULL)
         status = lks_fail(LKS_EINVAL, "lks_trainer_set_param %s: values is NULL", name);
     lks_stream *stream = lks_device_stream(t->context->device, LKS_STREAM_COMPUTE);
     if (status == LKS_OK)
