@@ -36,6 +36,11 @@ struct lks_request {
 
 typedef struct lks_comm_ops {
     const char *name;
+    /* Makes comm->backend, over comm's ranks. Collective; the same status on every rank, NULL in
+     * comm->backend on failure. */
+    lks_status (*open)(lks_comm *comm);
+    /* Frees comm->backend; no request is active. Collective. */
+    void (*close)(lks_comm *comm);
     /* A request for the pool; reused for many transfers. */
     lks_status (*request_create)(lks_comm *comm, lks_request **out);
     void (*request_destroy)(lks_request *request);
@@ -44,8 +49,6 @@ typedef struct lks_comm_ops {
     /* Moves the active requests as far as they go without waiting and sets `done` where one ends.
      * *moved: false if nothing moved, so that a caller who waits may yield the core. */
     lks_status (*progress)(lks_comm *comm, bool *moved);
-    /* Ends the back end; no request is active. Collective. */
-    void (*destroy)(lks_comm *comm);
 } lks_comm_ops;
 
 struct lks_comm {
@@ -60,6 +63,10 @@ struct lks_comm {
     lks_request *active, *active_last;
     lks_request *idle;
 };
+
+/* Replaces the back end; comm keeps none if the new one cannot be opened. No request is active.
+ * Collective. */
+lks_status lks_comm_select(lks_comm *comm, const lks_comm_ops *ops);
 
 /* LKS_OK, or LKS_ECOMM naming the MPI function and MPI's reason. */
 lks_status lks_comm_check_mpi(int code, const char *function);

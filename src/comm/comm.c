@@ -6,6 +6,7 @@
 #include "comm/backend.h"
 #include "comm/mpi/mpi.h"
 #include "comm/reduce.h"
+#include "comm/shared/shared.h"
 
 /* ---- creation ---- */
 
@@ -53,6 +54,34 @@ static lks_status find_hosts(lks_comm *comm) {
         "MPI_Allreduce");
 }
 
+static void close_backend(lks_comm *comm) {
+    while (comm->idle) {
+        lks_request *request = comm->idle;
+        comm->idle = request->next;
+        comm->ops->request_destroy(request);
+    }
+    if (comm->backend) comm->ops->close(comm);
+    comm->ops = NULL;
+}
+
+lks_status lks_comm_select(lks_comm *comm, const lks_comm_ops *ops) {
+    close_backend(comm);
+    lks_status status = ops->open(comm);
+    if (status == LKS_OK) comm->ops = ops;
+    return status;
+}
+
+/* Shared memory where all ranks have it in common, MPI otherwise. */
+static lks_status select_best(lks_comm *comm) {
+    if (comm->host_count == 1) {
+        if (lks_comm_select(comm, &lks_comm_shared_ops) == LKS_OK) return LKS_OK;
+        lks_log(comm->logger, LKS_LOG_WARNING,
+                "ranks of this host talk through MPI, which is slower than shared memory: %s",
+                lks_last_error());
+    }
+    return lks_comm_select(comm, &lks_comm_mpi_ops);
+}
+
 lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logger *logger,
                            lks_comm **out) {
     *out = NULL;
@@ -77,7 +106,7 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
     MPI_Comm_rank(mpi, &comm->rank);
     MPI_Comm_size(mpi, &comm->size);
     status = find_hosts(comm);
-    if (status == LKS_OK && comm->size > 1) status = lks_comm_mpi_open(comm);
+    if (status == LKS_OK && comm->size > 1) status = select_best(comm);
     if (status != LKS_OK) {
         lks_comm_destroy(comm);
         return status;
@@ -192,12 +221,7 @@ void lks_comm_destroy(lks_comm *comm) {
     while (comm->active) {
         if (lks_comm_wait(comm, comm->active) != LKS_OK) break;
     }
-    if (comm->backend) comm->ops->destroy(comm);
-    while (comm->idle) {
-        lks_request *request = comm->idle;
-        comm->idle = request->next;
-        comm->ops->request_destroy(request);
-    }
+    close_backend(comm);
     if (comm->host != MPI_COMM_NULL) MPI_Comm_free(&comm->host);
     MPI_Comm_free(&comm->mpi);
     free(comm);

@@ -280,21 +280,12 @@ static lks_status progress(lks_comm *comm, bool *moved) {
     return LKS_OK;
 }
 
-static void destroy(lks_comm *comm) {
+static void close_backend(lks_comm *comm) {
     free_backend(comm->backend);
     comm->backend = NULL;
 }
 
-static const lks_comm_ops mpi_ops = {
-    .name = "MPI",
-    .request_create = request_create,
-    .request_destroy = request_destroy,
-    .start = start,
-    .progress = progress,
-    .destroy = destroy,
-};
-
-lks_status lks_comm_mpi_open(lks_comm *comm) {
+static lks_status open_backend(lks_comm *comm) {
     mpi_backend *mpi = calloc(1, sizeof *mpi);
     lks_status status = LKS_ENOMEM;
     if (mpi) {
@@ -314,10 +305,19 @@ lks_status lks_comm_mpi_open(lks_comm *comm) {
         free_backend(mpi);
         return agreed;
     }
-    comm->ops = &mpi_ops;
     comm->backend = mpi;
     return LKS_OK;
 }
+
+const lks_comm_ops lks_comm_mpi_ops = {
+    .name = "MPI",
+    .open = open_backend,
+    .close = close_backend,
+    .request_create = request_create,
+    .request_destroy = request_destroy,
+    .start = start,
+    .progress = progress,
+};
 
 void lks_comm_mpi_limit(lks_comm *comm, int elements) {
     ((mpi_backend *)comm->backend)->limit = elements;

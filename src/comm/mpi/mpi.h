@@ -4,8 +4,7 @@
 
 #include "comm/backend.h"
 
-/* Makes MPI the back end of `comm`. Collective; the same status on every rank. */
-lks_status lks_comm_mpi_open(lks_comm *comm);
+extern const lks_comm_ops lks_comm_mpi_ops;
 
 /* Splits every later collective into pieces of at most this many elements (default: the most that
  * MPI's int counts allow, per part), so that a test reaches the splitting with small arrays. */
