@@ -163,9 +163,18 @@ static void destroy(lks_device *base) {
 
 /* ---- what it can do ---- */
 
-static const lks_math_ops math_ops = {0};
+static const lks_math_ops math_ops = {
+    .loss = lks_cpu_loss,
+    .add_f64 = lks_cpu_add_f64,
+    .sgd = lks_cpu_sgd,
+    .adam = lks_cpu_adam,
+};
 
-static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {0};
+static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
+    [LKS_OP_SOFTMAX] = &lks_cpu_softmax, [LKS_OP_ELTWISE] = &lks_cpu_eltwise,
+    [LKS_OP_DROPOUT] = &lks_cpu_dropout, [LKS_OP_RELAYOUT] = &lks_cpu_relayout,
+    [LKS_OP_ADD] = &lks_cpu_add,         [LKS_OP_FORK] = &lks_cpu_fork,
+};
 
 const lks_device_backend lks_cpu_backend = {
     .kind = "cpu",

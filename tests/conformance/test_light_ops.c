@@ -1,0 +1,434 @@
+/* Softmax, activations, dropout, layout changes, add and fork, against plain loops in double. */
+#include "conformance/ops_check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Float32 in a few operations: some units of 2^-24 = 6e-8. */
+static const double tolerance = 1e-6;
+
+static double *to_double(const float *values, int64_t count) {
+    double *out = check_zeros(count);
+    for (int64_t i = 0; i < count; i++)
+        out[i] = (double)values[i];
+    return out;
+}
+
+/* The same call with 1 and 2 threads must give the bits in call->y and call->dx. The number of
+ * threads is the CPU's matter alone. */
+static void check_any_threads(const lks_device *device, const check_call *call) {
+    if (strcmp(lks_device_kind(device), "cpu") != 0) return;
+    for (int threads = 1; threads <= 2; threads++) {
+        const lks_device_config config = {.kind = "cpu", .threads = threads, .local_size = 1};
+        lks_device *other = NULL;
+        check_ok(lks_device_create(&config, &other));
+        check_call again = *call;
+        again.y = again.dx = again.dx2 = NULL;
+        check_ok(check_call_run(other, &again));
+        assert_memory_equal(again.y, call->y,
+                            (size_t)(call->batch * call->y_count) * sizeof(float));
+        if (call->dx)
+            assert_memory_equal(again.dx, call->dx,
+                                (size_t)(call->batch * call->x_count) * sizeof(float));
+        free(again.y);
+        free(again.dx);
+        free(again.dx2);
+        lks_device_destroy(other);
+    }
+}
+
+/* ---- softmax ---- */
+
+static void reference_softmax(const lks_softmax_desc *d, int64_t batch, const double *x,
+                              const double *dy, double *y, double *dx) {
+    for (int64_t row = 0; row < batch * d->outer * d->inner; row++) {
+        const int64_t base = row / d->inner * d->size * d->inner + row % d->inner;
+        double max = -INFINITY, sum = 0, dot = 0;
+        for (int64_t i = 0; i < d->size; i++)
+            max = fmax(max, x[base + i * d->inner]);
+        for (int64_t i = 0; i < d->size; i++)
+            sum += exp(x[base + i * d->inner] - max);
+        for (int64_t i = 0; i < d->size; i++) {
+            const int64_t at = base + i * d->inner;
+            y[at] = exp(x[at] - max) / sum;
+            dot += y[at] * dy[at];
+        }
+        for (int64_t i = 0; i < d->size; i++) {
+            const int64_t at = base + i * d->inner;
+            dx[at] = y[at] * (dy[at] - dot);
+        }
+    }
+}
+
+static void softmax_case(lks_device *device, lks_softmax_desc desc, int64_t batch, float offset) {
+    const int64_t count = desc.outer * desc.size * desc.inner, all = batch * count;
+    check_call call = {.kind = LKS_OP_SOFTMAX,
+                       .desc = &desc,
+                       .max_batch = batch + 2,
+                       .batch = batch,
+                       .x_count = count,
+                       .y_count = count};
+    check_call_fill(&call, 7);
+    for (int64_t i = 0; i < all; i++)
+        call.x[i] += offset;
+    double *x = to_double(call.x, all), *dy = to_double(call.dy, all);
+    double *y = check_zeros(all), *dx = check_zeros(all);
+    reference_softmax(&desc, batch, x, dy, y, dx);
+    check_ok(check_call_run(device, &call));
+    check_close("y", call.y, y, all, tolerance);
+    check_close("dx", call.dx, dx, all, 2 * tolerance); /* one more sum of rounded terms */
+    check_any_threads(device, &call);
+    free(x);
+    free(dy);
+    free(y);
+    free(dx);
+    check_call_free(&call);
+}
+
+static void test_softmax(void **state) {
+    const lks_softmax_desc descs[] = {{1, 1, 1},    {1, 10, 1},   {3, 16, 1},  {2, 17, 1},
+                                      {1, 1000, 1}, {1, 5, 3},    {2, 7, 64},  {1, 33, 65},
+                                      {3, 4, 130},  {1, 2, 4000}, {64, 48, 1}, {300, 31, 1}};
+    for (size_t i = 0; i < sizeof descs / sizeof *descs; i++)
+        for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1)
+            softmax_case(*state, descs[i], batch, 0.0f);
+    softmax_case(*state, (lks_softmax_desc){1, 40, 1}, 5, 1e4f);
+    softmax_case(*state, (lks_softmax_desc){1, 40, 7}, 5, 1e4f);
+}
+
+/* ---- activations ---- */
+
+static double normal_cdf(double x) {
+    return 0.5 * erfc(-x / sqrt(2.0));
+}
+
+/* The activation at x, and its slope. */
+static double reference_activation(const lks_eltwise_desc *d, double x, double *slope) {
+    const double pi = 3.14159265358979323846;
+    const double s = 1 / (1 + exp(-x));
+    switch (d->activation) {
+    case LKS_ACTIVATION_RELU:
+        *slope = x > 0;
+        return x > 0 ? x : 0;
+    case LKS_ACTIVATION_LEAKY_RELU:
+        *slope = x > 0 ? 1 : d->alpha;
+        return x > 0 ? x : d->alpha * x;
+    case LKS_ACTIVATION_GELU:
+        *slope = normal_cdf(x) + x * exp(-x * x / 2) / sqrt(2 * pi);
+        return x * normal_cdf(x);
+    case LKS_ACTIVATION_GELU_TANH: {
+        const double k = sqrt(2 / pi), t = tanh(k * (x + 0.044715 * x * x * x));
+        *slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x);
+        return 0.5 * x * (1 + t);
+    }
+    case LKS_ACTIVATION_SILU:
+        *slope = s * (1 + x * (1 - s));
+        return x * s;
+    case LKS_ACTIVATION_TANH:
+        *slope = 1 - tanh(x) * tanh(x);
+        return tanh(x);
+    case LKS_ACTIVATION_SIGMOID:
+        *slope = s * (1 - s);
+        return s;
+    case LKS_ACTIVATION_NONE:
+        break;
+    }
+    *slope = 1;
+    return x;
+}
+
+static void eltwise_case(lks_device *device, lks_eltwise_desc desc, int64_t batch, float spread) {
+    const int64_t all = batch * desc.count;
+    check_call call = {.kind = LKS_OP_ELTWISE,
+                       .desc = &desc,
+                       .max_batch = batch + 1,
+                       .batch = batch,
+                       .x_count = desc.count,
+                       .y_count = desc.count};
+    check_call_fill(&call, 11);
+    for (int64_t i = 0; i < all; i++)
+        call.x[i] *= spread;
+    if (all > 2) call.x[1] = 0; /* where relu's slope is 0 and leaky relu's alpha, as in torch */
+    double *y = check_zeros(all), *dx = check_zeros(all);
+    for (int64_t i = 0; i < all; i++) {
+        y[i] = reference_activation(&desc, (double)call.x[i], &dx[i]);
+        dx[i] *= (double)call.dy[i];
+    }
+    check_ok(check_call_run(device, &call));
+    check_close("y", call.y, y, all, tolerance);
+    check_close("dx", call.dx, dx, all, tolerance);
+    check_any_threads(device, &call);
+    free(y);
+    free(dx);
+    check_call_free(&call);
+}
+
+static void test_eltwise(void **state) {
+    const struct {
+        lks_activation activation;
+        double alpha;
+    } kinds[] = {{LKS_ACTIVATION_NONE, 0},           {LKS_ACTIVATION_RELU, 0},
+                 {LKS_ACTIVATION_LEAKY_RELU, 0.01},  {LKS_ACTIVATION_LEAKY_RELU, 0},
+                 {LKS_ACTIVATION_LEAKY_RELU, -0.25}, {LKS_ACTIVATION_GELU, 0},
+                 {LKS_ACTIVATION_GELU_TANH, 0},      {LKS_ACTIVATION_SILU, 0},
+                 {LKS_ACTIVATION_TANH, 0},           {LKS_ACTIVATION_SIGMOID, 0}};
+    const int64_t counts[] = {1, 5, 67, 20011};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+            for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1)
+                eltwise_case(*state,
+                             (lks_eltwise_desc){counts[c], kinds[k].activation, kinds[k].alpha},
+                             batch, c % 2 ? 6.0f : 0.5f);
+}
+
+/* Over the whole range of float32 each value is right relative to itself, not to the largest. */
+static void test_eltwise_relative_error(void **state) {
+    const lks_activation kinds[] = {LKS_ACTIVATION_GELU, LKS_ACTIVATION_SILU, LKS_ACTIVATION_TANH,
+                                    LKS_ACTIVATION_SIGMOID};
+    enum { COUNT = 40000 };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const lks_eltwise_desc desc = {COUNT, kinds[k], 0};
+        check_call call = {.kind = LKS_OP_ELTWISE,
+                           .desc = &desc,
+                           .max_batch = 1,
+                           .batch = 1,
+                           .x_count = COUNT,
+                           .y_count = COUNT,
+                           .forward_only = true};
+        check_call_fill(&call, 3);
+        for (int i = 0; i < COUNT; i++) { /* magnitudes from 2^-40 to 2^3.6 */
+            const double size = exp2(-40 + 43.6 * i / COUNT);
+            call.x[i] = (float)(i % 2 ? size : -size);
+        }
+        check_ok(check_call_run(*state, &call));
+        for (int i = 0; i < COUNT; i++) {
+            double slope;
+            const double want = reference_activation(&desc, (double)call.x[i], &slope);
+            /* gelu: the rounding of x^2 / 2, up to 74, is an error of the exponential; its 2^-24
+             * times 74 is 4.4e-6 */
+            const double limit = kinds[k] == LKS_ACTIVATION_GELU ? 1e-5 : 1e-6;
+            if (fabs((double)call.y[i] - want) > limit * fabs(want))
+                fail_msg("activation %d of %.9g is %.9g, expected %.9g", (int)kinds[k],
+                         (double)call.x[i], (double)call.y[i], want);
+        }
+        check_call_free(&call);
+    }
+}
+
+static void test_eltwise_not_finite(void **state) {
+    enum { COUNT = 16 };
+    for (int kind = LKS_ACTIVATION_NONE; kind <= LKS_ACTIVATION_SIGMOID; kind++) {
+        const lks_eltwise_desc desc = {COUNT, (lks_activation)kind, 0.01};
+        check_call call = {.kind = LKS_OP_ELTWISE,
+                           .desc = &desc,
+                           .max_batch = 1,
+                           .batch = 1,
+                           .x_count = COUNT,
+                           .y_count = COUNT,
+                           .forward_only = true};
+        check_call_fill(&call, 3);
+        call.x[3] = NAN;
+        call.x[4] = INFINITY;
+        call.x[5] = 300.0f;
+        call.x[6] = -300.0f;
+        check_ok(check_call_run(*state, &call));
+        assert_true(isnan(call.y[3]));
+        const bool bounded = kind == LKS_ACTIVATION_TANH || kind == LKS_ACTIVATION_SIGMOID;
+        assert_true(bounded ? call.y[4] == 1.0f : isinf(call.y[4]));
+        assert_true(call.y[5] == (bounded ? 1.0f : 300.0f));
+        double slope;
+        assert_float_equal(call.y[6], reference_activation(&desc, -300, &slope), 1e-4);
+        check_call_free(&call);
+    }
+}
+
+/* ---- dropout ---- */
+
+static void dropout_case(lks_device *device, int64_t count, int64_t batch, double p,
+                         int64_t first_row, bool training) {
+    const lks_dropout_desc desc = {count, p, lks_philox_key_make(42, LKS_RANDOM_DROPOUT, 3)};
+    const int64_t all = batch * count;
+    check_call call = {.kind = LKS_OP_DROPOUT,
+                       .desc = &desc,
+                       .max_batch = batch + 1,
+                       .batch = batch,
+                       .x_count = count,
+                       .y_count = count,
+                       .training = training,
+                       .step = INT64_C(5000000000),
+                       .first_row = first_row};
+    check_call_fill(&call, 5);
+    check_ok(check_call_run(device, &call));
+    const float scale = (float)(1 / (1 - p));
+    for (int64_t i = 0; i < all; i++) {
+        const int64_t sample = first_row + i / count, element = i % count;
+        const lks_philox_block block = lks_philox(
+            desc.key, (uint64_t)(element / 4 + sample * ((count + 3) / 4)), UINT64_C(5000000000));
+        const bool keep = (double)lks_philox_uniform(block.word[element % 4]) >= p;
+        const float y = !training ? call.x[i] : (keep ? call.x[i] * scale : 0.0f);
+        const float dx = !training ? call.dy[i] : (keep ? call.dy[i] * scale : 0.0f);
+        if (call.y[i] != y || call.dx[i] != dx)
+            fail_msg("count %lld p %g: element %lld is %.9g and %.9g, expected %.9g and %.9g",
+                     (long long)count, p, (long long)i, (double)call.y[i], (double)call.dx[i],
+                     (double)y, (double)dx);
+    }
+    check_any_threads(device, &call);
+    check_call_free(&call);
+}
+
+static void test_dropout(void **state) {
+    const int64_t counts[] = {1, 4, 5, 63, 64, 65, 130, 256, 8191, 8192};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        dropout_case(*state, counts[c], 0, 0.5, 0, true);
+        dropout_case(*state, counts[c], 1, 0.1, 0, true);
+        dropout_case(*state, counts[c], 3, 0.5, 17, true);
+        dropout_case(*state, counts[c], 3, 0.5, 17, false);
+    }
+    dropout_case(*state, 40, 7, 0.0, 0, true);
+    dropout_case(*state, 40, 7, 1.0, 0, true);
+    dropout_case(*state, 40, 7, 0x1p-24, 0, true);
+    /* counters beyond 32 bits */
+    dropout_case(*state, 40, 5, 0.3, INT64_C(0x100000000) / 10 - 2, true);
+    dropout_case(*state, 41, 5, 0.3, INT64_C(0x300000000), true);
+}
+
+/* ---- layouts ---- */
+
+static void relayout_case(lks_device *device, lks_relayout_desc desc, int64_t batch) {
+    const int64_t count = desc.channels * desc.spatial, all = batch * count;
+    check_call call = {.kind = LKS_OP_RELAYOUT,
+                       .desc = &desc,
+                       .max_batch = batch + 1,
+                       .batch = batch,
+                       .x_count = count,
+                       .y_count = count};
+    check_call_fill(&call, 9);
+    check_ok(check_call_run(device, &call));
+    const bool last[] = {desc.from == LKS_LAYOUT_CHANNELS_LAST,
+                         desc.to == LKS_LAYOUT_CHANNELS_LAST};
+    for (int64_t i = 0; i < all; i++) {
+        const int64_t base = i / count * count, c = i % count / desc.spatial,
+                      s = i % count % desc.spatial;
+        int64_t at[2];
+        for (int end = 0; end < 2; end++)
+            at[end] = base + (last[end] ? s * desc.channels + c : c * desc.spatial + s);
+        assert_true(call.y[at[1]] == call.x[at[0]]);
+        assert_true(call.dx[at[0]] == call.dy[at[1]]);
+    }
+    check_any_threads(device, &call);
+    check_call_free(&call);
+}
+
+static void test_relayout(void **state) {
+    const int64_t sizes[][2] = {{1, 1},   {1, 37},  {37, 1},   {3, 1024}, {16, 16},  {17, 31},
+                                {64, 49}, {33, 64}, {128, 96}, {5, 3},    {2, 20000}};
+    const lks_layout layouts[] = {LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1)
+            for (int ends = 0; ends < 4; ends++)
+                relayout_case(*state,
+                              (lks_relayout_desc){sizes[i][0], sizes[i][1], layouts[ends & 1],
+                                                  layouts[ends >> 1]},
+                              batch);
+}
+
+/* ---- add and fork ---- */
+
+static const int64_t add_counts[] = {1, 31, 20011};
+
+static void test_add(void **state) {
+    for (size_t i = 0; i < sizeof add_counts / sizeof *add_counts; i++)
+        for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1) {
+            const lks_add_desc desc = {add_counts[i]};
+            check_call call = {.kind = LKS_OP_ADD,
+                               .desc = &desc,
+                               .max_batch = 3,
+                               .batch = batch,
+                               .x_count = desc.count,
+                               .y_count = desc.count,
+                               .has_x2 = true};
+            check_call_fill(&call, 13);
+            check_ok(check_call_run(*state, &call));
+            for (int64_t e = 0; e < batch * desc.count; e++) {
+                assert_true(call.y[e] == call.x[e] + call.x2[e]);
+                assert_true(call.dx[e] == call.dy[e]);
+                assert_true(call.dx2[e] == call.dy[e]);
+            }
+            check_any_threads(*state, &call);
+            check_call_free(&call);
+        }
+}
+
+/* dx = dy + dy2, into memory of its own and over dy. */
+static void test_fork(void **state) {
+    lks_device *device = *state;
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    for (size_t i = 0; i < sizeof add_counts / sizeof *add_counts; i++) {
+        const lks_add_desc desc = {add_counts[i]};
+        const int64_t all = 3 * desc.count;
+        const size_t bytes = (size_t)all * sizeof(float);
+        float *a = check_random(1, all, -1, 1), *b = check_random(2, all, -1, 1);
+        float *got = check_random(3, all, -1, 1);
+        lks_op *op = NULL;
+        check_ok(lks_op_create(device, LKS_OP_FORK, &desc, 3, &op));
+        assert_true(lks_op_get_needs(op)->backward_in_place);
+        for (int in_place = 0; in_place < 2; in_place++) {
+            void *dy = check_device_copy(device, a, bytes);
+            void *dy2 = check_device_copy(device, b, bytes);
+            void *dx = in_place ? dy : check_device_copy(device, NULL, bytes);
+            const lks_op_args args = {.batch = 3, .dy = dy, .dy2 = dy2, .dx = dx};
+            check_ok(lks_op_forward(op, stream, &args));
+            check_ok(lks_op_backward(op, stream, &args));
+            check_download(device, got, dx, bytes);
+            for (int64_t e = 0; e < all; e++)
+                assert_true(got[e] == a[e] + b[e]);
+            if (!in_place) lks_device_free(device, dx);
+            lks_device_free(device, dy);
+            lks_device_free(device, dy2);
+        }
+        lks_op_destroy(op);
+        free(a);
+        free(b);
+        free(got);
+    }
+}
+
+/* ---- refusals ---- */
+
+static void expect_refused(lks_device *device, lks_op_kind kind, const void *desc,
+                           lks_status want) {
+    lks_op *op = NULL;
+    assert_int_equal(lks_op_create(device, kind, desc, 1, &op), want);
+    assert_null(op);
+    assert_true(strlen(lks_last_error()) > 0);
+}
+
+static void test_bad_descriptions(void **state) {
+    const lks_dropout_desc negative = {4, -0.5, {{0, 0}}}, above = {4, 1.5, {{0, 0}}},
+                           nan = {4, (double)NAN, {{0, 0}}};
+    const lks_softmax_desc empty = {1, 0, 1};
+    const lks_relayout_desc none = {0, 4, LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST};
+    const lks_eltwise_desc unknown = {4, (lks_activation)99, 0};
+    expect_refused(*state, LKS_OP_DROPOUT, &negative, LKS_EINVAL);
+    expect_refused(*state, LKS_OP_DROPOUT, &above, LKS_EINVAL);
+    expect_refused(*state, LKS_OP_DROPOUT, &nan, LKS_EINVAL);
+    expect_refused(*state, LKS_OP_SOFTMAX, &empty, LKS_EINVAL);
+    expect_refused(*state, LKS_OP_RELAYOUT, &none, LKS_EINVAL);
+    expect_refused(*state, LKS_OP_ELTWISE, &unknown, LKS_EUNSUPPORTED);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_eltwise),
+        cmocka_unit_test(test_eltwise_relative_error),
+        cmocka_unit_test(test_eltwise_not_finite),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_relayout),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_bad_descriptions),
+    };
+    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+}
