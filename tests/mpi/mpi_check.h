@@ -36,7 +36,7 @@
 #include <cmocka.h>
 #include <mpi.h>
 
-enum { MPI_CHECK_NOTE_BYTES = 240 };
+enum { MPI_CHECK_NOTE_BYTES = 480 };
 
 /* This rank's first failed check of the running test; "" when there is none. */
 static char mpi_check_note[MPI_CHECK_NOTE_BYTES];

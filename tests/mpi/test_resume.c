@@ -34,21 +34,21 @@ static void resume_after_step(int64_t step, const char *optimizer, const char *o
     config.optimizer = (lks_spec){.type = optimizer, .options = options};
     config.epochs = 3;
     config.early_stopping = "monitor=val_loss patience=10 restore_best=true";
-    MPI_REQUIRE(case_open(&whole, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(whole.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&whole, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(whole.trainer));
 
     stop_at stop = {.step = step};
     lks_train_config stopping = config;
     stopping.callbacks = (lks_callbacks){.on_step = stop_after_steps, .data = &stop};
-    MPI_REQUIRE(case_open(&first, MPI_COMM_WORLD, &stopping) == LKS_OK);
-    MPI_REQUIRE(lks_fit(first.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&first, MPI_COMM_WORLD, &stopping));
+    REQUIRE_OK(lks_fit(first.trainer));
     MPI_CHECK(lks_trainer_end(first.trainer) == LKS_END_CALLBACK);
-    MPI_REQUIRE(lks_trainer_save(first.trainer, path) == LKS_OK);
+    REQUIRE_OK(lks_trainer_save(first.trainer, path));
 
-    MPI_REQUIRE(case_open(&second, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_trainer_restore(second.trainer, path) == LKS_OK);
+    REQUIRE_OK(case_open(&second, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_trainer_restore(second.trainer, path));
     MPI_CHECK(case_same_params(first.trainer, second.trainer));
-    MPI_REQUIRE(lks_fit(second.trainer) == LKS_OK);
+    REQUIRE_OK(lks_fit(second.trainer));
     MPI_CHECK(case_same_params(whole.trainer, second.trainer));
 
     int64_t count_a, count_b;
@@ -83,24 +83,24 @@ static void test_any_number_of_ranks_restores(void **state) {
     lks_train_config config = case_config();
     config.epochs = 1;
     config.optimizer = (lks_spec){.type = "adamw"};
-    MPI_REQUIRE(case_open(&saver, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(saver.trainer) == LKS_OK);
-    MPI_REQUIRE(lks_trainer_save(saver.trainer, path) == LKS_OK);
+    REQUIRE_OK(case_open(&saver, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(saver.trainer));
+    REQUIRE_OK(lks_trainer_save(saver.trainer, path));
 
     config.zero_stage = 0;
     config.epochs = 2;
-    MPI_REQUIRE(case_open(&alone, MPI_COMM_SELF, &config) == LKS_OK);
-    MPI_REQUIRE(lks_trainer_restore(alone.trainer, path) == LKS_OK);
+    REQUIRE_OK(case_open(&alone, MPI_COMM_SELF, &config));
+    REQUIRE_OK(lks_trainer_restore(alone.trainer, path));
     MPI_CHECK(case_same_params(saver.trainer, alone.trainer));
 
     MPI_Comm half;
     MPI_Comm_split(MPI_COMM_WORLD, mpi_check_rank() % 2, mpi_check_rank(), &half);
     config.zero_stage = 1;
-    MPI_REQUIRE(case_open(&some, half, &config) == LKS_OK);
-    MPI_REQUIRE(lks_trainer_restore(some.trainer, path) == LKS_OK);
+    REQUIRE_OK(case_open(&some, half, &config));
+    REQUIRE_OK(lks_trainer_restore(some.trainer, path));
     MPI_CHECK(case_same_params(saver.trainer, some.trainer));
-    MPI_REQUIRE(lks_fit(alone.trainer) == LKS_OK);
-    MPI_REQUIRE(lks_fit(some.trainer) == LKS_OK);
+    REQUIRE_OK(lks_fit(alone.trainer));
+    REQUIRE_OK(lks_fit(some.trainer));
     int64_t count;
     double a = lks_trainer_history(alone.trainer, &count)[1].train_loss;
     double b = lks_trainer_history(some.trainer, &count)[1].train_loss;
@@ -120,11 +120,11 @@ static void test_a_checkpoint_of_another_run_is_refused(void **state) {
     path_of(path, sizeof(path), "other");
     lks_train_config config = case_config();
     config.epochs = 1;
-    MPI_REQUIRE(case_open(&saver, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_trainer_save(saver.trainer, path) == LKS_OK);
+    REQUIRE_OK(case_open(&saver, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_trainer_save(saver.trainer, path));
     config.optimizer = (lks_spec){.type = "adamw"};
     config.seed = 6;
-    MPI_REQUIRE(case_open(&other, MPI_COMM_WORLD, &config) == LKS_OK);
+    REQUIRE_OK(case_open(&other, MPI_COMM_WORLD, &config));
     MPI_CHECK(lks_trainer_restore(other.trainer, path) == LKS_ECHECKPOINT);
     MPI_CHECK(strstr(lks_last_error(), "optimizer") != NULL &&
               strstr(lks_last_error(), "seed") != NULL);

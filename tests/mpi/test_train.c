@@ -14,12 +14,12 @@ static void test_any_number_of_ranks_trains_alike(void **state) {
     (void)state;
     lks_train_config config = case_config();
     static train_case together, alone;
-    MPI_REQUIRE(case_open(&together, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(case_open(&alone, MPI_COMM_SELF, &config) == LKS_OK);
+    REQUIRE_OK(case_open(&together, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(case_open(&alone, MPI_COMM_SELF, &config));
     MPI_CHECK(
         case_same_params(together.trainer, alone.trainer)); /* initial weights: the same bits */
-    MPI_REQUIRE(lks_fit(together.trainer) == LKS_OK);
-    MPI_REQUIRE(lks_fit(alone.trainer) == LKS_OK);
+    REQUIRE_OK(lks_fit(together.trainer));
+    REQUIRE_OK(lks_fit(alone.trainer));
 
     int64_t count_a, count_b;
     const lks_epoch_result *a = lks_trainer_history(together.trainer, &count_a);
@@ -44,13 +44,13 @@ static void test_twice_gives_the_same_bits_and_so_does_sharding(void **state) {
     (void)state;
     lks_train_config config = case_config();
     static train_case first, second, unsharded;
-    MPI_REQUIRE(case_open(&first, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(case_open(&second, MPI_COMM_WORLD, &config) == LKS_OK);
+    REQUIRE_OK(case_open(&first, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(case_open(&second, MPI_COMM_WORLD, &config));
     config.zero_stage = 0;
-    MPI_REQUIRE(case_open(&unsharded, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(first.trainer) == LKS_OK);
-    MPI_REQUIRE(lks_fit(second.trainer) == LKS_OK);
-    MPI_REQUIRE(lks_fit(unsharded.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&unsharded, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(first.trainer));
+    REQUIRE_OK(lks_fit(second.trainer));
+    REQUIRE_OK(lks_fit(unsharded.trainer));
     MPI_CHECK(case_same_params(first.trainer, second.trainer));
     MPI_CHECK(case_same_params(first.trainer, unsharded.trainer));
     case_close(&first);
@@ -65,8 +65,8 @@ static void test_all_ranks_end_with_the_same_parameters(void **state) {
     lks_train_config config = case_config();
     config.optimizer = (lks_spec){.type = "adamw", .options = "lr=3e-3"};
     static train_case run;
-    MPI_REQUIRE(case_open(&run, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(run.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
     int64_t count;
     float *mine = case_params(run.trainer, &count);
     MPI_REQUIRE(mine != NULL);
@@ -90,10 +90,10 @@ static void test_ranks_without_samples(void **state) {
     config.epochs = 1;
     config.optimizer.options = "lr=1e-3";
     static train_case together, alone;
-    MPI_REQUIRE(case_open(&together, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(case_open(&alone, MPI_COMM_SELF, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(together.trainer) == LKS_OK);
-    MPI_REQUIRE(lks_fit(alone.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&together, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(case_open(&alone, MPI_COMM_SELF, &config));
+    REQUIRE_OK(lks_fit(together.trainer));
+    REQUIRE_OK(lks_fit(alone.trainer));
     int64_t count;
     double a = lks_trainer_history(together.trainer, &count)[0].train_loss;
     double b = lks_trainer_history(alone.trainer, &count)[0].train_loss;
@@ -113,8 +113,8 @@ static void test_one_rank_can_stop_all(void **state) {
     lks_train_config config = case_config();
     config.callbacks.on_epoch = stop_on_last_rank;
     static train_case run;
-    MPI_REQUIRE(case_open(&run, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(run.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
     MPI_CHECK(lks_trainer_epochs_done(run.trainer) == 2);
     MPI_CHECK(lks_trainer_end(run.trainer) == LKS_END_CALLBACK);
     case_close(&run);
@@ -128,16 +128,16 @@ static void test_early_stopping(void **state) {
     config.early_stopping =
         "monitor=val_loss patience=3 min_delta=10 restore_best=true"; /* nothing improves by 10 */
     static train_case run, two;
-    MPI_REQUIRE(case_open(&run, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(run.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
     MPI_CHECK(lks_trainer_end(run.trainer) == LKS_END_EARLY_STOPPING);
     MPI_CHECK(lks_trainer_epochs_done(run.trainer) ==
               4); /* the first is the best, then 3 without improvement */
 
     config = case_config();
     config.epochs = 1; /* restore_best: what the first epoch left */
-    MPI_REQUIRE(case_open(&two, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(two.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&two, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(two.trainer));
     MPI_CHECK(case_same_params(run.trainer, two.trainer));
     case_close(&run);
     case_close(&two);
@@ -151,7 +151,7 @@ static void test_divergence_is_an_error_on_all_ranks(void **state) {
     lks_train_config config = case_config();
     config.optimizer.options = "lr=1e30";
     static train_case run;
-    MPI_REQUIRE(case_open(&run, MPI_COMM_WORLD, &config) == LKS_OK);
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
     MPI_CHECK(lks_fit(run.trainer) == LKS_ENUMERIC);
     MPI_CHECK(strstr(lks_last_error(), "not a finite number") != NULL);
     case_close(&run);
@@ -213,10 +213,10 @@ static void test_bad_data_on_one_rank_ends_all(void **state) {
     snprintf(options, sizeof(options), "file=%s inputs=x targets=y", path);
     const lks_spec spec = {.type = "hdf5", .options = options};
     const lks_context_config context = {.device = "cpu", .threads = 1, .verbosity = 0};
-    MPI_REQUIRE(lks_context_create(MPI_COMM_WORLD, &context, &run.context) == LKS_OK);
-    MPI_REQUIRE(lks_dataset_open(&spec, 1, &run.train) == LKS_OK);
-    MPI_REQUIRE(lks_trainer_create(run.context, case_layers, &case_input, run.train, NULL, &config,
-                                   &run.trainer) == LKS_OK);
+    REQUIRE_OK(lks_context_create(MPI_COMM_WORLD, &context, &run.context));
+    REQUIRE_OK(lks_dataset_open(&spec, 1, &run.train));
+    REQUIRE_OK(lks_trainer_create(run.context, case_layers, &case_input, run.train, NULL, &config,
+                                  &run.trainer));
     MPI_CHECK(lks_fit(run.trainer) == LKS_EDATA);
     MPI_CHECK(strstr(lks_last_error(), "[100") != NULL); /* which sample */
     MPI_CHECK(strstr(lks_last_error(), path) != NULL);
@@ -232,12 +232,12 @@ static void test_predict_and_validate(void **state) {
     (void)state;
     static train_case run;
     lks_train_config config = case_config();
-    MPI_REQUIRE(case_open(&run, MPI_COMM_WORLD, &config) == LKS_OK);
-    MPI_REQUIRE(lks_fit(run.trainer) == LKS_OK);
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
 
     double loss, acc, again;
-    MPI_REQUIRE(lks_validate(run.trainer, NULL, &loss, &acc) == LKS_OK);
-    MPI_REQUIRE(lks_validate(run.trainer, run.validation, &again, NULL) == LKS_OK);
+    REQUIRE_OK(lks_validate(run.trainer, NULL, &loss, &acc));
+    REQUIRE_OK(lks_validate(run.trainer, run.validation, &again, NULL));
     MPI_CHECK(loss == again);
     int64_t count;
     const lks_epoch_result *history = lks_trainer_history(run.trainer, &count);
@@ -246,9 +246,9 @@ static void test_predict_and_validate(void **state) {
     /* each rank predicts another number of samples, rank 0 none: their accuracy on all 40 is
      * validation's */
     static float outputs[40 * CASE_CLASSES];
-    MPI_REQUIRE(lks_predict(run.trainer, 0, NULL, NULL) == LKS_OK);
+    REQUIRE_OK(lks_predict(run.trainer, 0, NULL, NULL));
     const float *inputs = run.inputs + (CASE_SAMPLES - 40) * CASE_INPUT;
-    MPI_REQUIRE(lks_predict(run.trainer, 40, inputs, outputs) == LKS_OK);
+    REQUIRE_OK(lks_predict(run.trainer, 40, inputs, outputs));
     int correct = 0;
     for (int i = 0; i < 40; i++) {
         int best = 0;
@@ -265,7 +265,7 @@ static void test_params_by_name(void **state) {
     (void)state;
     static train_case run;
     lks_train_config config = case_config();
-    MPI_REQUIRE(case_open(&run, MPI_COMM_WORLD, &config) == LKS_OK);
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
     MPI_CHECK(strcmp(lks_trainer_param_name(run.trainer, 0), "conv1.weight") == 0 ||
               strcmp(lks_trainer_param_name(run.trainer, 0), "conv1.bias") == 0);
     lks_shape shape;

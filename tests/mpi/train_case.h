@@ -9,6 +9,15 @@
 #include "base/base.h"
 #include "mpi/mpi_check.h"
 
+/* Ends the test on every rank, with what the library said, unless the call succeeds. Collective. */
+static inline void require_ok(lks_status status, const char *file, int line) {
+    char text[MPI_CHECK_NOTE_BYTES / 2];
+    snprintf(text, sizeof text, "%s: %.180s", lks_status_text(status), lks_last_error());
+    mpi_check(status == LKS_OK, file, line, text);
+    mpi_verdict();
+}
+#define REQUIRE_OK(call) require_ok((call), __FILE__, __LINE__)
+
 enum { CASE_SAMPLES = 203, CASE_CHANNELS = 2, CASE_SIDE = 6, CASE_CLASSES = 5 };
 enum { CASE_INPUT = CASE_CHANNELS * CASE_SIDE * CASE_SIDE };
 
