@@ -36,7 +36,11 @@ const char *lks_dataset_type(int index);
 /* ---- the sampler: which samples are in which global batch. Pure functions; the same on every rank
  * and for every rank count ---- */
 
-/* The permutation of 0 .. count-1 of an epoch, from (seed, epoch) alone. order: [count]. */
+/* The permutation of 0 .. count-1 of an epoch, from (seed, epoch) alone. order: [count], count <=
+ * 2^32. Fisher-Yates: order starts as 0 .. count-1; for i from count-1 down to 1, order[i] and
+ * order[j] are exchanged, where j = floor(w * (i + 1) / 2^32) and w is word i % 4 of Philox block
+ * i / 4 (upper 64 counter bits: epoch >> 32) under
+ * lks_philox_key_make(seed, LKS_RANDOM_SHUFFLE, epoch mod 2^32). */
 void lks_sampler_permutation(uint64_t seed, int64_t epoch, int64_t count, int64_t *order);
 
 /* Global batch `step` of an epoch is order[begin, end); a rank's part of it is lks_split of that.
@@ -57,6 +61,9 @@ typedef struct lks_data_settings {
     double scale;         /* inputs are multiplied by it: 0.00392156862745098 for bytes */
     lks_float_list mean,
         std; /* then (x - mean[c]) / std[c]; one number for all channels or one each; empty: none */
+    /* Augmentation comes first, on the stored numbers (padding is 0 before scale and mean), and is
+     * drawn from (seed, epoch, sample): Philox block `sample` under
+     * lks_philox_key_make(seed, LKS_RANDOM_AUGMENT, epoch mod 2^32). */
     int64_t random_crop;  /* train only: pixels of zero padding on each side before a random crop to
                              the size; 0: none */
     bool horizontal_flip; /* train only: flips half of the images */

@@ -1,0 +1,85 @@
+/* The run file's data settings. */
+#include <math.h>
+#include <stddef.h>
+
+#include "data/data.h"
+
+#define MEMBER(name) offsetof(lks_data_settings, name)
+
+static const lks_option options[] = {
+    {.key = "shuffle",
+     .type = LKS_OPTION_BOOL,
+     .offset = MEMBER(shuffle),
+     .text = "true",
+     .help = "Draws the training samples in another random order every epoch."},
+    {.key = "drop_last",
+     .type = LKS_OPTION_BOOL,
+     .offset = MEMBER(drop_last),
+     .text = "false",
+     .help = "Leaves out an epoch's last training batch where it is not full."},
+    {.key = "memory",
+     .type = LKS_OPTION_BYTES,
+     .offset = MEMBER(memory_bytes),
+     .text = "4GiB",
+     .low = 1,
+     .high = INFINITY,
+     .high_open = true,
+     .help = "A data set that fits is read into memory whole, by every rank; a larger one is read "
+             "in blocks, of which as many as fit are kept."},
+    {.key = "prefetch",
+     .type = LKS_OPTION_INT,
+     .offset = MEMBER(prefetch),
+     .text = "2",
+     .low = 0,
+     .high = 1024,
+     .help = "At least this many batches are read ahead (more where they are small)."},
+    {.key = "scale",
+     .type = LKS_OPTION_FLOAT,
+     .offset = MEMBER(scale),
+     .text = "1",
+     .low = -INFINITY,
+     .high = INFINITY,
+     .low_open = true,
+     .high_open = true,
+     .help = "Inputs are multiplied by it: 0.00392156862745098 maps bytes to 0..1."},
+    {.key = "mean",
+     .type = LKS_OPTION_FLOAT_LIST,
+     .offset = MEMBER(mean),
+     .text = "[]",
+     .low = -INFINITY,
+     .high = INFINITY,
+     .low_open = true,
+     .high_open = true,
+     .help = "Subtracted from the scaled inputs: one number, or one for each channel (the first "
+             "dimension of a sample)."},
+    {.key = "std",
+     .type = LKS_OPTION_FLOAT_LIST,
+     .offset = MEMBER(std),
+     .text = "[]",
+     .low = 0,
+     .high = INFINITY,
+     .high_open = true,
+     .low_open = true,
+     .help = "Divides what is left: one number, or one for each channel."},
+    {.key = "random_crop",
+     .type = LKS_OPTION_INT,
+     .offset = MEMBER(random_crop),
+     .text = "0",
+     .low = 0,
+     .high = 65536,
+     .help = "Pixels of zeros put around a training image, before scaling, of which a random part "
+             "of the image's size is cut out again; 0 for none."},
+    {.key = "horizontal_flip",
+     .type = LKS_OPTION_BOOL,
+     .offset = MEMBER(horizontal_flip),
+     .text = "false",
+     .help = "Mirrors half of the training images, chosen at random."},
+    {0},
+};
+
+const lks_option_table lks_data_settings_options = {
+    .name = "data",
+    .help = "How samples are read, normalised and augmented.",
+    .struct_bytes = sizeof(lks_data_settings),
+    .options = options,
+};
