@@ -80,4 +80,13 @@ lks_status lks_comm_wait(lks_comm *comm, lks_request *request);
  * cores; a binding that the user asked for is respected. Collective. */
 lks_status lks_comm_threads(lks_comm *comm, int *out);
 
+/* The same widening for the first line of a main, before MPI_Init; not collective, and silent. True
+ * if the binding changed. A program should then execute itself again: GNU's OpenMP counts the CPUs
+ * when it is loaded, and where threads outnumber that count it puts them to sleep between parallel
+ * regions, at some 40 microseconds each (measured with libgomp 12).
+ *
+ *     if (lks_comm_bind_at_start(environ)) execv("/proc/self/exe", argv);
+ */
+bool lks_comm_bind_at_start(char *const *environment);
+
 #endif

@@ -47,10 +47,18 @@ bool lks_launcher_bound_by_default(char *const *environment) {
     return !mapping || !mapping_means_binding(mapping);
 }
 
-int lks_launcher_local_size(char *const *environment) {
-    const char *size = lks_environment_get(environment, "OMPI_COMM_WORLD_LOCAL_SIZE");
-    long value = size ? strtol(size, NULL, 10) : 0;
+static int get_number(char *const *environment, const char *name) {
+    const char *text = lks_environment_get(environment, name);
+    long value = text ? strtol(text, NULL, 10) : 0;
     return value > 0 && value < 1 << 20 ? (int)value : 0;
+}
+
+int lks_launcher_local_size(char *const *environment) {
+    return get_number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE");
+}
+
+int lks_launcher_local_rank(char *const *environment) {
+    return get_number(environment, "OMPI_COMM_WORLD_LOCAL_RANK");
 }
 
 static FILE *open_process_file(pid_t process, const char *name) {

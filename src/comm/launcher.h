@@ -13,8 +13,9 @@ const char *lks_environment_get(char *const *environment, const char *name);
  * CPUs per rank. */
 bool lks_launcher_bound_by_default(char *const *environment);
 
-/* Ranks of the whole job on this host; 0 where unknown. */
+/* Ranks of the whole job on this host, and this rank's place among them; 0 where unknown. */
 int lks_launcher_local_size(char *const *environment);
+int lks_launcher_local_rank(char *const *environment);
 
 /* The process that started this rank's job on this host (mpirun or its daemon): the nearest
  * ancestor that is not itself part of the job, as a wrapper script would be. 0 where unknown. Its

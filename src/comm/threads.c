@@ -19,15 +19,19 @@ typedef struct offer {
     lks_cpu_quota quota;
 } offer;
 
+/* What this rank's launcher may use; empty unless it bound this rank by its own default. */
+static void ask_launcher(char *const *environment, lks_cpu_mask *out) {
+    *out = (lks_cpu_mask){{0}};
+    if (!lks_launcher_bound_by_default(environment)) return;
+    pid_t launcher = lks_launcher_process(environment);
+    if (launcher > 0) lks_cpu_mask_of_process(launcher, out);
+}
+
 static void describe_self(const lks_comm *comm, offer *out) {
     *out = (offer){.quota = lks_cpu_quota_own()};
     lks_cpu_mask_of_process(0, &out->bound);
     /* Cores of ranks that do not take part, a simulation's for instance, are not ours to use. */
-    bool all_take_part = lks_launcher_local_size(environ) == comm->local_size;
-    pid_t launcher = 0;
-    if (all_take_part && lks_launcher_bound_by_default(environ))
-        launcher = lks_launcher_process(environ);
-    if (launcher > 0) lks_cpu_mask_of_process(launcher, &out->launcher);
+    if (lks_launcher_local_size(environ) == comm->local_size) ask_launcher(environ, &out->launcher);
 }
 
 static lks_status exchange(const lks_comm *comm, const offer *mine, offer *all) {
@@ -45,18 +49,42 @@ static bool may_rebind(const lks_comm *comm, const offer *all) {
     return true;
 }
 
-/* Takes this rank's share of the launcher's CPUs; where that fails it keeps what it has. */
+/* Binds this thread to its share of the launcher's CPUs. Says whether that changed anything; where
+ * it cannot be done, the rank keeps what it has. */
+static bool take_share(const lks_cpu_mask *launcher, const lks_cpu_place *places, int local_rank,
+                       int local_size, lks_cpu_mask *bound) {
+    lks_cpu_mask share, before = *bound;
+    if (lks_cpu_mask_share(launcher, places, local_rank, local_size, &share) != LKS_OK ||
+        lks_cpu_mask_equal(&share, bound) || !lks_cpu_mask_apply(&share))
+        return false;
+    lks_cpu_mask_of_process(0, bound); /* a control group may leave less than was asked for */
+    return !lks_cpu_mask_equal(&before, bound);
+}
+
 static void rebind(const lks_comm *comm, const lks_cpu_place *places, offer *mine) {
-    lks_cpu_mask share;
-    char before[LKS_CPU_TEXT_BYTES], after[LKS_CPU_TEXT_BYTES];
-    if (lks_cpu_mask_share(&mine->launcher, places, comm->local_rank, comm->local_size, &share) !=
-        LKS_OK)
+    lks_cpu_mask before = mine->bound;
+    if (!take_share(&mine->launcher, places, comm->local_rank, comm->local_size, &mine->bound))
         return;
-    if (lks_cpu_mask_equal(&share, &mine->bound) || !lks_cpu_mask_apply(&share)) return;
-    lks_log(comm->logger, LKS_LOG_DEBUG,
-            "mpirun bound this rank to CPU %s by default; its share is CPU %s",
-            lks_cpu_mask_text(&mine->bound, before), lks_cpu_mask_text(&share, after));
-    mine->bound = share;
+    char from[LKS_CPU_TEXT_BYTES], to[LKS_CPU_TEXT_BYTES];
+    lks_log(comm->logger, LKS_LOG_INFO,
+            "mpirun bound this rank to CPU %s by default; it now uses CPU %s. Threads react faster "
+            "when the program is started with mpirun --bind-to none",
+            lks_cpu_mask_text(&before, from), lks_cpu_mask_text(&mine->bound, to));
+}
+
+bool lks_comm_bind_at_start(char *const *environment) {
+    int local_size = lks_launcher_local_size(environment);
+    lks_cpu_mask launcher, bound;
+    ask_launcher(environment, &launcher);
+    if (local_size == 0 || lks_cpu_mask_count(&launcher) == 0) return false;
+    lks_cpu_place *places = malloc(LKS_CPU_COUNT * sizeof *places);
+    if (!places) return false;
+    lks_cpu_mask_of_process(0, &bound);
+    lks_cpu_places_read(&launcher, places);
+    bool changed =
+        take_share(&launcher, places, lks_launcher_local_rank(environment), local_size, &bound);
+    free(places);
+    return changed;
 }
 
 /* Threads that a limit on CPU time leaves to each rank under it. */
