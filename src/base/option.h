@@ -70,6 +70,11 @@ const lks_option *lks_options_find(const lks_option_table *table, const char *ke
 lks_status lks_options_set(const lks_option_table *table, void *config, const char *key,
                            const char *const *values, int count);
 
+/* The same for an option in hand; as_list: it was written as a list ([3]), which a scalar refuses
+ * even with one element. */
+lks_status lks_option_assign(const lks_option *option, void *config, const char *const *values,
+                             int count, bool as_list);
+
 /* The text form `key=value ...` of lks_spec into a struct: lks_options_init, each option set, the
  * required ones checked, duplicates refused. On failure the struct is freed. text NULL is "".
  * `what` names the thing in messages: "layer conv1 (conv2d)". */

@@ -17,11 +17,8 @@ typedef struct lks_option_token {
 lks_status lks_option_next_token(const char **text, lks_option_token *out);
 void lks_option_token_free(lks_option_token *token);
 
-/* Stores values in the option's member. */
-lks_status lks_option_assign(const lks_option *option, void *config, const char *const *values,
-                             int count, bool as_list);
-/* The same from the text of one value: `3`, `[0.9, 0.999]`; a text or path is taken as it stands.
- */
+/* lks_option_assign from the text of one value: `3`, `[0.9, 0.999]`; a text or path is taken as it
+ * stands. */
 lks_status lks_option_assign_text(const lks_option *option, void *config, const char *text);
 
 #endif

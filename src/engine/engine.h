@@ -123,5 +123,7 @@ const char *lks_layer_type(int index);
 bool lks_layer_is_container(const char *type);
 const lks_option_table *lks_loss_options(const char *type);
 const char *lks_loss_type(int index);
+/* Are its targets class indices? false for an unknown type. */
+bool lks_loss_takes_classes(const char *type);
 
 #endif

@@ -99,6 +99,11 @@ const char *lks_loss_type(int index) {
     return index >= 0 && index < LOSS_KIND_COUNT ? loss_kinds[index].table.name : NULL;
 }
 
+bool lks_loss_takes_classes(const char *type) {
+    const loss_kind *found = find_loss(type);
+    return found != NULL && found->targets_are_classes;
+}
+
 static lks_status fail_unknown(const char *type) {
     if (type == NULL) return lks_fail(LKS_ECONFIG, "a loss without a type");
     const char *names[LOSS_KIND_COUNT];

@@ -82,6 +82,12 @@ lks_status lks_h5_read_attr_f64(lks_h5_file *file, const char *path, const char 
                                 int capacity, int *out_count);
 lks_status lks_h5_read_attr_text(lks_h5_file *file, const char *path, const char *name, char **out);
 
+/* Calls `visit` with the name of every attribute of the object `path`, in creation order where the
+ * file has kept it. */
+typedef lks_status (*lks_h5_visit_attr_fn)(void *data, const char *path, const char *name);
+lks_status lks_h5_visit_attrs(lks_h5_file *file, const char *path, lks_h5_visit_attr_fn visit,
+                              void *data);
+
 /* ---- walking: calls `visit` for every object below `path`, in creation order, parents first ----
  */
 typedef lks_status (*lks_h5_visit_fn)(void *data, const char *path, bool is_group,

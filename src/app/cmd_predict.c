@@ -1,0 +1,187 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/commands.h"
+#include "app/job.h"
+#include "data/data.h"
+#include "engine/engine.h"
+#include "h5/h5.h"
+#include "train/train.h"
+
+/* Where the results go: one file, into which every rank writes its own rows. */
+typedef struct prediction_file {
+    char *path; /* takes its final name when it is whole */
+    lks_h5_file *file;
+    lks_h5_array *outputs, *labels; /* labels NULL where the loss knows no classes */
+} prediction_file;
+
+typedef struct prediction {
+    lks_job *job;
+    lks_dataset *dataset;
+    lks_loader *loader;
+    lks_data_settings settings;
+    prediction_file to;
+    int64_t classes, places; /* an output is [classes, places] */
+    float *outputs;          /* [max rows, classes, places] */
+    int64_t *labels;         /* [max rows, places] */
+} prediction;
+
+/* ---- the file. Collective ---- */
+
+static lks_status create_file(prediction *p) {
+    const char *out = p->job->args->out;
+    p->to.path = lks_strdup_printf("%s.partial", out);
+    lks_status status = p->to.path ? LKS_OK : lks_fail(LKS_ENOMEM, "%s: out of memory", out);
+    status = lks_comm_agree(p->job->comm, status);
+    return status ? status : lks_h5_create_parallel(p->to.path, p->job->comm, &p->to.file);
+}
+
+/* outputs: float32 [n, output shape]; labels: int64 [n, output shape without the classes]. */
+static lks_status create_arrays(prediction *p) {
+    const lks_shape *output = lks_trainer_output_shape(p->job->trainer);
+    lks_shape outputs = {.rank = output->rank + 1}, labels = {.rank = output->rank};
+    if (outputs.rank > LKS_MAX_DIMS)
+        return lks_fail(LKS_ESHAPE, "the outputs have more dimensions than an array may have, %d",
+                        LKS_MAX_DIMS);
+    outputs.dim[0] = labels.dim[0] = lks_dataset_count(p->dataset);
+    for (int i = 0; i < output->rank; i++)
+        outputs.dim[i + 1] = output->dim[i];
+    for (int i = 1; i < output->rank; i++)
+        labels.dim[i] = output->dim[i];
+    lks_status status =
+        lks_h5_create_array(p->to.file, "outputs", LKS_F32, &outputs, &p->to.outputs);
+    if (!status && lks_loss_takes_classes(p->job->run.config.loss.type) && output->rank > 0)
+        status = lks_h5_create_array(p->to.file, "labels", LKS_I64, &labels, &p->to.labels);
+    return status;
+}
+
+/* Ends the file: under its name when `status` is LKS_OK, else it is removed. */
+static lks_status finish_file(prediction *p, lks_status status) {
+    lks_h5_close_array(p->to.outputs);
+    lks_h5_close_array(p->to.labels);
+    if (p->to.file) {
+        lks_status closed = lks_h5_close(p->to.file);
+        status = status ? status : closed;
+        lks_status named = LKS_OK;
+        if (lks_job_is_first(p->job) && status)
+            unlink(p->to.path);
+        else if (lks_job_is_first(p->job) && rename(p->to.path, p->job->args->out) != 0)
+            named = lks_fail(LKS_EIO, "cannot name the results %s: %s", p->job->args->out,
+                             strerror(errno));
+        if (!status) status = lks_comm_agree(p->job->comm, named);
+    }
+    free(p->to.path);
+    return status;
+}
+
+/* ---- the rows of this rank. Local ---- */
+
+static lks_status open_loader(prediction *p) {
+    lks_status status = lks_options_parse(&lks_data_settings_options, &p->settings,
+                                          p->job->run.config.data, "data");
+    if (status) return status;
+    lks_loader_config config = {
+        .batch_size = p->job->run.config.batch_size,
+        .rank = lks_comm_rank(p->job->comm),
+        .size = lks_comm_size(p->job->comm),
+        .settings = &p->settings,
+        .layout = LKS_LAYOUT_ROWS,
+    };
+    return lks_loader_create(p->dataset, lks_context_device(p->job->context), &config, &p->loader);
+}
+
+static lks_status allocate(prediction *p) {
+    const lks_shape *output = lks_trainer_output_shape(p->job->trainer);
+    size_t rows = (size_t)lks_loader_max_rows(p->loader), outputs, labels;
+    int64_t count;
+    lks_status status = lks_shape_count(output, &count);
+    if (status) return status;
+    p->classes = output->rank > 0 ? output->dim[0] : 1;
+    p->places = p->classes > 0 ? count / p->classes : 0;
+    if (lks_size_mul(rows, (size_t)count, &outputs) &&
+        lks_size_mul(rows, (size_t)p->places, &labels)) {
+        p->outputs = calloc(outputs + 1, sizeof *p->outputs);
+        p->labels = calloc(labels + 1, sizeof *p->labels);
+    }
+    return p->outputs && p->labels ? LKS_OK
+                                   : lks_fail(LKS_ENOMEM,
+                                              "the outputs of %zu samples: out of "
+                                              "memory",
+                                              rows);
+}
+
+/* The class with the largest output at every place of a sample; the first of equals. */
+static void find_labels(const prediction *p, int64_t rows) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t place = 0; place < p->places; place++) {
+            const float *at = p->outputs + row * p->classes * p->places + place;
+            int64_t best = 0;
+            for (int64_t c = 1; c < p->classes; c++)
+                if (at[c * p->places] > at[best * p->places]) best = c;
+            p->labels[row * p->places + place] = best;
+        }
+}
+
+static lks_status predict_batch(prediction *p, const lks_host_batch *batch) {
+    int64_t first = batch->step * p->job->run.config.batch_size + batch->first_row;
+    lks_status status = lks_predict(p->job->trainer, batch->rows, batch->inputs, p->outputs);
+    if (!status) status = lks_h5_write_rows(p->to.outputs, first, batch->rows, LKS_F32, p->outputs);
+    if (!status && p->to.labels) {
+        find_labels(p, batch->rows);
+        status = lks_h5_write_rows(p->to.labels, first, batch->rows, LKS_I64, p->labels);
+    }
+    return status;
+}
+
+static lks_status predict_all(prediction *p) {
+    lks_status status = lks_loader_begin(p->loader, 0, 0);
+    int64_t steps = lks_loader_steps(p->loader);
+    for (int64_t step = 0; step < steps && !status; step++) {
+        lks_host_batch batch;
+        status = lks_loader_next(p->loader, &batch);
+        if (status) break;
+        status = predict_batch(p, &batch);
+        lks_loader_release(p->loader, &batch);
+    }
+    return status;
+}
+
+/* ---- all of it. Collective ---- */
+
+static lks_status prepare(prediction *p) {
+    lks_job *job = p->job;
+    lks_status status = lks_job_open_split(job, &p->dataset);
+    if (!status) status = lks_job_build(job, p->dataset, NULL, NULL);
+    if (!status) status = lks_trainer_load_weights(job->trainer, job->args->operands[1]);
+    if (status) return status;
+    status = open_loader(p);
+    if (!status) status = allocate(p);
+    return lks_comm_agree(job->comm, status);
+}
+
+static lks_status predict(prediction *p) {
+    lks_status status = prepare(p);
+    if (!status) status = create_file(p);
+    if (!status) status = create_arrays(p);
+    if (!status) status = lks_comm_agree(p->job->comm, predict_all(p));
+    status = finish_file(p, status);
+    if (!status && lks_job_is_first(p->job))
+        printf("Outputs of %lld samples written to %s\n", (long long)lks_dataset_count(p->dataset),
+               p->job->args->out);
+    return status;
+}
+
+lks_status lks_command_predict(const lks_args *args) {
+    lks_job job;
+    prediction p = {.job = &job};
+    lks_status status = lks_job_open(args, &job);
+    if (!status) status = predict(&p);
+    lks_loader_destroy(p.loader);
+    lks_options_free(&lks_data_settings_options, &p.settings);
+    free(p.outputs);
+    free(p.labels);
+    lks_job_close(&job);
+    return status;
+}

@@ -1,0 +1,133 @@
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "app/commands.h"
+#include "app/job.h"
+#include "app/progress.h"
+#include "train/train.h"
+
+/* The signal that asked for an end, 0 for none. A handler can reach nothing but a static. */
+static volatile sig_atomic_t stop_signal;
+
+static void note_signal(int number) {
+    stop_signal = number;
+}
+
+/* The first signal ends the run after its step, with a checkpoint; a second one has its usual
+ * effect. SIGUSR1 is what batch systems and mpirun hand on. */
+static void catch_signals(void) {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
+    struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESETHAND | SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &action, NULL);
+}
+
+typedef struct watcher {
+    lks_display display;
+    int64_t epochs;
+    bool first; /* rank 0 */
+} watcher;
+
+static lks_action after_step(void *data, const lks_progress *progress) {
+    watcher *w = data;
+    if (w->first) lks_display_step(&w->display, progress);
+    return stop_signal ? LKS_STOP : LKS_CONTINUE;
+}
+
+static lks_action after_epoch(void *data, const lks_epoch_result *result) {
+    watcher *w = data;
+    if (w->first) {
+        lks_strbuf line = {0};
+        lks_epoch_print(result, w->epochs, &line);
+        lks_display_clear(&w->display);
+        if (!line.failed) puts(line.text);
+        fflush(stdout);
+        lks_strbuf_free(&line);
+    }
+    return stop_signal ? LKS_STOP : LKS_CONTINUE;
+}
+
+static lks_status resume(lks_job *job) {
+    bool resumed = false;
+    lks_status status = lks_trainer_resume(job->trainer, job->args->resume, &resumed);
+    if (!status && !resumed)
+        lks_log(lks_context_logger(job->context), LKS_LOG_INFO,
+                "no checkpoint in %s/checkpoints yet: beginning at the first epoch",
+                job->run.config.output);
+    return status;
+}
+
+static const lks_epoch_result *find_best(const lks_trainer *trainer) {
+    int64_t count;
+    const lks_epoch_result *history = lks_trainer_history(trainer, &count), *best = NULL;
+    for (int64_t i = 0; i < count; i++)
+        if (history[i].is_best) best = &history[i];
+    return best;
+}
+
+static void report(const lks_job *job, double seconds) {
+    const lks_trainer *trainer = job->trainer;
+    int64_t epochs = lks_trainer_epochs_done(trainer);
+    if (lks_trainer_end(trainer) == LKS_END_EARLY_STOPPING)
+        printf("Early stopping triggered after %" PRId64 " epochs!\n", epochs);
+    const lks_epoch_result *best = find_best(trainer);
+    if (best) {
+        lks_strbuf line = {0};
+        lks_epoch_print(best, job->run.config.epochs, &line);
+        printf("Best: %s\n", line.failed ? "" : line.text);
+        lks_strbuf_free(&line);
+    }
+    printf("%" PRId64 " epochs done in %.1f s", epochs, seconds);
+    if (job->run.config.output) printf("; results in %s", job->run.config.output);
+    puts(".");
+    fflush(stdout);
+}
+
+static const char *signal_name(int number) {
+    return number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : "SIGUSR1";
+}
+
+static lks_status stopped(const lks_job *job) {
+    const char *output = job->run.config.output;
+    /* Another rank than this one may have had the signal. */
+    const char *by = stop_signal ? signal_name(stop_signal) : "a signal";
+    return output ? lks_fail(LKS_ESTOPPED,
+                             "stopped by %s after %" PRId64
+                             " whole epochs: continue with `--resume auto`",
+                             by, lks_trainer_epochs_done(job->trainer))
+                  : lks_fail(LKS_ESTOPPED, "stopped by %s; nothing was saved: no `output`", by);
+}
+
+static lks_status train(lks_job *job, watcher *w) {
+    lks_status status = lks_job_open_training(job);
+    if (status) return status;
+    w->first = lks_job_is_first(job);
+    w->epochs = job->run.config.epochs;
+    w->display = lks_display_open(stdout, job->args->verbosity == 0);
+    lks_logger *logger = lks_context_logger(job->context);
+    logger->before_line = lks_display_clear;
+    logger->before_line_data = &w->display;
+    job->run.config.callbacks = (lks_callbacks){after_step, after_epoch, w};
+    status = lks_job_build(job, job->train, job->train, job->validation);
+    if (!status && job->args->resume) status = resume(job);
+    if (status) return status;
+    double start = lks_clock_seconds();
+    status = lks_fit(job->trainer);
+    lks_display_clear(&w->display);
+    if (status) return status;
+    if (w->first) report(job, lks_clock_seconds() - start);
+    return lks_trainer_end(job->trainer) == LKS_END_CALLBACK ? stopped(job) : LKS_OK;
+}
+
+lks_status lks_command_train(const lks_args *args) {
+    lks_job job;
+    watcher w = {0};
+    catch_signals();
+    lks_status status = lks_job_open(args, &job);
+    if (!status) status = train(&job, &w);
+    lks_job_close(&job);
+    return status;
+}

@@ -1,0 +1,18 @@
+/* The commands. Each returns its status with the detail in lks_last_error; main prints it. */
+#ifndef LKS_APP_COMMANDS_H
+#define LKS_APP_COMMANDS_H
+
+#include "app/args.h"
+
+/* Collective over MPI_COMM_WORLD, with the same arguments on every rank. */
+lks_status lks_command_train(const lks_args *args);
+lks_status lks_command_eval(const lks_args *args);
+lks_status lks_command_predict(const lks_args *args);
+
+/* Without MPI. */
+lks_status lks_command_inspect(const lks_args *args);
+lks_status lks_command_config(const lks_args *args);
+lks_status lks_command_help(const lks_args *args);
+lks_status lks_command_version(const lks_args *args);
+
+#endif

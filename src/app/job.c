@@ -1,0 +1,96 @@
+#include "app/job.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/train.h"
+
+/* The run file's text on every rank: not every rank can see the file system of the first. */
+static lks_status share_text(lks_comm *comm, const char *path, char **out) {
+    char *text = NULL;
+    bool first = lks_comm_rank(comm) == 0;
+    lks_status status = lks_comm_agree(comm, first ? lks_run_read_text(path, &text) : LKS_OK);
+    if (status) goto done;
+    int64_t bytes = first ? (int64_t)strlen(text) + 1 : 0;
+    status = lks_comm_broadcast(comm, &bytes, sizeof bytes, 0);
+    if (status) goto done;
+    if (!first && !(text = malloc((size_t)bytes)))
+        status = lks_fail(LKS_ENOMEM, "%s: out of memory", path);
+    status = lks_comm_agree(comm, status);
+    if (!status) status = lks_comm_broadcast(comm, text, bytes, 0);
+done:
+    if (status)
+        free(text);
+    else
+        *out = text;
+    return status;
+}
+
+static lks_status load_run(lks_job *job) {
+    const lks_args *args = job->args;
+    char *text;
+    lks_status status = share_text(job->comm, args->operands[0], &text);
+    if (status) return status;
+    status =
+        lks_run_parse(args->operands[0], text, args->overrides, args->override_count, &job->run);
+    free(text);
+    return lks_comm_agree(job->comm, status);
+}
+
+lks_status lks_job_open(const lks_args *args, lks_job *job) {
+    *job = (lks_job){.args = args};
+    lks_status status = lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &job->comm);
+    if (!status) status = load_run(job);
+    if (status) return status;
+    lks_context_config config = {
+        .device = lks_device_names[job->run.machine.device],
+        .threads = (int)job->run.machine.threads,
+        .verbosity = args->verbosity,
+    };
+    return lks_context_create(MPI_COMM_WORLD, &config, &job->context);
+}
+
+void lks_job_close(lks_job *job) {
+    lks_trainer_destroy(job->trainer);
+    lks_dataset_destroy(job->train);
+    lks_dataset_destroy(job->validation);
+    lks_context_destroy(job->context);
+    lks_comm_destroy(job->comm);
+    lks_run_free(&job->run);
+}
+
+bool lks_job_is_first(const lks_job *job) {
+    return lks_comm_rank(job->comm) == 0;
+}
+
+static lks_status open_dataset(lks_job *job, const char *name, const lks_spec *spec,
+                               lks_dataset **out) {
+    lks_status status = spec->type ? lks_dataset_open(spec, job->run.memory_bytes, out)
+                                   : lks_fail(LKS_ECONFIG, "%s: data: the key \"%s\" is missing",
+                                              job->args->operands[0], name);
+    return lks_comm_agree(job->comm, status);
+}
+
+lks_status lks_job_open_split(lks_job *job, lks_dataset **out) {
+    bool train = strcmp(job->args->split, "train") == 0;
+    lks_dataset **place = train ? &job->train : &job->validation;
+    lks_status status =
+        open_dataset(job, job->args->split, train ? &job->run.train : &job->run.validation, place);
+    *out = *place;
+    return status;
+}
+
+lks_status lks_job_open_training(lks_job *job) {
+    lks_status status = open_dataset(job, "train", &job->run.train, &job->train);
+    if (!status && job->run.validation.type)
+        status = open_dataset(job, "validation", &job->run.validation, &job->validation);
+    return status;
+}
+
+lks_status lks_job_build(lks_job *job, const lks_dataset *shape_of, lks_dataset *train,
+                         lks_dataset *validation) {
+    const lks_shape *input =
+        job->run.input.rank > 0 ? &job->run.input : lks_dataset_input_shape(shape_of);
+    return lks_trainer_create(job->context, job->run.layers, input, train, validation,
+                              &job->run.config, &job->trainer);
+}

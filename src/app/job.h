@@ -1,0 +1,37 @@
+/* What train, eval and predict share: the run file on all ranks, the context, the data sets. */
+#ifndef LKS_APP_JOB_H
+#define LKS_APP_JOB_H
+
+#include "app/args.h"
+#include "app/run_file.h"
+#include "comm/comm.h"
+
+/* Zeroed, then opened; closed also after a failure. */
+typedef struct lks_job {
+    const lks_args *args;
+    lks_comm *comm; /* of all ranks: exists before the context, whose settings the run file holds */
+    lks_run run;
+    lks_context *context;
+    lks_dataset *train, *validation;
+    lks_trainer *trainer;
+} lks_job;
+
+/* Rank 0 reads the run file; every rank parses the same text. Then the context. All functions here
+ * are collective and return the same status on every rank. */
+lks_status lks_job_open(const lks_args *args, lks_job *job);
+void lks_job_close(lks_job *job);
+
+/* The data set of --split, for evaluation or prediction. */
+lks_status lks_job_open_split(lks_job *job, lks_dataset **out);
+/* The data sets for training. */
+lks_status lks_job_open_training(lks_job *job);
+
+/* job->trainer over the data sets (NULL for prediction alone); `shape_of` gives the model's input
+ * shape where the run file does not. */
+lks_status lks_job_build(lks_job *job, const lks_dataset *shape_of, lks_dataset *train,
+                         lks_dataset *validation);
+
+/* Rank 0 writes the results. */
+bool lks_job_is_first(const lks_job *job);
+
+#endif

@@ -1,0 +1,241 @@
+#include "app/run_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/run_parse.h"
+#include "data/data.h"
+#include "sched/sched.h"
+#include "train/train.h"
+
+enum { MAX_FILE_BYTES = 16 << 20 };
+
+/* The keys of the top level that have sections of their own. */
+static const char *const section_keys[] = {"data",     "model",          "loss",       "optimizer",
+                                           "schedule", "early_stopping", "checkpoint", NULL};
+
+typedef struct model_settings {
+    lks_int_list input;
+} model_settings;
+
+static const lks_option model_options[] = {
+    {.key = "input",
+     .type = LKS_OPTION_INT_LIST,
+     .offset = offsetof(model_settings, input),
+     .low = 1,
+     .high = 1e15,
+     .optional = true,
+     .help = "The shape of one sample."},
+    {0},
+};
+static const lks_option_table model_table = {
+    .name = "model",
+    .help = "The model.",
+    .struct_bytes = sizeof(model_settings),
+    .options = model_options,
+};
+
+/* ---- the sections ---- */
+
+/* All keys of a table behind those of `keys`, ended by NULL. */
+static const char **join_keys(lks_arena *arena, const char *const *keys,
+                              const lks_option_table *table) {
+    size_t count = 0, options = 0;
+    while (keys[count])
+        count++;
+    while (table->options[options].key)
+        options++;
+    const char **joined = lks_arena_alloc(arena, (count + options + 1) * sizeof *joined);
+    for (size_t i = 0; joined && i < count; i++)
+        joined[i] = keys[i];
+    for (size_t i = 0; joined && i < options; i++)
+        joined[count + i] = table->options[i].key;
+    return joined;
+}
+
+/* The scalars of the top level: those of the training and those of the machine. */
+static lks_status read_top(lks_run_parser *parser, const lks_node *root, lks_run *run) {
+    const char **beside_train = join_keys(parser->arena, section_keys, &lks_machine_options);
+    const char **beside_machine = join_keys(parser->arena, section_keys, &lks_train_options);
+    if (!beside_train || !beside_machine) return lks_run_out_of_memory(root);
+    lks_map_reader train = {&lks_train_options, NULL, beside_train, "\n"};
+    lks_map_reader machine = {&lks_machine_options, NULL, beside_machine, "\n"};
+    const lks_train_config defaults = LKS_TRAIN_CONFIG_DEFAULT;
+    lks_status status = lks_run_read_options(parser, &train, root, &run->config, NULL);
+    run->config.loss = defaults.loss;
+    run->config.optimizer = defaults.optimizer;
+    run->config.progress_seconds = defaults.progress_seconds;
+    if (status) return status;
+    return lks_run_read_options(parser, &machine, root, &run->machine, NULL);
+}
+
+/* NULL where the section is not given or null; an error where it is no map. */
+static lks_status find_map(const lks_node *root, const char *key, const lks_node **out) {
+    const lks_node *node = lks_node_find(root, key);
+    *out = node && !lks_node_is_null(node) ? node : NULL;
+    if (*out && node->kind != LKS_NODE_MAP)
+        return lks_node_fail(node, "%s: expected a map of keys and values", key);
+    return LKS_OK;
+}
+
+static lks_status read_data(lks_run_parser *parser, const lks_node *root, lks_run *run) {
+    static const char *const other_keys[] = {"train", "validation", NULL};
+    lks_map_reader reader = {&lks_data_settings_options, "data", other_keys, "\n  "};
+    lks_data_settings settings;
+    const lks_node *data;
+    lks_status status = find_map(root, "data", &data);
+    if (status) return status;
+    lks_strbuf_add(&parser->resolved, "\ndata:");
+    lks_spec *specs[] = {&run->train, &run->validation};
+    for (int i = 0; i < 2 && !status; i++) {
+        const lks_node *node = data ? lks_node_find(data, other_keys[i]) : NULL;
+        const char *name = i == 0 ? "train" : "validation";
+        if (node && !lks_node_is_null(node))
+            status = lks_run_read_spec(parser, lks_section_find("dataset"), name, "\n  ", node,
+                                       specs[i]);
+    }
+    if (status) return status;
+    status = lks_run_read_options(parser, &reader, data, &settings, &run->config.data);
+    run->memory_bytes = settings.memory_bytes;
+    lks_options_free(&lks_data_settings_options, &settings);
+    return status;
+}
+
+static lks_status set_input(const lks_node *model, const lks_int_list *input, lks_shape *out) {
+    if (input->count > LKS_MAX_DIMS)
+        return lks_node_fail(model, "model: input: %d dimensions: expected %d at most",
+                             input->count, LKS_MAX_DIMS);
+    out->rank = input->count;
+    for (int i = 0; i < input->count; i++)
+        out->dim[i] = input->values[i];
+    return LKS_OK;
+}
+
+static lks_status read_model(lks_run_parser *parser, const lks_node *root, lks_run *run) {
+    static const char *const other_keys[] = {"layers", NULL};
+    lks_map_reader reader = {&model_table, "model", other_keys, "\n  "};
+    model_settings settings;
+    const lks_node *model, *layers;
+    lks_status status = find_map(root, "model", &model);
+    if (status) return status;
+    layers = model ? lks_node_find(model, "layers") : NULL;
+    if (!layers) return lks_node_fail(model ? model : root, "model: the key \"layers\" is missing");
+    lks_strbuf_add(&parser->resolved, "\nmodel:");
+    status = lks_run_read_options(parser, &reader, model, &settings, NULL);
+    if (!status) status = set_input(model, &settings.input, &run->input);
+    lks_options_free(&model_table, &settings);
+    if (status) return status;
+    lks_strbuf_add(&parser->resolved, "\n  layers:");
+    return lks_run_read_layers(parser, layers, &run->layers);
+}
+
+/* loss, optimizer, schedule: without the key, *out stays as it is. */
+static lks_status read_typed(lks_run_parser *parser, const lks_node *root, const char *key,
+                             lks_spec *out) {
+    const lks_node *node = lks_node_find(root, key);
+    lks_node standard = {.kind = LKS_NODE_SCALAR, .source = "the default", .text = out->type};
+    if (!node || lks_node_is_null(node)) {
+        if (!out->type) return LKS_OK;
+        node = &standard;
+    }
+    return lks_run_read_spec(parser, lks_section_find(key), key, "\n", node, out);
+}
+
+/* early_stopping and checkpoint: *out stays NULL where the section is not given. */
+static lks_status read_table(lks_run_parser *parser, const lks_node *root, const char *key,
+                             const char **out) {
+    const lks_option_table *table = lks_section_find(key)->table;
+    const lks_node *node;
+    lks_status status = find_map(root, key, &node);
+    if (status || !node) return status;
+    void *config = calloc(1, table->struct_bytes + 1);
+    if (!config) return lks_run_out_of_memory(node);
+    lks_map_reader reader = {table, key, NULL, "\n  "};
+    lks_strbuf_add(&parser->resolved, "\n%s:", key);
+    status = lks_run_read_options(parser, &reader, node, config, out);
+    lks_options_free(table, config);
+    free(config);
+    return status;
+}
+
+static lks_status read_sections(lks_run_parser *parser, const lks_node *root, lks_run *run) {
+    lks_status status = read_top(parser, root, run);
+    if (!status) status = read_data(parser, root, run);
+    if (!status) status = read_model(parser, root, run);
+    if (!status) status = read_typed(parser, root, "loss", &run->config.loss);
+    if (!status) status = read_typed(parser, root, "optimizer", &run->config.optimizer);
+    if (!status) status = read_typed(parser, root, "schedule", &run->config.schedule);
+    if (!status) status = read_table(parser, root, "early_stopping", &run->config.early_stopping);
+    if (!status) status = read_table(parser, root, "checkpoint", &run->config.checkpoint);
+    return status;
+}
+
+static const char *directory_of(lks_arena *arena, const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? lks_arena_copy(arena, path, (size_t)(slash - path) + 1) : "";
+}
+
+lks_status lks_run_parse(const char *path, const char *text, const lks_override *overrides,
+                         int count, lks_run *out) {
+    *out = (lks_run){0};
+    lks_run_parser parser = {.arena = &out->arena};
+    lks_node *root = NULL;
+    const char *source = lks_arena_copy(&out->arena, path, strlen(path));
+    parser.directory = directory_of(&out->arena, path);
+    lks_status status = source && parser.directory
+                            ? lks_yaml_parse(&out->arena, source, text, &root)
+                            : lks_fail(LKS_ENOMEM, "%s: out of memory", path);
+    if (!status && root->kind != LKS_NODE_MAP)
+        status = lks_node_fail(root, "expected a map of keys and values, as in docs/config.md");
+    for (int i = 0; i < count && !status; i++)
+        status = lks_run_override(&out->arena, root, &overrides[i]);
+    if (!status) status = read_sections(&parser, root, out);
+    if (!status) {
+        lks_strbuf_add(&parser.resolved, "\n");
+        out->config.run_file =
+            parser.resolved.failed
+                ? NULL
+                : lks_arena_copy(&out->arena, parser.resolved.text + 1, parser.resolved.length - 1);
+        if (!out->config.run_file) status = lks_fail(LKS_ENOMEM, "%s: out of memory", path);
+    }
+    lks_strbuf_free(&parser.resolved);
+    if (status) lks_run_free(out);
+    return status;
+}
+
+void lks_run_free(lks_run *run) {
+    lks_options_free(&lks_train_options, &run->config);
+    lks_options_free(&lks_machine_options, &run->machine);
+    lks_arena_free(&run->arena);
+    *run = (lks_run){0};
+}
+
+lks_status lks_run_read_text(const char *path, char **out) {
+    lks_strbuf text = {0};
+    char block[4096];
+    size_t count;
+    errno = 0;
+    FILE *file = fopen(path, "rb");
+    if (!file) return lks_fail(LKS_EIO, "cannot open the run file %s: %s", path, strerror(errno));
+    lks_status status = LKS_OK;
+    while (!status && (count = fread(block, 1, sizeof block, file)) > 0) {
+        lks_strbuf_add_bytes(&text, block, count);
+        if (text.length > MAX_FILE_BYTES)
+            status = lks_fail(LKS_ECONFIG, "%s: longer than 16 MiB: this is no run file", path);
+        else if (memchr(block, 0, count))
+            status = lks_fail(LKS_ECONFIG, "%s: holds zero bytes: this is no run file", path);
+    }
+    lks_strbuf_add_bytes(&text, "", 0);
+    if (!status && ferror(file))
+        status = lks_fail(LKS_EIO, "cannot read the run file %s: %s", path, strerror(errno));
+    else if (!status && text.failed)
+        status = lks_fail(LKS_ENOMEM, "%s: out of memory", path);
+    fclose(file);
+    if (status)
+        lks_strbuf_free(&text);
+    else
+        *out = text.text;
+    return status;
+}
