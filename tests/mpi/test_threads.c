@@ -1,5 +1,5 @@
 /* Threads per rank under a real mpirun. The argument says how mpirun was told to bind the ranks:
- * "default" (not at all), "core" or "none". */
+ * "default" (not at all), "core", or "none", as where this suite runs without argument. */
 #include <sched.h>
 #include <unistd.h>
 
@@ -50,7 +50,7 @@ static void test_threads(void **state) {
     if (strcmp(binding, "default") != 0) {
         MPI_CHECK(lks_cpu_mask_equal(&before, &after)); /* what was asked for is respected */
     } else {
-        lks_cpu_mask reach = launcher;
+        lks_cpu_mask reach = launcher; /* united with the rank's */
         lks_cpu_mask_unite(&reach, &after);
         MPI_CHECK(lks_cpu_mask_equal(&reach, &launcher)); /* nothing beyond what mpirun may use */
         MPI_CHECK(cores_of(&after) >= threads);
@@ -91,7 +91,7 @@ static void test_part_of_the_job(void **state) {
 }
 
 int main(int argc, char **argv) {
-    binding = argc > 1 ? argv[1] : "default";
+    binding = argc > 1 ? argv[1] : "none";
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_part_of_the_job),
         cmocka_unit_test(test_threads),
