@@ -9,6 +9,7 @@
 
 struct lks_builder {
     lks_graph *graph;
+    int layer;        /* index of the layer that is being built */
     const char *path; /* full name of the container that is being filled; NULL at the top */
     bool located;     /* the error's detail names its layer already */
 };
@@ -71,7 +72,7 @@ static lks_status add_node(lks_builder *builder, lks_op_kind kind, const lks_op_
     *node = (lks_node){
         .kind = kind,
         .desc = *desc,
-        .layer = graph->layer_count - 1,
+        .layer = builder->layer,
         .x = flow->value,
         .x2 = LKS_NO_VALUE,
         .y2 = LKS_NO_VALUE,
@@ -134,9 +135,8 @@ lks_status lks_build_add(lks_builder *builder, lks_flow *flow, const lks_flow *s
 
 /* ---- one layer ---- */
 
-static lks_status add_param(lks_graph *graph, lks_param_table *table,
+static lks_status add_param(lks_graph *graph, lks_param_table *table, int layer,
                             const lks_layer_param *param) {
-    int layer = graph->layer_count - 1;
     lks_param *entry = &table->params[table->count];
     *entry = (lks_param){.shape = param->shape, .layer = layer};
     lks_status status = lks_shape_count(&param->shape, &entry->count);
@@ -154,8 +154,8 @@ static lks_status add_params(lks_graph *graph, const lks_layer_plan *plan, lks_n
     node->first_buffer = graph->buffers.count;
     for (int i = 0; i < plan->param_count; i++) {
         const lks_layer_param *param = &plan->params[i];
-        lks_status status =
-            add_param(graph, param->is_buffer ? &graph->buffers : &graph->params, param);
+        lks_status status = add_param(graph, param->is_buffer ? &graph->buffers : &graph->params,
+                                      node->layer, param);
         if (status != LKS_OK) return status;
     }
     node->param_count = graph->params.count - node->first_param;
@@ -215,7 +215,7 @@ static lks_status plan_layer(lks_builder *builder, const lks_layer_kind *kind, c
     lks_layer_input input = {
         .shape = flow->shape,
         .seed = graph->config.seed,
-        .layer = graph->layer_count - 1,
+        .layer = builder->layer,
     };
     lks_layer_plan plan = {.output = flow->shape};
     lks_status status = kind->plan(config, &input, &plan);
@@ -254,7 +254,7 @@ static lks_status build_container(lks_builder *builder, const lks_layer_kind *ki
         return status;
     }
     const char *outside = builder->path;
-    builder->path = builder->graph->layers[builder->graph->layer_count - 1].name;
+    builder->path = builder->graph->layers[builder->layer].name;
     status = kind->compose(builder, spec, flow);
     builder->path = outside;
     return status;
@@ -264,7 +264,8 @@ static lks_status build_container(lks_builder *builder, const lks_layer_kind *ki
 static lks_status build_layer(lks_builder *builder, const lks_layer_spec *spec, char *name,
                               lks_flow *flow) {
     lks_graph *graph = builder->graph;
-    int index = graph->layer_count++;
+    int outside = builder->layer, index = graph->layer_count++;
+    builder->layer = index;
     graph->layers[index].name = name;
     const char *type = spec->type != NULL ? spec->type : "no type";
     char *what = spec->where != NULL
@@ -287,6 +288,7 @@ static lks_status build_layer(lks_builder *builder, const lks_layer_spec *spec, 
         lks_fail_in(status, "%s", what);
         builder->located = true;
     }
+    builder->layer = outside;
     free(what);
     return status;
 }
