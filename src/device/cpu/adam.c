@@ -13,7 +13,10 @@ typedef struct adam_job {
     float weight_decay; /* added to the gradient, 0 when decoupled */
     float weight1;      /* 1 - beta1 */
     float beta2, weight2;
-    float step_size, root2, eps; /* lr / (1 - beta1^t), sqrt(1 - beta2^t) */
+    float step_size;     /* lr / (1 - beta1^t) */
+    float inverse_root2; /* 1 / sqrt(1 - beta2^t): a product is several times faster than torch's
+                            quotient, and within a rounding of it */
+    float eps;
 } adam_job;
 
 /* a + w (b - a), in the form that is exact at the nearer end, as torch.lerp. */
@@ -28,7 +31,7 @@ LKS_CPU_INLINE float moments(const adam_job *job, float g, float m, float v, flo
 }
 
 LKS_CPU_INLINE float stepped(const adam_job *job, float p, float m, float v) {
-    return p - job->step_size * m / (sqrtf(v) / job->root2 + job->eps);
+    return p - job->step_size * m / (sqrtf(v) * job->inverse_root2 + job->eps);
 }
 
 LKS_CPU_CLONES
@@ -93,7 +96,7 @@ lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update
         .beta2 = (float)adam->beta2,
         .weight2 = (float)(1 - adam->beta2),
         .step_size = (float)(update->lr / bias1),
-        .root2 = (float)sqrt(bias2),
+        .inverse_root2 = (float)(1 / sqrt(bias2)),
         .eps = (float)adam->eps,
     };
     lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adam_part, &job);

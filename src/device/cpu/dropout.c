@@ -7,8 +7,8 @@
 #include "device/cpu/parallel.h"
 
 enum {
-    LANES = LKS_CPU_LANES, /* Philox blocks made at once */
-    CHUNK = 4 * LANES      /* their words: elements of a unit of work */
+    LANES = 32,       /* Philox blocks made at once */
+    CHUNK = 4 * LANES /* their words: elements of a unit of work */
 };
 
 typedef struct dropout_op {
@@ -36,6 +36,7 @@ LKS_CPU_INLINE void random_words(lks_philox_key key, uint64_t counter, uint64_t 
                                  uint32_t *words) {
     uint32_t a[LANES], b[LANES], c[LANES], d[LANES];
     uint32_t key0 = key.word[0], key1 = key.word[1];
+#pragma omp simd
     for (int j = 0; j < LANES; j++) {
         a[j] = (uint32_t)(counter + (uint64_t)j);
         b[j] = (uint32_t)((counter + (uint64_t)j) >> 32);
@@ -43,6 +44,7 @@ LKS_CPU_INLINE void random_words(lks_philox_key key, uint64_t counter, uint64_t 
         d[j] = (uint32_t)(high >> 32);
     }
     for (int round = 0; round < 10; round++) {
+#pragma omp simd
         for (int j = 0; j < LANES; j++) {
             const uint64_t product0 = (uint64_t)a[j] * 0xD2511F53u;
             const uint64_t product1 = (uint64_t)c[j] * 0xCD9E8D57u;
@@ -54,6 +56,7 @@ LKS_CPU_INLINE void random_words(lks_philox_key key, uint64_t counter, uint64_t 
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
+#pragma omp simd
     for (int j = 0; j < LANES; j++) {
         words[4 * j] = a[j];
         words[4 * j + 1] = b[j];
@@ -120,7 +123,7 @@ static lks_status run(const lks_op *base, const lks_op_args *args, const float *
         rows = 1;
     }
     job.chunks = (job.row_count + CHUNK - 1) / CHUNK;
-    lks_cpu_parallel(base->device, rows * job.chunks, 1, LKS_CPU_GRAIN / 2 / CHUNK, drop_part,
+    lks_cpu_parallel(base->device, rows * job.chunks, 1, LKS_CPU_EXP_GRAIN / CHUNK, drop_part,
                      &job);
     return LKS_OK;
 }

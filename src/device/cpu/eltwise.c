@@ -14,6 +14,7 @@ typedef struct activation {
     forward_range forward;
     backward_range backward;
     bool from_y; /* backward reads y: then forward may overwrite x */
+    int grain;   /* elements worth a second thread */
 } activation;
 
 typedef struct eltwise_op {
@@ -164,13 +165,16 @@ static void sigmoid_backward(int64_t n, const float *y, const float *dy, float *
 /* NONE has no functions: a copy. */
 static const activation activations[] = {
     [LKS_ACTIVATION_NONE] = {.from_y = true},
-    [LKS_ACTIVATION_RELU] = {relu, relu_backward, .from_y = true},
-    [LKS_ACTIVATION_LEAKY_RELU] = {leaky_relu, leaky_relu_backward, .from_y = true},
-    [LKS_ACTIVATION_GELU] = {gelu, gelu_backward, .from_y = false},
-    [LKS_ACTIVATION_GELU_TANH] = {gelu_tanh, gelu_tanh_backward, .from_y = false},
-    [LKS_ACTIVATION_SILU] = {silu, silu_backward, .from_y = false},
-    [LKS_ACTIVATION_TANH] = {tanh_forward, tanh_backward, .from_y = true},
-    [LKS_ACTIVATION_SIGMOID] = {sigmoid, sigmoid_backward, .from_y = true},
+    [LKS_ACTIVATION_RELU] = {relu, relu_backward, .from_y = true, .grain = LKS_CPU_GRAIN},
+    [LKS_ACTIVATION_LEAKY_RELU] = {leaky_relu, leaky_relu_backward, .from_y = true,
+                                   .grain = LKS_CPU_GRAIN},
+    [LKS_ACTIVATION_GELU] = {gelu, gelu_backward, .grain = LKS_CPU_EXP_GRAIN},
+    [LKS_ACTIVATION_GELU_TANH] = {gelu_tanh, gelu_tanh_backward, .grain = LKS_CPU_EXP_GRAIN},
+    [LKS_ACTIVATION_SILU] = {silu, silu_backward, .grain = LKS_CPU_EXP_GRAIN},
+    [LKS_ACTIVATION_TANH] = {tanh_forward, tanh_backward, .from_y = true,
+                             .grain = LKS_CPU_EXP_GRAIN},
+    [LKS_ACTIVATION_SIGMOID] = {sigmoid, sigmoid_backward, .from_y = true,
+                                .grain = LKS_CPU_EXP_GRAIN},
 };
 enum { ACTIVATION_COUNT = sizeof activations / sizeof activations[0] };
 
@@ -218,8 +222,8 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
     const int64_t count = args->batch * op->count;
     const eltwise_job job = {.op = op, .in = args->x, .out = args->y};
     if (op->activation.forward)
-        lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, forward_part,
-                         &job);
+        lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, op->activation.grain,
+                         forward_part, &job);
     else
         lks_cpu_copy(base->device, count, args->x, args->y);
     return LKS_OK;
@@ -233,8 +237,8 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
     const eltwise_job job = {
         .op = op, .in = op->activation.from_y ? args->y : args->x, .dy = args->dy, .out = args->dx};
     if (op->activation.backward)
-        lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, backward_part,
-                         &job);
+        lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, op->activation.grain,
+                         backward_part, &job);
     else
         lks_cpu_copy(base->device, count, args->dy, args->dx);
     return LKS_OK;

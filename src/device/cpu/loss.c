@@ -1,21 +1,15 @@
 /* Losses with their gradients and the sums that metrics are made of.
  *
- * The batch is cut into units of work: a sample for classes, up to BLOCK elements of a sample
- * otherwise. A unit's sums depend on its own numbers alone. Units are added up in at most PARTS
- * contiguous groups, and these in order, so that the result does not depend on the number of
- * threads. */
+ * The batch is cut into units of work: samples for classes, blocks of BLOCK elements otherwise.
+ * Units are added up in at most PARTS contiguous groups, and these in order, so that the result
+ * does not depend on the number of threads. */
 #include <math.h>
 
 #include "device/cpu/cpu.h"
 #include "device/cpu/lanes.h"
 #include "device/cpu/parallel.h"
 
-enum {
-    BLOCK = 4096,
-    PARTS = 256,
-    LANES = LKS_CPU_LANES,
-    GRAIN = LKS_CPU_GRAIN / 4 /* elements: an exponential costs more than a copy */
-};
+enum { BLOCK = 4096, PARTS = 256, LANES = LKS_CPU_LANES };
 
 typedef struct loss_sums {
     double value[LKS_LOSS_SUM_COUNT];
@@ -26,7 +20,7 @@ typedef struct loss_job {
     const float *logits;
     const void *targets;
     float *dlogits;
-    int64_t units, units_of_sample, units_of_part;
+    int64_t count, units, units_of_part; /* count: elements of the batch */
     loss_sums *parts;
 } loss_job;
 
@@ -46,6 +40,7 @@ LKS_CPU_INLINE double sum_below(int64_t n, const float *x, float max) {
     const int64_t whole = n - n % LANES;
     double lanes[LANES] = {0}, sum = 0;
     for (int64_t i = 0; i < whole; i += LANES)
+#pragma omp simd
         for (int j = 0; j < LANES; j++)
             lanes[j] += (double)(max - x[i + j]);
     for (int64_t i = whole; i < n; i++)
@@ -116,33 +111,51 @@ LKS_CPU_INLINE float element(lks_loss_kind kind, float delta, float x, float t, 
     return (x > 0.0f ? x : 0.0f) - x * t + lks_log1pf_unit(u);
 }
 
-/* Adds the sums of n <= BLOCK elements; d may be x or NULL. `kind` is a constant of the caller. */
+/* Partial sums of a block. */
+typedef struct element_lanes {
+    double loss[LANES];
+    int32_t correct[LANES];
+} element_lanes;
+
+/* n <= LANES elements; d may be x or NULL. */
+LKS_CPU_INLINE void element_lane(lks_loss_kind kind, float delta, int n, const float *x,
+                                 const float *t, float *d, element_lanes *lanes) {
+    float loss[LANES], slope[LANES];
+#pragma omp simd
+    for (int j = 0; j < n; j++) {
+        loss[j] = element(kind, delta, x[j], t[j], &slope[j]);
+        if (kind == LKS_LOSS_BCE_WITH_LOGITS) lanes->correct[j] += (x[j] > 0.0f) == (t[j] > 0.5f);
+    }
+#pragma omp simd
+    for (int j = 0; j < n; j++)
+        lanes->loss[j] += (double)loss[j];
+    if (!d) return;
+#pragma omp simd
+    for (int j = 0; j < n; j++)
+        d[j] = slope[j];
+}
+
+/* Adds the sums of n <= BLOCK elements. `kind` is a constant of the caller. */
 LKS_CPU_INLINE void element_block(lks_loss_kind kind, float delta, int64_t n, const float *x,
                                   const float *t, float *d, loss_sums *sums) {
-    double lanes[LANES] = {0}, sum = 0;
-    int32_t correct[LANES] = {0}, all_correct = 0;
-    for (int64_t i = 0; i < n; i += LANES) {
-        const int width = n - i < LANES ? (int)(n - i) : LANES;
-        float loss[LANES], slope[LANES];
-        for (int j = 0; j < width; j++) {
-            loss[j] = element(kind, delta, x[i + j], t[i + j], &slope[j]);
-            if (kind == LKS_LOSS_BCE_WITH_LOGITS)
-                correct[j] += (x[i + j] > 0.0f) == (t[i + j] > 0.5f);
-        }
-        for (int j = 0; j < width; j++)
-            lanes[j] += (double)loss[j];
-        if (d) memcpy(d + i, slope, (size_t)width * sizeof(float));
-    }
+    const int64_t whole = n - n % LANES;
+    element_lanes lanes = {{0}, {0}};
+    for (int64_t i = 0; i < whole; i += LANES)
+        element_lane(kind, delta, LANES, x + i, t + i, d ? d + i : NULL, &lanes);
+    if (whole < n)
+        element_lane(kind, delta, (int)(n - whole), x + whole, t + whole, d ? d + whole : NULL,
+                     &lanes);
+    double loss = 0;
+    int32_t correct = 0;
     for (int j = 0; j < LANES; j++) {
-        sum += lanes[j];
-        all_correct += correct[j];
+        loss += lanes.loss[j];
+        correct += lanes.correct[j];
     }
-    sums->value[LKS_SUM_LOSS] += sum;
+    sums->value[LKS_SUM_LOSS] += loss;
     sums->value[LKS_SUM_WEIGHT] += (double)n;
-    if (kind == LKS_LOSS_BCE_WITH_LOGITS) {
-        sums->value[LKS_SUM_CORRECT] += all_correct;
-        sums->value[LKS_SUM_COUNTED] += (double)n;
-    }
+    if (kind != LKS_LOSS_BCE_WITH_LOGITS) return;
+    sums->value[LKS_SUM_CORRECT] += correct;
+    sums->value[LKS_SUM_COUNTED] += (double)n;
 }
 
 LKS_CPU_CLONES
@@ -183,16 +196,16 @@ static const element_block_fn element_blocks[] = {
 
 static void run_unit(const loss_job *job, int64_t unit, loss_sums *sums) {
     const lks_loss_desc *desc = job->desc;
-    const int64_t block = unit % job->units_of_sample * BLOCK;
-    const int64_t at = unit / job->units_of_sample * desc->width + block;
-    const int64_t n = desc->width - block < BLOCK ? desc->width - block : BLOCK;
+    const bool classes = desc->kind == LKS_LOSS_CROSS_ENTROPY;
+    const int64_t at = unit * (classes ? desc->width : BLOCK);
+    const int64_t n = job->count - at < BLOCK ? job->count - at : BLOCK;
     const float *x = job->logits + at;
     float *d = job->dlogits ? job->dlogits + at : NULL;
-    if (desc->kind == LKS_LOSS_CROSS_ENTROPY) {
+    if (classes)
         cross_entropy_sample(desc, ((const int32_t *)job->targets)[unit], x, d, sums);
-        return;
-    }
-    element_blocks[desc->kind]((float)desc->delta, n, x, (const float *)job->targets + at, d, sums);
+    else
+        element_blocks[desc->kind]((float)desc->delta, n, x, (const float *)job->targets + at, d,
+                                   sums);
 }
 
 static void run_parts(const void *data, int64_t begin, int64_t end) {
@@ -213,20 +226,20 @@ lks_status lks_cpu_loss(lks_device *device, lks_stream *stream, const lks_loss_d
     (void)stream;
     if ((unsigned)desc->kind > LKS_LOSS_BCE_WITH_LOGITS)
         return lks_fail(LKS_EUNSUPPORTED, "loss %d is unknown", (int)desc->kind);
-    const bool classes = desc->kind == LKS_LOSS_CROSS_ENTROPY;
+    if (batch == 0) return LKS_OK;
     loss_sums parts[PARTS];
     loss_job job = {.desc = desc,
                     .logits = logits,
                     .targets = targets,
                     .dlogits = dlogits,
-                    .units_of_sample = classes ? 1 : (desc->width + BLOCK - 1) / BLOCK,
+                    .count = batch * desc->width,
                     .parts = parts};
-    job.units = batch * job.units_of_sample;
+    job.units = desc->kind == LKS_LOSS_CROSS_ENTROPY ? batch : (job.count + BLOCK - 1) / BLOCK;
     job.units_of_part = (job.units + PARTS - 1) / PARTS;
-    if (job.units == 0) return LKS_OK;
     const int64_t part_count = (job.units + job.units_of_part - 1) / job.units_of_part;
-    const int64_t part_elements = batch * desc->width / part_count;
-    lks_cpu_parallel(device, part_count, 1, 1 + GRAIN / (part_elements + 1), run_parts, &job);
+    const int64_t part_elements = job.count / part_count;
+    lks_cpu_parallel(device, part_count, 1, 1 + LKS_CPU_EXP_GRAIN / (part_elements + 1), run_parts,
+                     &job);
     for (int64_t part = 0; part < part_count; part++)
         for (int i = 0; i < LKS_LOSS_SUM_COUNT; i++)
             sums[i] += parts[part].value[i];

@@ -15,7 +15,9 @@
  * CMakeLists.txt) and sum in a fixed number of lanes: every version gives the same bits. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__has_attribute) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#if __has_attribute(target_clones)
+#if __has_attribute(target_clones) && (defined(__clang__) || __GNUC__ >= 12)
+#define LKS_CPU_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#elif __has_attribute(target_clones)
 #define LKS_CPU_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #endif
 #endif
@@ -30,7 +32,8 @@ enum {
     LKS_CPU_LANES = 16,       /* partial sums of a reduction: one AVX-512 register of float32 */
     /* Elements below which a second thread costs more than it saves: waking and joining threads
      * takes about 2 us, in which one core streams about 30 KB. */
-    LKS_CPU_GRAIN = 8192
+    LKS_CPU_GRAIN = 8192,
+    LKS_CPU_EXP_GRAIN = 2048 /* the same where an element takes an exponential */
 };
 
 /* Units [begin, end) of a job. */

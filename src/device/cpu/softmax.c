@@ -6,10 +6,7 @@
 #include "device/cpu/lanes.h"
 #include "device/cpu/parallel.h"
 
-enum {
-    TILE = 64,
-    GRAIN = LKS_CPU_GRAIN / 4 /* elements: an exponential costs more than a copy */
-};
+enum { TILE = 64 };
 
 typedef struct softmax_op {
     lks_op op;
@@ -159,8 +156,8 @@ static void run(const softmax_op *op, int64_t batch, softmax_job *job, lks_cpu_p
     job->inner = op->inner;
     job->tiles = op->inner == 1 ? 1 : (op->inner + TILE - 1) / TILE;
     const int64_t unit_elements = op->size * (op->inner < TILE ? op->inner : TILE);
-    lks_cpu_parallel(op->op.device, batch * op->outer * job->tiles, 1, 1 + GRAIN / unit_elements,
-                     op->inner == 1 ? rows : tiles, job);
+    lks_cpu_parallel(op->op.device, batch * op->outer * job->tiles, 1,
+                     1 + LKS_CPU_EXP_GRAIN / unit_elements, op->inner == 1 ? rows : tiles, job);
 }
 
 static lks_status forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
