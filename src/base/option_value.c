@@ -81,21 +81,15 @@ static bool parse_bytes(const char *text, int64_t *out) {
     return false;
 }
 
-/* Finds the choice; an unknown one names the nearest. */
 static lks_status read_choice(const lks_option *option, const char *text, int *out) {
-    size_t count = 0;
-    for (; option->choices[count]; count++)
-        if (strcmp(text, option->choices[count]) == 0) {
-            *out = (int)count;
+    for (int i = 0; option->choices[i]; i++)
+        if (strcmp(text, option->choices[i]) == 0) {
+            *out = i;
             return LKS_OK;
         }
-    char problem[128] = "is not a choice";
-    const char *nearest = lks_nearest_name(text, option->choices, count);
-    if (nearest)
-        snprintf(problem, sizeof problem, "is not a choice (did you mean \"%s\"?)", nearest);
     char given[128];
     snprintf(given, sizeof given, "\"%s\"", text);
-    return lks_option_refuse(option, given, problem);
+    return lks_option_refuse(option, given, "is not a choice");
 }
 
 static lks_status read_number(const lks_option *option, const char *text, double *out_float,
@@ -146,16 +140,43 @@ lks_status lks_option_read_value(const lks_option *option, const char *text, voi
 
 /* ---- printing ---- */
 
+static void print_float(double value, lks_strbuf *out) {
+    char text[LKS_NUMBER_BYTES];
+    lks_strbuf_add(out, "%s", lks_number_format_shortest(value, text));
+}
+
+static void print_bytes(int64_t value, lks_strbuf *out) {
+    for (int i = 0; i < BINARY_UNIT_COUNT; i++) {
+        int64_t unit = (int64_t)units[i].bytes;
+        if (value != 0 && value % unit == 0) {
+            lks_strbuf_add(out, "%" PRId64 "%s", value / unit, units[i].suffix);
+            return;
+        }
+    }
+    lks_strbuf_add(out, "%" PRId64, value);
+}
+
+static void print_bound(const lks_option *option, double value, lks_strbuf *out) {
+    if (option->type == LKS_OPTION_BYTES && value < 0x1p62)
+        print_bytes((int64_t)value, out);
+    else
+        print_float(value, out);
+}
+
+/* " >= 0", " from 1 to 9", " > 0 and <= 1" */
 static void print_bounds(const lks_option *option, lks_strbuf *out) {
-    char low[LKS_NUMBER_BYTES], high[LKS_NUMBER_BYTES];
-    lks_number_format_shortest(option->low, low);
-    lks_number_format_shortest(option->high, high);
     bool has_low = option->low != -INFINITY, has_high = option->high != INFINITY;
+    bool closed = has_low && has_high && !option->low_open && !option->high_open;
     if (!has_bounds(option)) return;
-    if (has_low) lks_strbuf_add(out, " %s %s", option->low_open ? ">" : ">=", low);
-    if (has_high)
-        lks_strbuf_add(out, "%s %s %s", has_low ? " and" : "",
-                       option->high_open ? "<" : "<=", high);
+    if (has_low) {
+        lks_strbuf_add(out, closed ? " from " : option->low_open ? " > " : " >= ");
+        print_bound(option, option->low, out);
+    }
+    if (has_high) {
+        const char *sign = option->high_open ? "< " : "<= ";
+        lks_strbuf_add(out, " %s%s", has_low && !closed ? "and " : "", closed ? "to " : sign);
+        print_bound(option, option->high, out);
+    }
 }
 
 void lks_option_print_expected(const lks_option *option, lks_strbuf *out) {
@@ -184,22 +205,6 @@ void lks_option_print_expected(const lks_option *option, lks_strbuf *out) {
         out->length -= strlen(", each");
         out->text[out->length] = '\0';
     }
-}
-
-static void print_bytes(int64_t value, lks_strbuf *out) {
-    for (int i = 0; i < BINARY_UNIT_COUNT; i++) {
-        int64_t unit = (int64_t)units[i].bytes;
-        if (value != 0 && value % unit == 0) {
-            lks_strbuf_add(out, "%" PRId64 "%s", value / unit, units[i].suffix);
-            return;
-        }
-    }
-    lks_strbuf_add(out, "%" PRId64, value);
-}
-
-static void print_float(double value, lks_strbuf *out) {
-    char text[LKS_NUMBER_BYTES];
-    lks_strbuf_add(out, "%s", lks_number_format_shortest(value, text));
 }
 
 /* A YAML flow scalar: plain where that reads back as the same text. */
