@@ -10,9 +10,9 @@
 typedef struct lks_save_array {
     const lks_checkpoint_array *array;
     lks_block_grid grid;
-    int64_t first_block; /* of its hashes among all arrays' */
-    lks_h5_array *data;  /* open while the file is */
-    lks_h5_array *hashes;
+    int64_t first_block;  /* of its hashes among all arrays' */
+    int64_t offset;       /* of its first byte in the file; -1 where it has none */
+    lks_h5_array *hashes; /* rank 0's, open while the layout is */
 } lks_save_array;
 
 typedef struct lks_save_content {

@@ -80,39 +80,86 @@ lks_status lks_file_create_temporary(const char *path, uint64_t *out_token) {
     return status ? status : create_exclusive(path, out_token);
 }
 
-lks_status lks_file_reserve(const char *path, int64_t bytes) {
-    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+lks_status lks_file_open(const char *path, int *out_descriptor) {
+    int descriptor = open(path, O_RDWR | O_CLOEXEC);
     if (descriptor < 0) return lks_fail(LKS_EIO, "cannot open %s: %s", path, strerror(errno));
+    *out_descriptor = descriptor;
+    return LKS_OK;
+}
+
+lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes) {
     int reason;
     do {
         reason = posix_fallocate(descriptor, 0, bytes);
     } while (reason == EINTR);
-    close(descriptor);
     if (!reason || reason == EOPNOTSUPP || reason == EINVAL) return LKS_OK;
     return lks_fail(LKS_EIO, "cannot reserve %" PRId64 " bytes for %s: %s", bytes, path,
                     strerror(reason));
 }
 
-/* Opens, fsyncs and closes. A folder of a file system that cannot fsync folders is left alone. */
-static lks_status sync_path(const char *path, int flags) {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | flags);
+/* Linux moves at most 2 GiB a call; a part of that size shows no cost. */
+static size_t part_of(size_t bytes) {
+    size_t most = (size_t)1 << 30;
+    return bytes < most ? bytes : most;
+}
+
+lks_status lks_file_write_at(int descriptor, const char *path, const void *data, size_t bytes,
+                             int64_t offset) {
+    const char *from = data;
+    while (bytes > 0) {
+        ssize_t done = pwrite(descriptor, from, part_of(bytes), offset);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) {
+            return lks_fail(LKS_EIO, "cannot write %zu bytes at %" PRId64 " of %s: %s", bytes,
+                            offset, path, done < 0 ? strerror(errno) : "nothing was written");
+        }
+        from += done;
+        offset += done;
+        bytes -= (size_t)done;
+    }
+    return LKS_OK;
+}
+
+lks_status lks_file_read_at(int descriptor, const char *path, void *data, size_t bytes,
+                            int64_t offset) {
+    char *to = data;
+    while (bytes > 0) {
+        ssize_t done = pread(descriptor, to, part_of(bytes), offset);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) {
+            return lks_fail(LKS_EIO, "cannot read %zu bytes at %" PRId64 " of %s: %s", bytes,
+                            offset, path, done < 0 ? strerror(errno) : "the file ends before");
+        }
+        to += done;
+        offset += done;
+        bytes -= (size_t)done;
+    }
+    return LKS_OK;
+}
+
+lks_status lks_file_sync(int descriptor, const char *path) {
+    if (fsync(descriptor) == 0) return LKS_OK;
+    return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(errno));
+}
+
+/* fsync of a folder, where its file system can do that. */
+static lks_status sync_folder(const char *path) {
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     if (descriptor < 0)
         return lks_fail(LKS_EIO, "cannot open %s to make it durable: %s", path, strerror(errno));
-    int failed = fsync(descriptor);
-    int reason = errno;
+    int reason = fsync(descriptor) == 0 ? 0 : errno;
     close(descriptor);
-    if (!failed || ((flags & O_DIRECTORY) && reason == EINVAL)) return LKS_OK;
+    if (reason == 0 || reason == EINVAL) return LKS_OK;
     return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(reason));
 }
 
-lks_status lks_file_publish(const char *temporary, const char *path) {
-    char *folder = folder_of(path);
+lks_status lks_file_rename(const char *from, const char *to) {
+    char *folder = folder_of(to);
     if (!folder) return lks_fail(LKS_ENOMEM, "out of memory");
-    lks_status status = sync_path(temporary, 0);
-    if (!status && rename(temporary, path) != 0) {
-        status = lks_fail(LKS_EIO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
-    }
-    if (!status) status = sync_path(folder, O_DIRECTORY);
+    lks_status status = LKS_OK;
+    if (rename(from, to) != 0)
+        status = lks_fail(LKS_EIO, "cannot rename %s to %s: %s", from, to, strerror(errno));
+    if (!status) status = sync_folder(folder);
     free(folder);
     return status;
 }

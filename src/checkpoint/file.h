@@ -1,5 +1,5 @@
 /* The file as the system sees it: a temporary name, room on the disk, and the step from a temporary
- * file to a checkpoint. Called by rank 0 alone; local. */
+ * file to a checkpoint. Local. */
 #ifndef LKS_CHECKPOINT_FILE_H
 #define LKS_CHECKPOINT_FILE_H
 
@@ -11,12 +11,22 @@ lks_status lks_file_create_temporary(const char *path, uint64_t *out_token);
 /* The name for a token; the caller frees it; NULL when out of memory. */
 char *lks_file_temporary_name(const char *path, uint64_t token);
 
+/* Opens for reading and writing. LKS_EIO. */
+lks_status lks_file_open(const char *path, int *out_descriptor);
 /* Reserves `bytes` of disk, so that a full disk is an error here and not halfway through. File
  * systems that cannot reserve are left as they are. LKS_EIO. */
-lks_status lks_file_reserve(const char *path, int64_t bytes);
+lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes);
+/* fsync. LKS_EIO. */
+lks_status lks_file_sync(int descriptor, const char *path);
 
-/* Makes the temporary file durable and gives it its name in one step that a crash cannot halve.
- * LKS_EIO. */
-lks_status lks_file_publish(const char *temporary, const char *path);
+/* Moves all bytes at `offset`. path: for messages. LKS_EIO. */
+lks_status lks_file_write_at(int descriptor, const char *path, const void *data, size_t bytes,
+                             int64_t offset);
+lks_status lks_file_read_at(int descriptor, const char *path, void *data, size_t bytes,
+                            int64_t offset);
+
+/* Gives the file its name, replacing what had it, in one step that a crash cannot halve, and makes
+ * that durable. LKS_EIO. */
+lks_status lks_file_rename(const char *from, const char *to);
 
 #endif

@@ -291,17 +291,21 @@ static bool dtype_of(const lks_h5_info *info, lks_dtype *out) {
     return false;
 }
 
+/* path: without the leading slash, as src/h5 gives it. */
 static lks_status visit_object(void *data, const char *path, bool is_group,
                                const lks_h5_info *info) {
     const walk *w = data;
-    size_t prefix = strlen(LKS_INTEGRITY_GROUP);
-    if (is_group || (strncmp(path, LKS_INTEGRITY_GROUP, prefix) == 0 && path[prefix] == '/'))
-        return LKS_OK;
+    const char *hidden = LKS_INTEGRITY_GROUP "/";
+    if (is_group || strncmp(path, hidden + 1, strlen(hidden + 1)) == 0) return LKS_OK;
     lks_dtype dtype;
     if (!dtype_of(info, &dtype))
         return lks_fail(LKS_ECHECKPOINT, "%s is %s, which checkpoints do not hold", path,
                         info->type_name);
-    return w->visit(w->data, path, dtype, &info->shape);
+    char *full = lks_join_path("", path);
+    if (!full) return lks_fail(LKS_ENOMEM, "%s: out of memory", path);
+    lks_status status = w->visit(w->data, full, dtype, &info->shape);
+    free(full);
+    return status;
 }
 
 lks_status lks_checkpoint_visit(lks_checkpoint *checkpoint, lks_checkpoint_visit_fn visit,

@@ -1,8 +1,10 @@
 /* Files and groups. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -52,11 +54,22 @@ static lks_status check_readable(const char *path, int64_t *bytes) {
     return LKS_OK;
 }
 
-/* Access properties of all files: closing fails while arrays are open, instead of leaving the file
- * half open. */
+/* Access properties of all files. In the 1.10 format every metadata block has a checksum, so that a
+ * damaged file is refused instead of read wrongly. Closing fails while arrays are open, instead of
+ * leaving the file half open. */
 static hid_t access_properties(void) {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    if (access >= 0) H5Pset_fclose_degree(access, H5F_CLOSE_SEMI);
+    if (access < 0) return access;
+    if (H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_LATEST) < 0) {
+        H5Pclose(access);
+        return H5I_INVALID_HID;
+    }
+    H5Pset_fclose_degree(access, H5F_CLOSE_SEMI);
+#if H5_VERSION_GE(1, 10, 7)
+    /* Shared file systems of clusters often refuse locks; a reader needs none, and a writer's file
+     * is its own. */
+    H5Pset_file_locking(access, 0, 1);
+#endif
     return access;
 }
 
@@ -64,10 +77,6 @@ static lks_status open_locked(lks_h5_file *file, int64_t bytes) {
     lks_status status = LKS_OK;
     hid_t access = access_properties();
     if (access < 0) return lks_h5_fail(LKS_ENOMEM, "cannot open %s", file->path);
-#if H5_VERSION_GE(1, 10, 7)
-    /* Shared file systems of clusters often refuse locks; a reader needs none. */
-    H5Pset_file_locking(access, 0, 1);
-#endif
     if (H5Fis_hdf5(file->path) <= 0) {
         status = lks_fail(LKS_EDATA, "%s is not an HDF5 file (%lld bytes without HDF5's signature)",
                           file->path, (long long)bytes);
@@ -127,17 +136,19 @@ static lks_status create_locked(lks_h5_file *file, hid_t access) {
     return status;
 }
 
-lks_status lks_h5_create(const char *path, lks_h5_file **out) {
-    *out = NULL;
-    lks_status status = make_empty(path);
-    if (status != LKS_OK) return status;
+/* in_memory: `path` leads to a file without a name, with which HDF5's default driver cannot work.
+ */
+static lks_status create_alone(const char *path, bool in_memory, lks_h5_file **out) {
     lks_h5_file *file = new_file(path, NULL);
     if (file == NULL) return lks_fail(LKS_ENOMEM, "cannot create %s: out of memory", path);
 
     lks_h5_guard guard = lks_h5_enter();
     hid_t access = access_properties();
-    status = access < 0 ? lks_h5_fail(LKS_ENOMEM, "cannot create %s", path)
-                        : create_locked(file, access);
+    lks_status status = LKS_OK;
+    if (access < 0 || (in_memory && H5Pset_fapl_stdio(access) < 0))
+        status = lks_h5_fail(LKS_ENOMEM, "cannot create %s", path);
+    else
+        status = create_locked(file, access);
     if (access >= 0) H5Pclose(access);
     lks_h5_leave(guard);
     if (status != LKS_OK) {
@@ -148,14 +159,35 @@ lks_status lks_h5_create(const char *path, lks_h5_file **out) {
     return LKS_OK;
 }
 
-/* The MPI-IO driver. In the 1.10 format every metadata block has a checksum, so that a damaged file
- * is refused instead of read wrongly. */
+lks_status lks_h5_create(const char *path, lks_h5_file **out) {
+    *out = NULL;
+    lks_status status = make_empty(path);
+    return status == LKS_OK ? create_alone(path, false, out) : status;
+}
+
+lks_status lks_h5_create_in_memory(int *out_descriptor, lks_h5_file **out) {
+    *out = NULL;
+    *out_descriptor = -1;
+    int descriptor = memfd_create("lockstep", MFD_CLOEXEC);
+    if (descriptor < 0)
+        return lks_fail(LKS_ENOMEM, "cannot create a file in memory: %s", strerror(errno));
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    lks_status status = create_alone(path, true, out);
+    if (status != LKS_OK) {
+        close(descriptor);
+        return status;
+    }
+    *out_descriptor = descriptor;
+    return LKS_OK;
+}
+
+/* The MPI-IO driver. */
 static lks_status parallel_access(const char *path, lks_comm *comm, hid_t *out) {
     lks_h5_guard guard = lks_h5_enter();
     lks_status status = LKS_OK;
     hid_t access = access_properties();
     if (access < 0 || H5Pset_fapl_mpio(access, lks_comm_mpi(comm), MPI_INFO_NULL) < 0 ||
-        H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_LATEST) < 0 ||
         H5Pset_coll_metadata_write(access, true) < 0) {
         status = lks_h5_fail(LKS_EIO, "cannot create %s in parallel", path);
         if (access >= 0) H5Pclose(access);

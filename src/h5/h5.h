@@ -18,6 +18,12 @@ typedef struct lks_h5_array lks_h5_array; /* an open data set */
 lks_status lks_h5_open(const char *path, lks_h5_file **out);
 /* Creates (replacing) by this rank alone. */
 lks_status lks_h5_create(const char *path, lks_h5_file **out);
+/* Creates a file in memory by this rank alone, in which arrays that are not written are holes that
+ * take no room. No error of a disk ever meets HDF5 there, which does not survive one: after an
+ * H5Fclose that failed HDF5 1.10 crashes at the end of the program. *out_descriptor, by which the
+ * file is copied to where it is wanted, is the caller's to close, after the file. LKS_ENOMEM,
+ * LKS_EIO. */
+lks_status lks_h5_create_in_memory(int *out_descriptor, lks_h5_file **out);
 /* Creates collectively over `comm` with the MPI-IO driver: libver V110, collective metadata writes,
  * contiguous data sets, early allocation, fill never, creation order tracked. Same verdict on every
  * rank. */
@@ -28,8 +34,8 @@ lks_status lks_h5_close(lks_h5_file *file);
 /* Collective for a parallel file: H5Fflush, which fsyncs on every rank. */
 lks_status lks_h5_flush(lks_h5_file *file);
 
-/* ---- structure. In a parallel file these are collective, with the same arguments on every rank
- * ---- */
+/* ---- structure. In a parallel file what creates is collective, with the same arguments on every
+ * rank, and returns the agreed verdict; the rest is not ---- */
 
 lks_status lks_h5_create_group(lks_h5_file *file, const char *path); /* parents are made */
 bool lks_h5_exists(lks_h5_file *file, const char *path);
@@ -68,6 +74,7 @@ lks_status lks_h5_write_rows(lks_h5_array *array, int64_t first, int64_t count, 
                              const void *data);
 
 /* ---- attributes of a group or data set (path "/" is the root); small scalars and UTF-8 strings.
+ * Writing replaces; in a parallel file it is collective, as creating is.
  * Text above 60 KiB goes into a uint8 array. Reading a missing one: LKS_EDATA. Strings read are
  * malloc'ed. ---- */
 lks_status lks_h5_write_attr_i64(lks_h5_file *file, const char *path, const char *name,

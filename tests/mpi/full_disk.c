@@ -1,0 +1,74 @@
+#include "full_disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static int writes_left = -1;
+static bool reserving_fails;
+static int failures;
+
+void full_disk_after(int writes, bool reserving) {
+    writes_left = writes;
+    reserving_fails = reserving;
+    failures = 0;
+}
+
+int full_disk_failures(void) {
+    return failures;
+}
+
+static bool on_disk(int descriptor) {
+    char link[64], name[512];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, name, sizeof name - 1);
+    if (length < 0) return false;
+    name[length] = '\0';
+    return strstr(name, ".h5") != NULL;
+}
+
+static bool has_room(int descriptor) {
+    if (writes_left < 0 || !on_disk(descriptor)) return true;
+    if (writes_left > 0) {
+        writes_left--;
+        return true;
+    }
+    failures++;
+    errno = ENOSPC;
+    return false;
+}
+
+int posix_fallocate(int descriptor, off_t offset, off_t bytes) {
+    if (reserving_fails) {
+        failures++;
+        return ENOSPC;
+    }
+    return syscall(SYS_fallocate, descriptor, 0, offset, bytes) == 0 ? 0 : errno;
+}
+
+ssize_t pwrite(int descriptor, const void *data, size_t bytes, off_t offset) {
+    if (!has_room(descriptor)) return -1;
+    return syscall(SYS_pwrite64, descriptor, data, bytes, offset);
+}
+
+ssize_t pwrite64(int descriptor, const void *data, size_t bytes, off64_t offset) {
+    return pwrite(descriptor, data, bytes, offset);
+}
+
+ssize_t pwritev(int descriptor, const struct iovec *parts, int count, off_t offset) {
+    if (!has_room(descriptor)) return -1;
+    return syscall(SYS_pwritev, descriptor, parts, count, offset, 0);
+}
+
+ssize_t pwritev64(int descriptor, const struct iovec *parts, int count, off64_t offset) {
+    return pwritev(descriptor, parts, count, offset);
+}
+
+ssize_t write(int descriptor, const void *data, size_t bytes) {
+    if (!has_room(descriptor)) return -1;
+    return syscall(SYS_write, descriptor, data, bytes);
+}

@@ -1,0 +1,17 @@
+/* A disk that fills up on one rank. Linking full_disk.c into a test program puts its own
+ * posix_fallocate and pwrite family in the place of libc's, for MPI-IO and HDF5, too; they fail
+ * with ENOSPC once the room is used up. Files without a name (in memory, or deleted) always have
+ * room. */
+#ifndef LKS_TESTS_FULL_DISK_H
+#define LKS_TESTS_FULL_DISK_H
+
+#include <stdbool.h>
+
+/* From now on this rank's writes succeed `writes` times and then fail; reservations fail if
+ * `reserving` is set. writes < 0: the disk has room again. */
+void full_disk_after(int writes, bool reserving);
+
+/* How many writes failed since. */
+int full_disk_failures(void);
+
+#endif
