@@ -203,7 +203,7 @@ lks_status lks_comm_progress(lks_comm *comm) {
 lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
     /* Polls without a system call bridge the usual skew between ranks; afterwards the core is
      * offered to others, because ranks may be more than cores. */
-    enum { BUSY_POLLS = 2000 };
+    enum { BUSY_POLLS = 1000 };
     if (!request) return LKS_OK;
     lks_status status = LKS_OK;
     for (int idle_polls = 0; status == LKS_OK && !request->done;) {
