@@ -105,27 +105,34 @@ done:
     return status;
 }
 
+/* What can fail on one rank alone comes before the ranks change the file's structure, which must
+ * stay the same on all of them. */
+static lks_status prepare(lks_h5_file *file, const char *path, lks_dtype dtype, hid_t *out_type,
+                          lks_h5_array **out) {
+    lks_h5_guard guard = lks_h5_enter();
+    *out_type = file_type(dtype);
+    lks_h5_leave(guard);
+    if (*out_type < 0)
+        return lks_fail(LKS_EINVAL, "%s: %s: arrays of %s cannot be stored", file->path, path,
+                        lks_dtype_name(dtype));
+    *out = new_array(file, path);
+    return *out != NULL ? LKS_OK : lks_fail(LKS_ENOMEM, "%s: %s: out of memory", file->path, path);
+}
+
 lks_status lks_h5_create_array(lks_h5_file *file, const char *path, lks_dtype dtype,
                                const lks_shape *shape, lks_h5_array **out) {
     *out = NULL;
-    lks_status status = LKS_OK;
+    hid_t type = H5I_INVALID_HID;
     lks_h5_array *array = NULL;
-    lks_h5_guard guard = lks_h5_enter();
-    hid_t type = file_type(dtype);
-    if (type < 0)
-        status = lks_fail(LKS_EINVAL, "%s: %s: arrays of %s cannot be stored", file->path, path,
-                          lks_dtype_name(dtype));
-    else if ((array = new_array(file, path)) == NULL)
-        status = lks_fail(LKS_ENOMEM, "%s: %s: out of memory", file->path, path);
-    else
+    lks_status status = lks_h5_agree(file, prepare(file, path, dtype, &type, &array));
+    if (status == LKS_OK) {
+        lks_h5_guard guard = lks_h5_enter();
         status = create_locked(array, type, shape);
-    lks_h5_leave(guard);
-
-    status = lks_h5_agree(file, status);
-    if (status != LKS_OK) {
-        guard = lks_h5_enter();
-        free_array(array);
         lks_h5_leave(guard);
+        status = lks_h5_agree(file, status);
+    }
+    if (status != LKS_OK) {
+        lks_h5_close_array(array);
         return status;
     }
     *out = array;

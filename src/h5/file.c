@@ -182,45 +182,48 @@ lks_status lks_h5_create_in_memory(int *out_descriptor, lks_h5_file **out) {
     return LKS_OK;
 }
 
-/* The MPI-IO driver. */
+/* The MPI-IO driver, which duplicates the communicator: collective. */
 static lks_status parallel_access(const char *path, lks_comm *comm, hid_t *out) {
     lks_h5_guard guard = lks_h5_enter();
     lks_status status = LKS_OK;
-    hid_t access = access_properties();
-    if (access < 0 || H5Pset_fapl_mpio(access, lks_comm_mpi(comm), MPI_INFO_NULL) < 0 ||
-        H5Pset_coll_metadata_write(access, true) < 0) {
+    *out = access_properties();
+    if (*out < 0 || H5Pset_fapl_mpio(*out, lks_comm_mpi(comm), MPI_INFO_NULL) < 0 ||
+        H5Pset_coll_metadata_write(*out, true) < 0)
         status = lks_h5_fail(LKS_EIO, "cannot create %s in parallel", path);
-        if (access >= 0) H5Pclose(access);
-        access = H5I_INVALID_HID;
-    }
     lks_h5_leave(guard);
-    *out = access;
     return status;
 }
 
-lks_status lks_h5_create_parallel(const char *path, lks_comm *comm, lks_h5_file **out) {
-    *out = NULL;
+/* A rank whose file is open while another's is not cannot close it: closing is collective. Its
+ * handle is left to the end of the process. */
+static lks_status create_together(lks_h5_file *file) {
     hid_t access = H5I_INVALID_HID;
-    lks_status status = LKS_OK;
-    lks_h5_file *file = new_file(path, comm);
-    if (file == NULL) status = lks_fail(LKS_ENOMEM, "cannot create %s: out of memory", path);
-    if (status == LKS_OK && lks_comm_rank(comm) == 0) status = make_empty(path);
-    if (status == LKS_OK) status = parallel_access(path, comm, &access);
-    status = lks_comm_agree(comm, status);
-
+    lks_status status = parallel_access(file->path, file->comm, &access);
+    status = lks_comm_agree(file->comm, status);
     if (status == LKS_OK) {
         lks_h5_guard guard = lks_h5_enter();
         status = create_locked(file, access);
         lks_h5_leave(guard);
-        /* A rank whose file is open while another's is not cannot close it: closing is collective.
-         * The handle is left to the end of the process. */
-        status = lks_comm_agree(comm, status);
+        status = lks_comm_agree(file->comm, status);
     }
     if (access >= 0) {
         lks_h5_guard guard = lks_h5_enter();
         H5Pclose(access);
         lks_h5_leave(guard);
     }
+    return status;
+}
+
+lks_status lks_h5_create_parallel(const char *path, lks_comm *comm, lks_h5_file **out) {
+    *out = NULL;
+    lks_status status = LKS_OK;
+    lks_h5_file *file = new_file(path, comm);
+    if (file == NULL)
+        status = lks_fail(LKS_ENOMEM, "cannot create %s: out of memory", path);
+    else if (lks_comm_rank(comm) == 0)
+        status = make_empty(path);
+    status = lks_comm_agree(comm, status);
+    if (status == LKS_OK) status = create_together(file);
     if (status != LKS_OK) {
         free_file(file);
         return status;

@@ -57,14 +57,18 @@ static void opening_says_what_is_wrong(void **state) {
     assert_null(file);
 }
 
+/* Root may read everything, so it steps down for the moment. */
 static void a_file_without_permission_is_refused(void **state) {
     (void)state;
-    if (geteuid() == 0) skip(); /* root may read everything */
+    const uid_t user = geteuid(), nobody = 65534;
     lks_h5_file *file = NULL;
     make_file(temp_path("secret.h5"));
     assert_int_equal(chmod(temp_path("secret.h5"), 0), 0);
-    assert_int_equal(lks_h5_open(temp_path("secret.h5"), &file), LKS_EIO);
-    assert_error_has("Permission denied");
+    if (user == 0) assert_int_equal(seteuid(nobody), 0);
+    lks_status status = lks_h5_open(temp_path("secret.h5"), &file);
+    if (user == 0) assert_int_equal(seteuid(user), 0);
+    assert_int_equal(status, LKS_EIO);
+    assert_error_has("secret.h5: Permission denied");
 }
 
 static void every_truncation_is_refused(void **state) {
