@@ -171,10 +171,16 @@ static const lks_math_ops math_ops = {
 };
 
 static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
-    [LKS_OP_LINEAR] = &lks_cpu_linear,     [LKS_OP_CONV2D] = &lks_cpu_conv2d,
-    [LKS_OP_POOL2D] = &lks_cpu_pool2d,     [LKS_OP_SOFTMAX] = &lks_cpu_softmax,
-    [LKS_OP_ELTWISE] = &lks_cpu_eltwise,   [LKS_OP_DROPOUT] = &lks_cpu_dropout,
-    [LKS_OP_RELAYOUT] = &lks_cpu_relayout, [LKS_OP_ADD] = &lks_cpu_add,
+    [LKS_OP_LINEAR] = &lks_cpu_linear,
+    [LKS_OP_CONV2D] = &lks_cpu_conv2d,
+    [LKS_OP_BATCH_NORM] = &lks_cpu_batch_norm,
+    [LKS_OP_LAYER_NORM] = &lks_cpu_layer_norm,
+    [LKS_OP_POOL2D] = &lks_cpu_pool2d,
+    [LKS_OP_SOFTMAX] = &lks_cpu_softmax,
+    [LKS_OP_ELTWISE] = &lks_cpu_eltwise,
+    [LKS_OP_DROPOUT] = &lks_cpu_dropout,
+    [LKS_OP_RELAYOUT] = &lks_cpu_relayout,
+    [LKS_OP_ADD] = &lks_cpu_add,
     [LKS_OP_FORK] = &lks_cpu_fork,
 };
 

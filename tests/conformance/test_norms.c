@@ -1,0 +1,520 @@
+/* Batch norm and layer norm against plain loops in double precision. */
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conformance/ops_check.h"
+
+/* Forward subtracts, scales and adds float32 numbers; backward also cancels the means out of dy,
+ * which leaves a few units of 2^-24 of the largest term, here a few times the largest result. */
+static const double FORWARD = 1e-6;
+static const double BACKWARD = 4e-6;
+
+/* ---- batch norm ---- */
+
+/* Where value i of channel c of sample n lies. */
+static int64_t place(const lks_batch_norm_desc *d, int64_t n, int64_t i, int64_t c) {
+    return d->layout == LKS_LAYOUT_ROWS ? (n * d->channels + c) * d->spatial + i
+                                        : (n * d->spatial + i) * d->channels + c;
+}
+
+static check_call batch_norm_call(const lks_batch_norm_desc *d, int64_t max_batch, int64_t batch) {
+    return (check_call){
+        .kind = LKS_OP_BATCH_NORM,
+        .desc = d,
+        .max_batch = max_batch,
+        .batch = batch,
+        .x_count = d->channels * d->spatial,
+        .y_count = d->channels * d->spatial,
+        .params = d->affine ? 2 : 0,
+        .param_count = {d->channels, d->channels},
+        .buffers = d->track_running_stats ? 2 : 0,
+        .buffer_count = {d->channels, d->channels},
+        .training = true,
+    };
+}
+
+/* What is expected; buffers [2][channels], gradients of the parameters [2][channels]. */
+typedef struct expected {
+    double *y, *dx, *buffer, *dparam;
+} expected;
+
+static expected make_expected(int64_t count, int64_t channels) {
+    return (expected){check_zeros(count), check_zeros(count), check_zeros(2 * channels),
+                      check_zeros(2 * channels)};
+}
+
+static void release(expected *e) {
+    free(e->y);
+    free(e->dx);
+    free(e->buffer);
+    free(e->dparam);
+}
+
+static void moments(const check_call *call, int64_t c, double *mean, double *variance) {
+    const lks_batch_norm_desc *d = call->desc;
+    const double count = (double)(call->batch * d->spatial);
+    *mean = *variance = 0;
+    for (int64_t n = 0; n < call->batch; n++)
+        for (int64_t i = 0; i < d->spatial; i++)
+            *mean += (double)call->x[place(d, n, i, c)] / count;
+    for (int64_t n = 0; n < call->batch; n++)
+        for (int64_t i = 0; i < d->spatial; i++)
+            *variance += pow((double)call->x[place(d, n, i, c)] - *mean, 2) / count;
+}
+
+static void channel_backward(const check_call *call, int64_t c, double mean, double variance,
+                             bool by_batch, expected *e) {
+    const lks_batch_norm_desc *d = call->desc;
+    const double count = (double)(call->batch * d->spatial);
+    const double invstd = 1 / sqrt(variance + d->eps);
+    const double weight = d->affine ? (double)call->param[0][c] : 1;
+    double sum = 0, product = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t n = 0; n < call->batch; n++)
+            for (int64_t i = 0; i < d->spatial; i++) {
+                const int64_t p = place(d, n, i, c);
+                const double xhat = ((double)call->x[p] - mean) * invstd;
+                const bool off = d->activation == LKS_ACTIVATION_RELU && e->y[p] <= 0;
+                const double g = off ? 0 : (double)call->dy[p];
+                if (pass == 0) {
+                    sum += g;
+                    product += g * xhat;
+                } else {
+                    const double through = by_batch ? (sum + xhat * product) / count : 0;
+                    e->dx[p] = weight * invstd * (g - through);
+                }
+            }
+    e->dparam[c] = product;
+    e->dparam[d->channels + c] = sum;
+}
+
+static void batch_norm_expected(const check_call *call, expected *e) {
+    const lks_batch_norm_desc *d = call->desc;
+    const double count = (double)(call->batch * d->spatial);
+    const double momentum = d->momentum < 0 ? 1 / ((double)call->batches_tracked + 1) : d->momentum;
+    const bool by_batch = call->training || !d->track_running_stats;
+    for (int64_t c = 0; c < d->channels; c++) {
+        double mean, variance;
+        moments(call, c, &mean, &variance);
+        if (d->track_running_stats) {
+            const double old[] = {(double)call->buffer[0][c], (double)call->buffer[1][c]};
+            const double new[] = {mean, variance * count / (count - 1)};
+            for (int b = 0; b < 2; b++)
+                e->buffer[b * d->channels + c] =
+                    call->training ? (1 - momentum) * old[b] + momentum * new[b] : old[b];
+            if (!by_batch) {
+                mean = old[0];
+                variance = old[1];
+            }
+        }
+        for (int64_t n = 0; n < call->batch; n++)
+            for (int64_t i = 0; i < d->spatial; i++) {
+                const int64_t p = place(d, n, i, c);
+                double y = ((double)call->x[p] - mean) / sqrt(variance + d->eps);
+                if (d->affine) y = y * (double)call->param[0][c] + (double)call->param[1][c];
+                e->y[p] = d->activation == LKS_ACTIVATION_RELU && y < 0 ? 0 : y;
+            }
+        channel_backward(call, c, mean, variance, by_batch, e);
+    }
+}
+
+static void compare(const check_call *call, const expected *e, int64_t width) {
+    const int64_t count = call->batch * call->x_count;
+    check_close("y", call->y, e->y, count, FORWARD);
+    if (call->dx) check_close("dx", call->dx, e->dx, count, BACKWARD);
+    for (int i = 0; i < call->buffers; i++)
+        check_close(i ? "running_var" : "running_mean", call->buffer[i], e->buffer + i * width,
+                    width, FORWARD);
+    for (int i = 0; i < call->params && !call->without_dparams; i++)
+        check_close(i ? "dbias" : "dweight", call->dparam[i], e->dparam + i * width, width,
+                    BACKWARD);
+}
+
+/* A value that rounding could move over the kink of a ReLU is no test of anything. */
+static void avoid_kinks(check_call *call, const expected *e) {
+    for (int64_t i = 0; i < call->batch * call->x_count; i++)
+        if (fabs(e->y[i]) < 1e-5) call->dy[i] = 0;
+}
+
+static void run_batch_norm(lks_device *device, check_call *call, uint64_t seed, double offset) {
+    const lks_batch_norm_desc *d = call->desc;
+    check_call_fill(call, seed);
+    for (int64_t i = 0; i < call->batch * call->x_count; i++)
+        call->x[i] += (float)offset;
+    expected e = make_expected(call->batch * call->x_count, d->channels);
+    batch_norm_expected(call, &e);
+    avoid_kinks(call, &e);
+    batch_norm_expected(call, &e);
+    for (int i = 0; i < call->params && call->accumulate; i++)
+        for (int64_t c = 0; c < d->channels; c++)
+            e.dparam[i * d->channels + c] += (double)call->dparam[i][c];
+    check_ok(check_call_run(device, call));
+    compare(call, &e, d->channels);
+    release(&e);
+    check_call_free(call);
+}
+
+static const lks_batch_norm_desc norm_cases[] = {
+    {.channels = 5, .spatial = 1, .layout = LKS_LAYOUT_CHANNELS_LAST, .momentum = 0.1},
+    {.channels = 16, .spatial = 49, .layout = LKS_LAYOUT_CHANNELS_LAST, .momentum = 0.3},
+    {.channels = 67, .spatial = 30, .layout = LKS_LAYOUT_CHANNELS_LAST, .momentum = -1},
+    {.channels = 3, .spatial = 1111, .layout = LKS_LAYOUT_ROWS, .momentum = 0.1},
+    {.channels = 9, .spatial = 7, .layout = LKS_LAYOUT_ROWS, .momentum = -1},
+};
+
+static void batch_norm_agrees(void **state) {
+    for (size_t c = 0; c < sizeof norm_cases / sizeof *norm_cases; c++)
+        for (int variant = 0; variant < 32; variant++) {
+            lks_batch_norm_desc d = norm_cases[c];
+            d.eps = 1e-5;
+            d.activation = variant & 1 ? LKS_ACTIVATION_RELU : LKS_ACTIVATION_NONE;
+            d.affine = (variant & 2) != 0;
+            d.track_running_stats = (variant & 4) != 0;
+            check_call call = batch_norm_call(&d, 13, variant & 2 ? 13 : 9);
+            call.training = !(variant & 8);
+            call.accumulate = (variant & 16) != 0;
+            call.batches_tracked = variant;
+            run_batch_norm(*state, &call, 100 * c, 0.3);
+        }
+}
+
+static void batch_norm_leaves_out_what_is_not_wanted(void **state) {
+    lks_batch_norm_desc d = norm_cases[1];
+    d.affine = true;
+    d.eps = 1e-3;
+    check_call first_layer = batch_norm_call(&d, 4, 4), frozen = batch_norm_call(&d, 4, 4);
+    first_layer.without_dx = true;
+    run_batch_norm(*state, &first_layer, 1, 0);
+    frozen.without_dparams = true;
+    run_batch_norm(*state, &frozen, 2, 0);
+}
+
+/* A mean far from zero must not eat the variance's digits: with x near 1000 and a spread near 1,
+ * x itself has 2^-14 left of the spread's digits, and so has y; a variance from sums of squares in
+ * float32 would have none. */
+static void batch_norm_keeps_digits_far_from_zero(void **state) {
+    for (int layout = 0; layout < 2; layout++) {
+        const lks_batch_norm_desc d = {.channels = 8,
+                                       .spatial = 64,
+                                       .layout =
+                                           layout ? LKS_LAYOUT_ROWS : LKS_LAYOUT_CHANNELS_LAST,
+                                       .eps = 1e-5,
+                                       .momentum = 0.1,
+                                       .track_running_stats = true};
+        check_call call = batch_norm_call(&d, 16, 16);
+        check_call_fill(&call, 3);
+        for (int64_t i = 0; i < 16 * call.x_count; i++)
+            call.x[i] += 1000;
+        expected e = make_expected(16 * call.x_count, d.channels);
+        batch_norm_expected(&call, &e);
+        check_ok(check_call_run(*state, &call));
+        check_close("y", call.y, e.y, 16 * call.x_count, 1e-4);
+        check_close("running_var", call.buffer[1], e.buffer + d.channels, d.channels, FORWARD);
+        release(&e);
+        check_call_free(&call);
+    }
+}
+
+static void batch_norm_needs_two_values(void **state) {
+    lks_batch_norm_desc d = norm_cases[0];
+    d.eps = 1e-5;
+    d.track_running_stats = true;
+    check_call call = batch_norm_call(&d, 4, 1);
+    check_call_fill(&call, 4);
+    assert_int_equal(check_call_run(*state, &call), LKS_EINVAL);
+    assert_non_null(strstr(lks_last_error(), "1 value per channel"));
+    check_call_free(&call);
+    check_call evaluation = batch_norm_call(&d, 4, 1);
+    evaluation.training = false;
+    run_batch_norm(*state, &evaluation, 5, 0);
+}
+
+static void norms_take_an_empty_batch(void **state) {
+    lks_batch_norm_desc d = norm_cases[1];
+    d.affine = d.track_running_stats = true;
+    check_call call = batch_norm_call(&d, 4, 0);
+    call.accumulate = true;
+    check_call_fill(&call, 6);
+    float *buffer = malloc((size_t)d.channels * sizeof(float));
+    float *gradient = malloc((size_t)d.channels * sizeof(float));
+    assert_true(buffer && gradient);
+    memcpy(buffer, call.buffer[0], (size_t)d.channels * sizeof(float));
+    memcpy(gradient, call.dparam[0], (size_t)d.channels * sizeof(float));
+    check_ok(check_call_run(*state, &call));
+    assert_memory_equal(buffer, call.buffer[0], (size_t)d.channels * sizeof(float));
+    assert_memory_equal(gradient, call.dparam[0], (size_t)d.channels * sizeof(float));
+    free(buffer);
+    free(gradient);
+    check_call_free(&call);
+
+    const lks_layer_norm_desc l = {
+        .width = 5, .rows_per_sample = 2, .eps = 1e-5, .affine = true, .bias = true};
+    check_call layer = {.kind = LKS_OP_LAYER_NORM,
+                        .desc = &l,
+                        .max_batch = 3,
+                        .x_count = 10,
+                        .y_count = 10,
+                        .params = 2,
+                        .param_count = {5, 5},
+                        .training = true};
+    check_call_fill(&layer, 7);
+    check_ok(check_call_run(*state, &layer));
+    for (int i = 0; i < 5; i++)
+        assert_true(layer.dparam[0][i] == 0 && layer.dparam[1][i] == 0);
+    check_call_free(&layer);
+}
+
+/* ---- batch norm over ranks: threads stand for them ---- */
+
+enum { RANKS = 3, MAX_EXCHANGE = 64 };
+
+typedef struct meeting {
+    pthread_barrier_t barrier;
+    double values[RANKS][MAX_EXCHANGE];
+} meeting;
+
+typedef struct rank_run {
+    const char *kind;
+    meeting *meeting;
+    int rank;
+    lks_op_args args; /* batch and pointers to this rank's part, in host memory */
+    const lks_batch_norm_desc *desc;
+    float *results; /* y, dx, dparam and buffers one behind the other */
+    lks_status status;
+} rank_run;
+
+static lks_status all_reduce(void *data, double *values, int64_t count, lks_stream *stream) {
+    rank_run *run = data;
+    lks_status status = lks_stream_synchronize(stream);
+    memcpy(run->meeting->values[run->rank], values, (size_t)count * sizeof *values);
+    pthread_barrier_wait(&run->meeting->barrier);
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = 0;
+        for (int r = 0; r < RANKS; r++)
+            values[i] += run->meeting->values[r][i];
+    }
+    pthread_barrier_wait(&run->meeting->barrier);
+    return status;
+}
+
+static size_t bytes_of(const rank_run *run) {
+    return (size_t)(run->args.batch * run->desc->spatial * run->desc->channels) * sizeof(float);
+}
+
+/* Copies between host and device, in the order x, dy, weight, bias, running mean and variance. */
+static lks_status upload(lks_device *device, void **to, const void *from, size_t bytes) {
+    lks_status status = lks_device_alloc(device, bytes, to);
+    if (status != LKS_OK || !from) return status;
+    return lks_device_copy(device, lks_device_stream(device, LKS_STREAM_COMPUTE), *to, from, bytes,
+                           LKS_COPY_TO_DEVICE);
+}
+
+static lks_status run_rank_on(lks_device *device, rank_run *run) {
+    enum { X, DY, WEIGHT, BIAS, MEAN, VARIANCE, Y, DX, DWEIGHT, DBIAS, SAVED, SCRATCH, COUNT };
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    const size_t big = bytes_of(run), small = (size_t)run->desc->channels * sizeof(float);
+    const void *from[COUNT] = {run->args.x,         run->args.dy,         run->args.params[0],
+                               run->args.params[1], run->args.buffers[0], run->args.buffers[1]};
+    size_t bytes[COUNT] = {big, big, small, small, small, small, big, big, small, small};
+    void *m[COUNT] = {0};
+    lks_op *op = NULL;
+    lks_status status = lks_op_create(device, LKS_OP_BATCH_NORM, run->desc, 8, &op);
+    if (status != LKS_OK) return status;
+    bytes[SAVED] = lks_op_get_needs(op)->saved_bytes;
+    bytes[SCRATCH] = lks_op_get_needs(op)->scratch_bytes;
+    for (int i = 0; i < COUNT && status == LKS_OK; i++)
+        status = upload(device, &m[i], from[i], bytes[i]);
+    lks_op_args args = run->args;
+    args.x = m[X];
+    args.y = m[Y];
+    args.dy = m[DY];
+    args.dx = m[DX];
+    args.saved = m[SAVED];
+    args.scratch = m[SCRATCH];
+    args.params = (const void *const[]){m[WEIGHT], m[BIAS]};
+    args.dparams = (void *const[]){m[DWEIGHT], m[DBIAS]};
+    args.buffers = (void *const[]){m[MEAN], m[VARIANCE]};
+    args.all_reduce = all_reduce;
+    args.all_reduce_data = run;
+    if (status == LKS_OK) status = lks_op_forward(op, stream, &args);
+    if (status == LKS_OK) status = lks_op_backward(op, stream, &args);
+    const int wanted[] = {Y, DX, DWEIGHT, DBIAS, MEAN, VARIANCE};
+    float *to = run->results;
+    for (int i = 0; i < 6 && status == LKS_OK; i++) {
+        status =
+            lks_device_copy(device, stream, to, m[wanted[i]], bytes[wanted[i]], LKS_COPY_TO_HOST);
+        to += bytes[wanted[i]] / sizeof(float);
+    }
+    if (status == LKS_OK) status = lks_stream_synchronize(stream);
+    for (int i = 0; i < COUNT; i++)
+        lks_device_free(device, m[i]);
+    lks_op_destroy(op);
+    return status;
+}
+
+static void *run_rank(void *data) {
+    rank_run *run = data;
+    lks_device *device = NULL;
+    const lks_device_config config = {.kind = run->kind, .threads = 1, .local_size = 1};
+    run->status = lks_device_create(&config, &device);
+    if (run->status == LKS_OK) run->status = run_rank_on(device, run);
+    lks_device_destroy(device);
+    return NULL;
+}
+
+/* Three ranks with 3, 0 and 4 samples see the statistics and gradients of 7. */
+static void batch_norm_shares_statistics(void **state) {
+    const lks_batch_norm_desc d = {.channels = 6,
+                                   .spatial = 5,
+                                   .layout = LKS_LAYOUT_CHANNELS_LAST,
+                                   .eps = 1e-5,
+                                   .momentum = 0.1,
+                                   .affine = true,
+                                   .track_running_stats = true,
+                                   .activation = LKS_ACTIVATION_RELU};
+    const int64_t batch[RANKS] = {3, 0, 4}, first[RANKS] = {0, 3, 3}, sample = 30;
+    check_call whole = batch_norm_call(&d, 7, 7);
+    check_call_fill(&whole, 8);
+    expected e = make_expected(7 * sample, d.channels);
+    batch_norm_expected(&whole, &e);
+    avoid_kinks(&whole, &e);
+    batch_norm_expected(&whole, &e);
+
+    meeting meet;
+    rank_run run[RANKS];
+    pthread_t thread[RANKS];
+    float *y = malloc(7 * 30 * sizeof *y), *dx = malloc(7 * 30 * sizeof *dx);
+    float dparam[12] = {0};
+    assert_true(y && dx);
+    assert_int_equal(pthread_barrier_init(&meet.barrier, NULL, RANKS), 0);
+    for (int r = 0; r < RANKS; r++) {
+        run[r] = (rank_run){.kind = lks_device_kind(*state),
+                            .meeting = &meet,
+                            .rank = r,
+                            .desc = &d,
+                            .results = calloc(7 * 60 + 24, sizeof(float))};
+        run[r].args = (lks_op_args){.batch = batch[r],
+                                    .training = true,
+                                    .x = whole.x + first[r] * sample,
+                                    .dy = whole.dy + first[r] * sample,
+                                    .params = (const void *const *)whole.param,
+                                    .buffers = (void *const *)whole.buffer};
+        assert_non_null(run[r].results);
+        assert_int_equal(pthread_create(&thread[r], NULL, run_rank, &run[r]), 0);
+    }
+    for (int r = 0; r < RANKS; r++) {
+        assert_int_equal(pthread_join(thread[r], NULL), 0);
+        assert_int_equal(run[r].status, LKS_OK);
+        const int64_t count = batch[r] * sample;
+        memcpy(y + first[r] * sample, run[r].results, (size_t)count * sizeof *y);
+        memcpy(dx + first[r] * sample, run[r].results + count, (size_t)count * sizeof *dx);
+        for (int i = 0; i < 12; i++) /* the ranks' gradients are parts of a sum */
+            dparam[i] += run[r].results[2 * count + i];
+        check_close("running", run[r].results + 2 * count + 12, e.buffer, 12, FORWARD);
+        free(run[r].results);
+    }
+    check_close("y", y, e.y, 7 * sample, FORWARD);
+    check_close("dx", dx, e.dx, 7 * sample, BACKWARD);
+    check_close("dparam", dparam, e.dparam, 12, BACKWARD);
+    pthread_barrier_destroy(&meet.barrier);
+    free(y);
+    free(dx);
+    release(&e);
+    check_call_free(&whole);
+}
+
+/* ---- layer norm ---- */
+
+static void layer_norm_expected(const check_call *call, expected *e) {
+    const lks_layer_norm_desc *d = call->desc;
+    const int64_t width = d->width, rows = call->batch * d->rows_per_sample;
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = call->x + r * width, *dy = call->dy + r * width;
+        double mean = 0, variance = 0, sum = 0, product = 0;
+        for (int64_t i = 0; i < width; i++)
+            mean += (double)x[i] / (double)width;
+        for (int64_t i = 0; i < width; i++)
+            variance += pow((double)x[i] - mean, 2) / (double)width;
+        const double invstd = 1 / sqrt(variance + d->eps);
+        for (int64_t i = 0; i < width; i++) {
+            const double xhat = ((double)x[i] - mean) * invstd;
+            const double weight = d->affine ? (double)call->param[0][i] : 1;
+            const double bias = d->affine && d->bias ? (double)call->param[1][i] : 0;
+            e->y[r * width + i] = xhat * weight + bias;
+            e->dparam[i] += (double)dy[i] * xhat;
+            e->dparam[width + i] += (double)dy[i];
+            sum += (double)dy[i] * weight / (double)width;
+            product += (double)dy[i] * weight * xhat / (double)width;
+        }
+        for (int64_t i = 0; i < width; i++) {
+            const double xhat = ((double)x[i] - mean) * invstd;
+            const double weight = d->affine ? (double)call->param[0][i] : 1;
+            e->dx[r * width + i] = invstd * ((double)dy[i] * weight - sum - xhat * product);
+        }
+    }
+}
+
+static void layer_norm_agrees(void **state) {
+    static const int64_t width[] = {1, 3, 16, 61, 300};
+    for (size_t c = 0; c < sizeof width / sizeof *width; c++)
+        for (int variant = 0; variant < 6; variant++) {
+            const lks_layer_norm_desc d = {.width = width[c],
+                                           .rows_per_sample = variant & 1 ? 11 : 1,
+                                           .eps = 1e-5,
+                                           .affine = variant >= 2,
+                                           .bias = variant >= 4};
+            check_call call = {.kind = LKS_OP_LAYER_NORM,
+                               .desc = &d,
+                               .max_batch = 9,
+                               .batch = variant & 1 ? 9 : 5,
+                               .x_count = d.width * d.rows_per_sample,
+                               .y_count = d.width * d.rows_per_sample,
+                               .params = d.bias ? 2 : d.affine,
+                               .param_count = {d.width, d.width},
+                               .training = true,
+                               .accumulate = variant & 1,
+                               .without_dx = variant == 4};
+            check_call_fill(&call, 1000 + c);
+            expected e = make_expected(call.batch * call.x_count, d.width);
+            layer_norm_expected(&call, &e);
+            for (int i = 0; i < call.params && call.accumulate; i++)
+                for (int64_t j = 0; j < d.width; j++)
+                    e.dparam[i * d.width + j] += (double)call.dparam[i][j];
+            check_ok(check_call_run(*state, &call));
+            compare(&call, &e, d.width);
+            release(&e);
+            check_call_free(&call);
+        }
+}
+
+static void norms_refuse(void **state) {
+    lks_op *op = NULL;
+    lks_batch_norm_desc d = norm_cases[0];
+    d.channels = 0;
+    assert_int_equal(lks_op_create(*state, LKS_OP_BATCH_NORM, &d, 2, &op), LKS_EINVAL);
+    d = norm_cases[0];
+    d.eps = NAN;
+    assert_int_equal(lks_op_create(*state, LKS_OP_BATCH_NORM, &d, 2, &op), LKS_EINVAL);
+    d = norm_cases[0];
+    d.activation = LKS_ACTIVATION_SILU;
+    assert_int_equal(lks_op_create(*state, LKS_OP_BATCH_NORM, &d, 2, &op), LKS_EUNSUPPORTED);
+    const lks_layer_norm_desc l = {.width = 0, .rows_per_sample = 1};
+    assert_int_equal(lks_op_create(*state, LKS_OP_LAYER_NORM, &l, 2, &op), LKS_EINVAL);
+    assert_null(op);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(batch_norm_agrees),
+        cmocka_unit_test(batch_norm_leaves_out_what_is_not_wanted),
+        cmocka_unit_test(batch_norm_keeps_digits_far_from_zero),
+        cmocka_unit_test(batch_norm_needs_two_values),
+        cmocka_unit_test(batch_norm_shares_statistics),
+        cmocka_unit_test(norms_take_an_empty_batch),
+        cmocka_unit_test(layer_norm_agrees),
+        cmocka_unit_test(norms_refuse),
+    };
+    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+}
