@@ -5,8 +5,11 @@
 const char *const lks_schedule_intervals[] = {"epoch", "step", NULL};
 
 static const lks_schedule_kind *const kinds[] = {
-    &lks_schedule_constant,
-    &lks_schedule_step,
+    &lks_schedule_constant,         &lks_schedule_step,
+    &lks_schedule_multi_step,       &lks_schedule_exponential,
+    &lks_schedule_cosine_annealing, &lks_schedule_cosine_annealing_warm_restarts,
+    &lks_schedule_one_cycle,        &lks_schedule_linear,
+    &lks_schedule_polynomial,       &lks_schedule_reduce_on_plateau,
 };
 
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };

@@ -25,6 +25,8 @@ void lks_schedule_advance(lks_schedule *schedule, const lks_schedule_input *inpu
 /* true: advance after every optimizer step; false: after every epoch. (option `interval: epoch |
  * step` of every schedule) */
 bool lks_schedule_per_step(const lks_schedule *schedule);
+/* Which of lks_monitor_names it wants as its input's metric (reduce_on_plateau); NULL: none. */
+const char *lks_schedule_monitor(const lks_schedule *schedule);
 
 /* The whole state as numbers, for a checkpoint and a broadcast: restoring it continues exactly. */
 enum { LKS_SCHEDULE_STATE_MAX = 16 };

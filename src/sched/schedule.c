@@ -96,6 +96,10 @@ bool lks_schedule_per_step(const lks_schedule *schedule) {
     return ((const lks_schedule_common *)schedule->config)->interval == 1;
 }
 
+const char *lks_schedule_monitor(const lks_schedule *schedule) {
+    return schedule->kind->monitor ? schedule->kind->monitor(schedule->config) : NULL;
+}
+
 int lks_schedule_get_state(const lks_schedule *schedule, double *out) {
     const lks_schedule_state *state = &schedule->state;
     int extra_count = schedule->kind->extra_count;

@@ -43,10 +43,20 @@ typedef struct lks_schedule_kind {
     /* Sets lr after one move; state->moves counts it already. PyTorch's chained form: from the lr
      * before, so that its rounding is PyTorch's too. */
     void (*advance)(const void *config, lks_schedule_state *state, const lks_schedule_input *input);
+    /* Which of lks_monitor_names it wants as its input's metric; NULL: none. */
+    const char *(*monitor)(const void *config);
 } lks_schedule_kind;
 
 extern const lks_schedule_kind lks_schedule_constant;
 extern const lks_schedule_kind lks_schedule_step;
+extern const lks_schedule_kind lks_schedule_multi_step;
+extern const lks_schedule_kind lks_schedule_exponential;
+extern const lks_schedule_kind lks_schedule_cosine_annealing;
+extern const lks_schedule_kind lks_schedule_cosine_annealing_warm_restarts;
+extern const lks_schedule_kind lks_schedule_one_cycle;
+extern const lks_schedule_kind lks_schedule_linear;
+extern const lks_schedule_kind lks_schedule_polynomial;
+extern const lks_schedule_kind lks_schedule_reduce_on_plateau;
 
 /* The kind called `type`, or NULL. */
 const lks_schedule_kind *lks_schedule_find(const char *type);
