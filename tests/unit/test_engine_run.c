@@ -92,10 +92,14 @@ static void feed(engine_case *c, int64_t batch, uint64_t round) {
     if (targets != NULL) engine_case_fill(targets, batch * out, round + 1000);
 }
 
-static void train_step(engine_case *c, const lks_batch_info *info, uint64_t round) {
+static void forward_and_loss(engine_case *c, const lks_batch_info *info, uint64_t round) {
     feed(c, info->batch, round);
     assert_ok(lks_graph_forward(c->graph, info));
     assert_ok(lks_graph_loss(c->graph, info, c->sums));
+}
+
+static void train_step(engine_case *c, const lks_batch_info *info, uint64_t round) {
+    forward_and_loss(c, info, round);
     assert_ok(lks_graph_backward(c->graph, info, NULL, NULL));
 }
 
@@ -120,11 +124,13 @@ static void sharing_memory_changes_no_bit(void **state) {
                                          .step = step,
                                          .training = true,
                                          .accumulate = step == 1};
-            train_step(&a, &info, (uint64_t)step);
-            train_step(&b, &info, (uint64_t)step);
+            forward_and_loss(&a, &info, (uint64_t)step);
+            forward_and_loss(&b, &info, (uint64_t)step);
+            assert_same_output(&a, &b, info.batch);
+            assert_ok(lks_graph_backward(a.graph, &info, NULL, NULL));
+            assert_ok(lks_graph_backward(b.graph, &info, NULL, NULL));
             assert_memory_equal(a.grads, b.grads, bytes);
             assert_memory_equal(a.sums, b.sums, LKS_LOSS_SUM_COUNT * sizeof(double));
-            assert_same_output(&a, &b, info.batch);
             assert_memory_equal(lks_graph_buffers(a.graph), lks_graph_buffers(b.graph),
                                 buffer_bytes);
             assert_true(isfinite(a.sums[LKS_SUM_LOSS]));

@@ -64,12 +64,12 @@ def mlp(file):
         linear out_features=33
         layer_norm
         gelu approximate=tanh
-        linear out_features=17
+        linear out_features=17 bias=false
         batch_norm
         silu
         linear out_features=3
         """, nn.Sequential(nn.Flatten(), nn.Linear(15, 33), nn.LayerNorm(33), nn.GELU(approximate="tanh"),
-                           nn.Linear(33, 17, bias=True), nn.BatchNorm1d(17), nn.SiLU(), nn.Linear(17, 3)), [3, 5], 11,
+                           nn.Linear(33, 17, bias=False), nn.BatchNorm1d(17), nn.SiLU(), nn.Linear(17, 3)), [3, 5], 11,
                "huber", "", nn.HuberLoss(reduction="sum"))
 
 
