@@ -67,8 +67,11 @@ static void close_backend(lks_comm *comm) {
 lks_status lks_comm_select(lks_comm *comm, const lks_comm_ops *ops) {
     close_backend(comm);
     lks_status status = ops->open(comm);
-    if (status == LKS_OK) comm->ops = ops;
-    return status;
+    if (status != LKS_OK) return status;
+    comm->ops = ops;
+    lks_log(comm->logger, LKS_LOG_DEBUG, "%d ranks on %d host%s, collectives through %s",
+            comm->size, comm->host_count, comm->host_count == 1 ? "" : "s", ops->name);
+    return LKS_OK;
 }
 
 /* Shared memory where all ranks have it in common, MPI otherwise. */

@@ -61,8 +61,9 @@ lks_status lks_comm_barrier(lks_comm *comm);
 /* ---- non-blocking collectives, for overlap with backward ----
  *
  * Start returns at once; the data must not be touched until lks_comm_wait. Starts come in the same
- * order on every rank. lks_comm_progress moves what is under way forward; call it between pieces of
- * other work. */
+ * order on every rank; with several communicators, waits too, because a wait moves only its own
+ * communicator forward. lks_comm_progress moves what is under way forward; call it between pieces
+ * of other work. */
 lks_status lks_comm_all_reduce_start(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
                                      lks_reduce_op op, lks_request **out);
 lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64_t *counts,
