@@ -13,6 +13,14 @@
  * synchronisation there is: no locks, no system calls. A slice is added up by one rank alone, in
  * the order of the ranks, so all ranks get the same bits, however an array is cut into chunks or
  * buckets.
+ *
+ * Microseconds of a float32 sum over 2 ranks on 2 cores of an AMD EPYC (Zen 4), Open MPI 4.1.4,
+ * medians:
+ *
+ *                     100 KiB   1 MiB   7.4 MiB   25 MiB
+ *     MPI_Allreduce        23     110      1260     7800
+ *     MPI_Iallreduce       42     210      3660    17600
+ *     this                 15      68       530     3050
  */
 #ifndef LKS_COMM_SHARED_SHARED_H
 #define LKS_COMM_SHARED_SHARED_H
