@@ -1,0 +1,137 @@
+/* Every optimizer against torch.optim over 50 steps of random gradients. */
+#include "optim/optim.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "parity/golden.h"
+
+enum { STEPS = 50 };
+
+/* Of the largest parameter: both sides work in float32, in slightly different orders. */
+static const double TOLERANCE = 1e-6;
+/* Of the largest element of a state array: sums of up to 50 rounded terms. */
+static const double STATE_TOLERANCE = 2e-6;
+
+#define assert_ok(call)                                                                        \
+    do {                                                                                       \
+        lks_status status_ = (call);                                                           \
+        if (status_ != LKS_OK) fail_msg("%s: %s", lks_status_text(status_), lks_last_error()); \
+    } while (0)
+
+typedef struct parity_case {
+    lks_h5_file *file;
+    char name[32]; /* its group */
+    lks_optimizer *optimizer;
+    float *params; /* padded */
+    int64_t count;
+} parity_case;
+
+static void compare_state(const parity_case *c, const char *step) {
+    for (int i = 0; i < lks_optimizer_state_array_count(c->optimizer); i++) {
+        const char *state = lks_optimizer_state_name(c->optimizer, i);
+        const char *path = golden_path(step, state);
+        float *want = golden_floats(c->file, path, NULL);
+        golden_compare(path, lks_optimizer_state(c->optimizer, i), want, c->count, STATE_TOLERANCE);
+        free(want);
+    }
+}
+
+/* After the steps that the file keeps. */
+static void compare(const parity_case *c, int step) {
+    char name[64];
+    snprintf(name, sizeof name, "%s/step%d", c->name, step);
+    if (!lks_h5_exists(c->file, name)) return;
+    float *want = golden_floats(c->file, golden_path(name, "param"), NULL);
+    golden_compare(name, c->params, want, c->count, TOLERANCE);
+    free(want);
+    compare_state(c, name);
+}
+
+static void run_steps(parity_case *c, lks_device *device, int64_t padded) {
+    const double divisor = 4; /* the sum over a batch of 4 */
+    double rates[STEPS];
+    int rate_count;
+    float *gradients = golden_floats(c->file, "gradients", NULL);
+    void *grads, *device_divisor;
+    assert_ok(lks_device_alloc(device, (size_t)padded * sizeof(float), &grads));
+    assert_ok(lks_device_alloc(device, sizeof divisor, &device_divisor));
+    memcpy(device_divisor, &divisor, sizeof divisor);
+    memset(grads, 0, (size_t)padded * sizeof(float));
+    assert_ok(lks_h5_read_attr_f64(c->file, c->name, "lr", rates, STEPS, &rate_count));
+    assert_int_equal(rate_count, STEPS);
+    for (int step = 0; step < STEPS; step++) {
+        for (int64_t i = 0; i < c->count; i++)
+            ((float *)grads)[i] = 4 * gradients[step * c->count + i]; /* exact: a power of two */
+        assert_ok(lks_optimizer_step(c->optimizer, rates[step], c->params, grads, device_divisor));
+        assert_int_equal(lks_optimizer_steps(c->optimizer), step + 1);
+        compare(c, step + 1);
+    }
+    lks_device_free(device, device_divisor);
+    lks_device_free(device, grads);
+    free(gradients);
+}
+
+static void run_case(lks_device *device, lks_h5_file *file, int index) {
+    parity_case c = {.file = file};
+    snprintf(c.name, sizeof c.name, "case%d", index);
+    char *type = golden_text(file, c.name, "type");
+    char *options = golden_text(file, c.name, "options");
+    lks_shape shape;
+    float *initial = golden_floats(file, "initial", &shape);
+    c.count = shape.dim[0];
+
+    lks_shard_plan *plan;
+    lks_spec spec = {.type = type, .options = options};
+    void *params;
+    assert_ok(lks_shard_plan_create(c.count, 128, 64, 1, 0, 1, &plan)); /* three buckets */
+    assert_int_equal(plan->bucket_count, 3);
+    assert_ok(lks_device_alloc(device, (size_t)plan->padded_count * sizeof(float), &params));
+    memset(params, 0, (size_t)plan->padded_count * sizeof(float));
+    memcpy(params, initial, (size_t)c.count * sizeof(float));
+    c.params = params;
+    assert_ok(lks_optimizer_create(device, &spec, plan, &c.optimizer));
+    double rate;
+    int rate_count;
+    double rates[STEPS];
+    assert_ok(lks_h5_read_attr_f64(file, c.name, "lr", rates, STEPS, &rate_count));
+    rate = rates[0];
+    assert_float_equal(lks_optimizer_base_lr(c.optimizer), rate, 0); /* defaults included */
+
+    print_message("%s %s\n", type, options);
+    run_steps(&c, device, plan->padded_count);
+
+    lks_optimizer_destroy(c.optimizer);
+    lks_device_free(device, params);
+    lks_shard_plan_destroy(plan);
+    free(initial);
+    free(options);
+    free(type);
+}
+
+static void every_case_is_pytorchs(void **state) {
+    (void)state;
+    lks_device_config config = LKS_DEVICE_CONFIG_DEFAULT;
+    config.kind = "cpu";
+    config.threads = 1;
+    lks_device *device;
+    assert_ok(lks_device_create(&config, &device));
+    lks_h5_file *file = golden_open("optim.h5");
+    int cases = (int)golden_int(file, "/", "cases");
+    assert_true(cases > 30);
+    for (int i = 0; i < cases; i++)
+        run_case(device, file, i);
+    assert_ok(lks_h5_close(file));
+    lks_device_destroy(device);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_case_is_pytorchs)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
