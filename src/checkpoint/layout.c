@@ -79,6 +79,14 @@ static lks_status create_array(lks_h5_file *file, lks_save_array *entry) {
     return status;
 }
 
+static lks_status measure(lks_file_layout *layout) {
+    struct stat info;
+    if (fstat(layout->memory, &info) != 0)
+        return lks_fail(LKS_EIO, "cannot see the size of a file in memory: %s", strerror(errno));
+    layout->bytes = info.st_size;
+    return LKS_OK;
+}
+
 lks_status lks_file_layout_make(const lks_checkpoint_content *given, int size,
                                 lks_save_content *content, lks_file_layout *out) {
     *out = (lks_file_layout)LKS_FILE_LAYOUT_NONE;
@@ -89,11 +97,7 @@ lks_status lks_file_layout_make(const lks_checkpoint_content *given, int size,
     for (int i = 0; !status && i < content->array_count; i++)
         status = create_array(out->file, &content->arrays[i]);
     if (!status) status = lks_h5_flush(out->file);
-    struct stat info;
-    if (!status && fstat(out->memory, &info) != 0)
-        status = lks_fail(LKS_EIO, "cannot see the size of a file in memory: %s", strerror(errno));
-    if (!status) out->bytes = info.st_size;
-    return status;
+    return status ? status : measure(out);
 }
 
 static lks_status close_layout(lks_file_layout *layout, lks_save_content *content) {
@@ -114,7 +118,9 @@ lks_status lks_file_layout_finish(lks_file_layout *layout, lks_save_content *con
                                          hashes + entry->first_block);
         if (status) return status;
     }
-    return close_layout(layout, content);
+    lks_status status = close_layout(layout, content);
+    /* closing gives back what HDF5 had set aside for metadata that did not come */
+    return status ? status : measure(layout);
 }
 
 /* ---- the way to the disk ---- */
@@ -171,6 +177,8 @@ lks_status lks_file_layout_copy(const lks_file_layout *layout, const lks_save_co
         if (i < count) begin = data[i].end;
     }
     free(data);
+    if (!status && ftruncate(descriptor, layout->bytes) != 0)
+        status = lks_fail(LKS_EIO, "cannot cut %s to its size: %s", path, strerror(errno));
     return status;
 }
 

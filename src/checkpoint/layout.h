@@ -20,7 +20,7 @@ typedef struct lks_file_layout {
  * communicator. LKS_EIO, LKS_ENOMEM, LKS_EINVAL; end it with free in any case. */
 lks_status lks_file_layout_make(const lks_checkpoint_content *given, int size,
                                 lks_save_content *content, lks_file_layout *out);
-/* Adds the hashes of all blocks. Afterwards nothing changes any more. */
+/* Adds the hashes of all blocks and sets the final size. Afterwards nothing changes any more. */
 lks_status lks_file_layout_finish(lks_file_layout *layout, lks_save_content *content,
                                   const int64_t *hashes);
 /* Writes everything but the data of the arrays to `descriptor`. path: for messages. LKS_EIO,
