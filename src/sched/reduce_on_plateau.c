@@ -134,8 +134,8 @@ static void advance(const void *config, lks_schedule_state *state,
     if (state->extra[BAD_EPOCHS] > (double)plateau->patience) reduce(plateau, state);
 }
 
-static const char *monitor(const void *config) {
-    return lks_monitor_names[((const plateau_config *)config)->monitor];
+static int monitor(const void *config) {
+    return ((const plateau_config *)config)->monitor;
 }
 
 const lks_schedule_kind lks_schedule_reduce_on_plateau = {

@@ -25,8 +25,9 @@ void lks_schedule_advance(lks_schedule *schedule, const lks_schedule_input *inpu
 /* true: advance after every optimizer step; false: after every epoch. (option `interval: epoch |
  * step` of every schedule) */
 bool lks_schedule_per_step(const lks_schedule *schedule);
-/* Which of lks_monitor_names it wants as its input's metric (reduce_on_plateau); NULL: none. */
-const char *lks_schedule_monitor(const lks_schedule *schedule);
+/* The index into lks_monitor_names of what it wants as its input's metric (reduce_on_plateau); -1:
+ * nothing. */
+int lks_schedule_monitor(const lks_schedule *schedule);
 
 /* The whole state as numbers, for a checkpoint and a broadcast: restoring it continues exactly. */
 enum { LKS_SCHEDULE_STATE_MAX = 16 };

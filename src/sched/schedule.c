@@ -96,8 +96,8 @@ bool lks_schedule_per_step(const lks_schedule *schedule) {
     return ((const lks_schedule_common *)schedule->config)->interval == 1;
 }
 
-const char *lks_schedule_monitor(const lks_schedule *schedule) {
-    return schedule->kind->monitor ? schedule->kind->monitor(schedule->config) : NULL;
+int lks_schedule_monitor(const lks_schedule *schedule) {
+    return schedule->kind->monitor ? schedule->kind->monitor(schedule->config) : -1;
 }
 
 int lks_schedule_get_state(const lks_schedule *schedule, double *out) {
@@ -117,7 +117,7 @@ lks_status lks_schedule_set_state(lks_schedule *schedule, const double *state, i
         return lks_fail(LKS_ECHECKPOINT, "state of schedule %s: %d numbers, expected %d", name,
                         count, FIXED_STATE + extra_count);
     }
-    if (!(state[0] >= 0) || state[0] != floor(state[0]) || !isfinite(state[1]) ||
+    if (!isfinite(state[0]) || state[0] < 0 || state[0] != floor(state[0]) || !isfinite(state[1]) ||
         !isfinite(state[2])) {
         return lks_fail(LKS_ECHECKPOINT,
                         "state of schedule %s: %g moves, base rate %g, rate %g: expected a whole "

@@ -43,8 +43,8 @@ typedef struct lks_schedule_kind {
     /* Sets lr after one move; state->moves counts it already. PyTorch's chained form: from the lr
      * before, so that its rounding is PyTorch's too. */
     void (*advance)(const void *config, lks_schedule_state *state, const lks_schedule_input *input);
-    /* Which of lks_monitor_names it wants as its input's metric; NULL: none. */
-    const char *(*monitor)(const void *config);
+    /* The index into lks_monitor_names of what it wants as its input's metric; NULL: nothing. */
+    int (*monitor)(const void *config);
 } lks_schedule_kind;
 
 extern const lks_schedule_kind lks_schedule_constant;

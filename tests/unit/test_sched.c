@@ -1,0 +1,184 @@
+/* Schedules: making them, their state, and what is refused. Their numbers are tests/parity's. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sched/sched.h"
+
+static lks_schedule *make(const char *type, const char *options, double base_lr) {
+    lks_spec spec = {.type = type, .options = options};
+    lks_schedule *schedule = NULL;
+    if (lks_schedule_create(&spec, base_lr, &schedule)) fail_msg("%s", lks_last_error());
+    return schedule;
+}
+
+static void advance(lks_schedule *schedule, int times, double metric) {
+    for (int i = 0; i < times; i++)
+        lks_schedule_advance(schedule, &(lks_schedule_input){.metric = metric});
+}
+
+static void constant_is_the_default(void **state) {
+    (void)state;
+    lks_schedule *schedule = NULL;
+    const lks_spec nothing = {0};
+    assert_int_equal(lks_schedule_create(NULL, 0.5, &schedule), LKS_OK);
+    assert_string_equal(lks_schedule_name(schedule), "constant");
+    advance(schedule, 100, NAN);
+    assert_true(lks_schedule_lr(schedule) == 0.5);
+    assert_false(lks_schedule_per_step(schedule));
+    assert_int_equal(lks_schedule_monitor(schedule), -1);
+    lks_schedule_destroy(schedule);
+    assert_int_equal(lks_schedule_create(&nothing, 0, &schedule), LKS_OK);
+    assert_true(lks_schedule_lr(schedule) == 0);
+    lks_schedule_destroy(schedule);
+    lks_schedule_destroy(NULL);
+}
+
+static void the_interval_is_an_option_of_all_but_plateau(void **state) {
+    (void)state;
+    lks_schedule *schedule = make("step", "step_size=2 interval=step", 1);
+    assert_true(lks_schedule_per_step(schedule));
+    lks_schedule_destroy(schedule);
+    schedule = make("step", "step_size=2 interval=epoch", 1);
+    assert_false(lks_schedule_per_step(schedule));
+    lks_schedule_destroy(schedule);
+    for (int i = 0; lks_schedule_type(i); i++) {
+        const char *type = lks_schedule_type(i);
+        bool has = lks_options_find(lks_schedule_options(type), "interval") != NULL;
+        assert_int_equal(has, strcmp(type, "reduce_on_plateau") != 0);
+    }
+}
+
+static void the_registry_is_complete(void **state) {
+    (void)state;
+    int count = 0;
+    while (lks_schedule_type(count)) {
+        const char *type = lks_schedule_type(count++);
+        assert_string_equal(lks_schedule_options(type)->name, type);
+    }
+    assert_int_equal(count, 10);
+    assert_null(lks_schedule_type(-1));
+    assert_null(lks_schedule_type(1000));
+    assert_null(lks_schedule_options("stair"));
+    assert_null(lks_schedule_options(NULL));
+}
+
+static void beyond_its_end_a_schedule_stays(void **state) {
+    (void)state;
+    lks_schedule *schedule = make("one_cycle", "max_lr=1 total_steps=10", 0.1);
+    advance(schedule, 9, NAN);
+    double last = lks_schedule_lr(schedule);
+    assert_true(fabs(last - 1.0 / 25 / 1e4) < 1e-15);
+    advance(schedule, 5, NAN);
+    assert_true(lks_schedule_lr(schedule) == last);
+    lks_schedule_destroy(schedule);
+    schedule = make("polynomial", "total_iters=3", 0.1);
+    advance(schedule, 50, NAN);
+    assert_true(lks_schedule_lr(schedule) == 0);
+    lks_schedule_destroy(schedule);
+}
+
+/* A phase of one_cycle that has no length: PyTorch divides by zero there. */
+static void a_phase_without_length_is_skipped(void **state) {
+    (void)state;
+    lks_schedule *schedule = make("one_cycle", "max_lr=1 total_steps=10 pct_start=0.1", 0.1);
+    assert_true(lks_schedule_lr(schedule) == 1);
+    advance(schedule, 1, NAN);
+    assert_true(lks_schedule_lr(schedule) < 1);
+    lks_schedule_destroy(schedule);
+}
+
+static void plateau_watches_what_it_is_told(void **state) {
+    (void)state;
+    lks_schedule *schedule = make("reduce_on_plateau", "monitor=val_acc patience=1 factor=0.5", 1);
+    assert_string_equal(lks_monitor_names[lks_schedule_monitor(schedule)], "val_acc");
+    advance(schedule, 1, 0.5);
+    advance(schedule, 1, 0.6); /* better, since an accuracy */
+    advance(schedule, 1, NAN);
+    assert_true(lks_schedule_lr(schedule) == 1);
+    advance(schedule, 1, 0.6);
+    assert_true(lks_schedule_lr(schedule) == 0.5);
+    lks_schedule_destroy(schedule);
+}
+
+static void bad_state_is_refused(void **state) {
+    (void)state;
+    lks_schedule *schedule = make("cosine_annealing_warm_restarts", "T_0=3", 1);
+    double numbers[LKS_SCHEDULE_STATE_MAX];
+    advance(schedule, 4, NAN);
+    int count = lks_schedule_get_state(schedule, numbers);
+    double lr = lks_schedule_lr(schedule);
+    assert_true(count <= LKS_SCHEDULE_STATE_MAX);
+    assert_int_equal(lks_schedule_set_state(schedule, numbers, count - 1), LKS_ECHECKPOINT);
+    static const double bad[] = {-1, 1.5, NAN, INFINITY};
+    for (int i = 0; i < 4; i++) {
+        numbers[0] = bad[i];
+        assert_int_equal(lks_schedule_set_state(schedule, numbers, count), LKS_ECHECKPOINT);
+    }
+    numbers[0] = 4;
+    numbers[2] = NAN;
+    assert_int_equal(lks_schedule_set_state(schedule, numbers, count), LKS_ECHECKPOINT);
+    assert_true(lks_schedule_lr(schedule) == lr); /* nothing was taken over */
+    lks_schedule_destroy(schedule);
+}
+
+static void refuse(const char *type, const char *options, const char *words) {
+    lks_spec spec = {.type = type, .options = options, .where = "run.yaml:7"};
+    lks_schedule *schedule = NULL;
+    lks_status status = lks_schedule_create(&spec, 0.1, &schedule);
+    if (status != LKS_ECONFIG) fail_msg("%s %s: %s", type, options, lks_status_text(status));
+    if (!strstr(lks_last_error(), words) || strncmp(lks_last_error(), "run.yaml:7: ", 12) != 0)
+        fail_msg("\"%s\" does not say \"%s\"", lks_last_error(), words);
+    assert_null(schedule);
+}
+
+static void bad_configurations_are_refused(void **state) {
+    (void)state;
+    refuse("steps", "", "did you mean 'step'");
+    refuse("qqqqqqqq", "", "expected one of constant, step");
+    refuse("step", "", "step_size");
+    refuse("step", "step_size=0", "step_size: 0");
+    refuse("step", "step_size=3 gamma=0", "gamma: 0");
+    refuse("step", "step_size=3 gamma=-1", "> 0");
+    refuse("step", "step_size=3 intervall=step", "interval");
+    refuse("multi_step", "milestones=[5,3]", "3 stands after 5");
+    refuse("multi_step", "milestones=[0]", "milestones");
+    refuse("exponential", "gamma=0", "gamma");
+    refuse("cosine_annealing", "T_max=0", "T_max: 0");
+    refuse("cosine_annealing", "T_max=5 eta_min=-1", "eta_min");
+    refuse("cosine_annealing_warm_restarts", "T_0=0", "T_0");
+    refuse("cosine_annealing_warm_restarts", "T_0=1 T_mult=0", "T_mult");
+    refuse("one_cycle", "max_lr=1", "total_steps");
+    refuse("one_cycle", "max_lr=1 total_steps=9 pct_start=1.1", "pct_start");
+    refuse("one_cycle", "max_lr=1 total_steps=9 anneal_strategy=sin", "anneal_strategy");
+    refuse("linear", "start_factor=0", "start_factor");
+    refuse("linear", "total_iters=0", "total_iters");
+    refuse("polynomial", "power=0", "power");
+    refuse("reduce_on_plateau", "factor=1", "factor");
+    refuse("reduce_on_plateau", "patience=-1", "patience");
+    refuse("reduce_on_plateau", "mode=best", "mode");
+
+    lks_schedule *schedule = NULL;
+    static const double bad[] = {-0.1, NAN, INFINITY};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(lks_schedule_create(NULL, bad[i], &schedule), LKS_EINVAL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(constant_is_the_default),
+        cmocka_unit_test(the_interval_is_an_option_of_all_but_plateau),
+        cmocka_unit_test(the_registry_is_complete),
+        cmocka_unit_test(beyond_its_end_a_schedule_stays),
+        cmocka_unit_test(a_phase_without_length_is_skipped),
+        cmocka_unit_test(plateau_watches_what_it_is_told),
+        cmocka_unit_test(bad_state_is_refused),
+        cmocka_unit_test(bad_configurations_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
