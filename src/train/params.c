@@ -7,19 +7,17 @@ int lks_trainer_param_count(const lks_trainer *t) {
     return lks_graph_param_count(t->graph);
 }
 
-/* The engine keeps them in the order of backward; users expect the order of the layers. */
-static const lks_param *param_at(const lks_trainer *t, int index) {
-    return lks_graph_param(t->graph, lks_graph_param_count(t->graph) - 1 - index);
-}
-
 const char *lks_trainer_param_name(const lks_trainer *t, int index) {
-    return index < 0 || index >= lks_trainer_param_count(t) ? NULL : param_at(t, index)->name;
+    return index < 0 || index >= lks_trainer_param_count(t)
+               ? NULL
+               : lks_graph_param(t->graph, index)->name;
 }
 
 /* NULL, with the error recorded, where the model has no such parameter. */
 static const lks_param *find(const lks_trainer *t, const char *name) {
     for (int i = 0; i < lks_trainer_param_count(t) && name != NULL; i++)
-        if (strcmp(param_at(t, i)->name, name) == 0) return param_at(t, i);
+        if (strcmp(lks_graph_param(t->graph, i)->name, name) == 0)
+            return lks_graph_param(t->graph, i);
     lks_fail(LKS_EINVAL, "the model has no parameter \"%s\"", name == NULL ? "(null)" : name);
     return NULL;
 }
