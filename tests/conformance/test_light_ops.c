@@ -245,6 +245,8 @@ static void test_eltwise_not_finite(void **state) {
 
 /* ---- dropout ---- */
 
+static const int64_t dropout_step = INT64_C(5000000000);
+
 static void dropout_case(lks_device *device, int64_t count, int64_t batch, double p,
                          int64_t first_row, bool training) {
     const lks_dropout_desc desc = {count, p, lks_philox_key_make(42, LKS_RANDOM_DROPOUT, 3)};
@@ -256,7 +258,7 @@ static void dropout_case(lks_device *device, int64_t count, int64_t batch, doubl
                        .x_count = count,
                        .y_count = count,
                        .training = training,
-                       .step = INT64_C(5000000000),
+                       .step = dropout_step,
                        .first_row = first_row};
     check_call_fill(&call, 5);
     check_ok(check_call_run(device, &call));
@@ -288,6 +290,14 @@ static void test_dropout(void **state) {
     dropout_case(*state, 40, 7, 0.0, 0, true);
     dropout_case(*state, 40, 7, 1.0, 0, true);
     dropout_case(*state, 40, 7, 0x1p-24, 0, true);
+    /* a word on the very edge: its uniform is just below p, and its lower bits are all set */
+    uint64_t at = 0;
+    const lks_philox_key key = lks_philox_key_make(42, LKS_RANDOM_DROPOUT, 3);
+    while ((lks_philox(key, at, dropout_step).word[0] & 0xff) != 0xff)
+        at++;
+    const double edge = (double)lks_philox_uniform(lks_philox(key, at, dropout_step).word[0]);
+    dropout_case(*state, 4, (int64_t)at + 1, edge + 0x1p-25, 0, true);
+    dropout_case(*state, 4, (int64_t)at + 1, edge, 0, true);
     /* counters beyond 32 bits */
     dropout_case(*state, 40, 5, 0.3, INT64_C(0x100000000) / 10 - 2, true);
     dropout_case(*state, 41, 5, 0.3, INT64_C(0x300000000), true);

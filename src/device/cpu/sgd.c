@@ -81,7 +81,7 @@ lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update 
                        const lks_sgd_update *sgd) {
     (void)stream;
     const sgd_job job = {.param = update->param,
-                         .buffer = sgd->momentum != 0 ? sgd->momentum_buffer : NULL,
+                         .buffer = sgd->momentum_buffer,
                          .grad = update->grad,
                          .factor = lks_cpu_grad_factor(update),
                          .lr = (float)update->lr,
