@@ -231,10 +231,9 @@ static lks_status move_box(const lks_h5_array *array, const transfer *move, hid_
 
 /* One box, given where it starts in `space` and how far it extends. */
 static lks_status move_selected(const lks_h5_array *array, const transfer *move, hid_t space,
-                                const hsize_t *start, const hsize_t *extent, int64_t count,
-                                int64_t done) {
-    hsize_t flat = (hsize_t)count;
-    hid_t memory_space = H5Screate_simple(1, &flat, NULL);
+                                const hsize_t *start, const hsize_t *extent, int64_t done) {
+    /* As many dimensions as the file's: for others HDF5 goes through chunks element by element. */
+    hid_t memory_space = H5Screate_simple(array->info.shape.rank, extent, NULL);
     if (memory_space < 0 ||
         H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, extent, NULL) < 0) {
         lks_status status = lks_h5_fail(LKS_EIO, "%s: %s: selecting elements failed",
@@ -258,7 +257,7 @@ static lks_status move_range(const lks_h5_array *array, const transfer *move, in
     for (int64_t done = 0; done < count && status == LKS_OK;) {
         hsize_t start[LKS_MAX_DIMS], extent[LKS_MAX_DIMS];
         int64_t box = next_box(array, first + done, count - done, element_bytes, start, extent);
-        status = move_selected(array, move, space, start, extent, box, done);
+        status = move_selected(array, move, space, start, extent, done);
         done += box;
     }
     H5Sclose(space);

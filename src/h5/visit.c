@@ -61,7 +61,10 @@ lks_status lks_h5_inspect(lks_h5_file *file, const char *path, hid_t dataset, lk
                           path, rank, LKS_MAX_DIMS);
         goto done;
     }
-    if (H5Sget_simple_extent_type(space) == H5S_NULL) out->number_class = LKS_H5_OTHER;
+    if (H5Sget_simple_extent_type(space) == H5S_NULL) {
+        out->number_class = LKS_H5_OTHER;
+        snprintf(out->type_name, sizeof out->type_name, "nothing");
+    }
     hsize_t dims[LKS_MAX_DIMS] = {0};
     H5Sget_simple_extent_dims(space, dims, NULL);
     out->shape.rank = rank;
