@@ -31,10 +31,6 @@ char *lks_integrity_path(const char *array_path) {
     return lks_join_path(LKS_INTEGRITY_GROUP, array_path + strspn(array_path, "/"));
 }
 
-char *lks_integrity_attr(const char *path, const char *name) {
-    return lks_strdup_printf("%s@%s", path, name);
-}
-
 char *lks_join_path(const char *group, const char *name) {
     size_t length = strlen(group);
     while (length > 0 && group[length - 1] == '/')

@@ -37,8 +37,6 @@ int64_t lks_hash(const void *data, size_t bytes);
 
 /* "/integrity" + the array's path; the caller frees it; NULL when out of memory. */
 char *lks_integrity_path(const char *array_path);
-/* The attribute of /integrity that holds a text attribute's hash: "/optimizer@name"; as above. */
-char *lks_integrity_attr(const char *path, const char *name);
 /* "/config" + "/" + "text", with one slash between; as above. */
 char *lks_join_path(const char *group, const char *name);
 

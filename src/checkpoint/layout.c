@@ -8,19 +8,8 @@
 #include <unistd.h>
 
 #include "checkpoint/file.h"
+#include "checkpoint/trailer.h"
 #include "lockstep/version.h"
-
-/* A text and its hash: texts stand in a part of the file that has no checksum of HDF5's. */
-static lks_status write_text(lks_h5_file *file, const char *path, const char *name,
-                             const char *text) {
-    lks_status status = lks_h5_write_attr_text(file, path, name, text);
-    if (status) return status;
-    char *key = lks_integrity_attr(path, name);
-    if (!key) return lks_fail(LKS_ENOMEM, "out of memory");
-    status = lks_h5_write_attr_i64(file, LKS_INTEGRITY_GROUP, key, lks_hash(text, strlen(text)));
-    free(key);
-    return status;
-}
 
 static lks_status write_root(lks_h5_file *file, int size) {
     char created[24];
@@ -33,11 +22,11 @@ static lks_status write_root(lks_h5_file *file, int size) {
     if (!status) status = lks_h5_write_attr_text(file, LKS_INTEGRITY_GROUP, "algorithm", "XXH3-64");
     if (!status)
         status = lks_h5_write_attr_i64(file, LKS_INTEGRITY_GROUP, "block_bytes", LKS_BLOCK_BYTES);
-    if (!status) status = write_text(file, "/", LKS_ATTR_FORMAT, LKS_CHECKPOINT_FORMAT);
+    if (!status) status = lks_h5_write_attr_text(file, "/", LKS_ATTR_FORMAT, LKS_CHECKPOINT_FORMAT);
     if (!status)
         status = lks_h5_write_attr_i64(file, "/", LKS_ATTR_VERSION, LKS_CHECKPOINT_FORMAT_VERSION);
-    if (!status) status = write_text(file, "/", "lockstep_version", LKS_VERSION);
-    if (!status) status = write_text(file, "/", "created", created);
+    if (!status) status = lks_h5_write_attr_text(file, "/", "lockstep_version", LKS_VERSION);
+    if (!status) status = lks_h5_write_attr_text(file, "/", "created", created);
     if (!status) status = lks_h5_write_attr_i64(file, "/", "ranks_at_save", size);
     /* True already: what says so reaches the disk after all the data. */
     if (!status) status = lks_h5_write_attr_i64(file, "/", LKS_ATTR_COMPLETE, 1);
@@ -55,7 +44,7 @@ static lks_status write_attr(lks_h5_file *file, const lks_checkpoint_attr *attr)
     case LKS_ATTR_F64:
         return lks_h5_write_attr_f64(file, attr->path, attr->name, attr->f64, attr->count);
     case LKS_ATTR_TEXT:
-        return write_text(file, attr->path, attr->name, attr->text);
+        return lks_h5_write_attr_text(file, attr->path, attr->name, attr->text);
     }
     return lks_fail(LKS_EINVAL, "attribute %s of %s: unknown kind %d", attr->name, attr->path,
                     (int)attr->kind);
@@ -125,41 +114,49 @@ lks_status lks_file_layout_finish(lks_file_layout *layout, lks_save_content *con
 
 /* ---- the way to the disk ---- */
 
-typedef struct span {
-    int64_t begin, end; /* bytes of the file */
-} span;
-
 static int compare_spans(const void *a, const void *b) {
-    const span *x = a, *y = b;
+    const lks_span *x = a, *y = b;
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* Where the data of the arrays stand, in ascending order; NULL when out of memory. */
-static span *data_spans(const lks_save_content *content, int *out_count) {
-    span *spans = calloc((size_t)content->array_count + 1, sizeof *spans);
+/* Turns the spans of the data, which have a place for one more, into what is between them. */
+static int invert_spans(lks_span *spans, int count, int64_t bytes) {
+    qsort(spans, (size_t)count, sizeof *spans, compare_spans);
+    int64_t begin = 0;
+    for (int i = 0; i <= count; i++) {
+        lks_span data = i < count ? spans[i] : (lks_span){bytes, bytes};
+        spans[i] = (lks_span){begin, data.begin};
+        begin = data.end;
+    }
+    return count + 1;
+}
+
+/* All but the data of the arrays, in ascending order; NULL when out of memory. */
+static lks_span *find_structure(const lks_file_layout *layout, const lks_save_content *content,
+                                int *out_count) {
+    lks_span *spans = calloc((size_t)content->array_count + 1, sizeof *spans);
     if (!spans) return NULL;
     int count = 0;
     for (int i = 0; i < content->array_count; i++) {
         const lks_save_array *entry = &content->arrays[i];
         int64_t bytes = entry->grid.count * (int64_t)entry->grid.element_bytes;
-        if (bytes > 0) spans[count++] = (span){entry->offset, entry->offset + bytes};
+        if (bytes > 0) spans[count++] = (lks_span){entry->offset, entry->offset + bytes};
     }
-    qsort(spans, (size_t)count, sizeof *spans, compare_spans);
-    *out_count = count;
+    *out_count = invert_spans(spans, count, layout->bytes);
     return spans;
 }
 
-static lks_status copy_span(const lks_file_layout *layout, span s, int descriptor,
+static lks_status copy_span(const lks_file_layout *layout, lks_span span, int descriptor,
                             const char *path) {
     char buffer[1 << 16];
-    while (s.begin < s.end) {
-        int64_t left = s.end - s.begin;
+    while (span.begin < span.end) {
+        int64_t left = span.end - span.begin;
         size_t bytes = left < (int64_t)sizeof buffer ? (size_t)left : sizeof buffer;
         lks_status status =
-            lks_file_read_at(layout->memory, "a file in memory", buffer, bytes, s.begin);
-        if (!status) status = lks_file_write_at(descriptor, path, buffer, bytes, s.begin);
+            lks_file_read_at(layout->memory, "a file in memory", buffer, bytes, span.begin);
+        if (!status) status = lks_file_write_at(descriptor, path, buffer, bytes, span.begin);
         if (status) return status;
-        s.begin += (int64_t)bytes;
+        span.begin += (int64_t)bytes;
     }
     return LKS_OK;
 }
@@ -167,18 +164,14 @@ static lks_status copy_span(const lks_file_layout *layout, span s, int descripto
 lks_status lks_file_layout_copy(const lks_file_layout *layout, const lks_save_content *content,
                                 int descriptor, const char *path) {
     int count;
-    span *data = data_spans(content, &count);
-    if (!data) return lks_fail(LKS_ENOMEM, "out of memory");
+    lks_span *spans = find_structure(layout, content, &count);
+    if (!spans) return lks_fail(LKS_ENOMEM, "out of memory");
     lks_status status = LKS_OK;
-    int64_t begin = 0;
-    for (int i = 0; !status && i <= count; i++) {
-        int64_t end = i < count ? data[i].begin : layout->bytes;
-        status = copy_span(layout, (span){begin, end}, descriptor, path);
-        if (i < count) begin = data[i].end;
-    }
-    free(data);
-    if (!status && ftruncate(descriptor, layout->bytes) != 0)
-        status = lks_fail(LKS_EIO, "cannot cut %s to its size: %s", path, strerror(errno));
+    for (int i = 0; !status && i < count; i++)
+        status = copy_span(layout, spans[i], descriptor, path);
+    if (!status)
+        status = lks_trailer_write(layout->memory, spans, count, descriptor, path, layout->bytes);
+    free(spans);
     return status;
 }
 

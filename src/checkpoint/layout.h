@@ -23,8 +23,8 @@ lks_status lks_file_layout_make(const lks_checkpoint_content *given, int size,
 /* Adds the hashes of all blocks and sets the final size. Afterwards nothing changes any more. */
 lks_status lks_file_layout_finish(lks_file_layout *layout, lks_save_content *content,
                                   const int64_t *hashes);
-/* Writes everything but the data of the arrays to `descriptor`. path: for messages. LKS_EIO,
- * LKS_ENOMEM. */
+/* Writes everything but the data of the arrays to `descriptor`, and the trailer. path: for
+ * messages. LKS_EIO, LKS_ENOMEM. */
 lks_status lks_file_layout_copy(const lks_file_layout *layout, const lks_save_content *content,
                                 int descriptor, const char *path);
 void lks_file_layout_free(lks_file_layout *layout, lks_save_content *content);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "checkpoint/format.h"
+#include "checkpoint/trailer.h"
 #include "h5/h5.h"
 
 struct lks_checkpoint {
@@ -60,8 +61,14 @@ lks_status lks_checkpoint_open(const char *path, lks_checkpoint **out) {
     lks_status status = LKS_OK;
     if (!checkpoint->path || !checkpoint->block)
         status = lks_fail(LKS_ENOMEM, "checkpoint %s: out of memory", path);
+    bool whole = false;
+    if (!status) status = lks_trailer_check(path, &whole);
+    /* Without a trailer it is no checkpoint; HDF5 can tell best what it is instead. */
     if (!status) status = translate(lks_h5_open(path, &checkpoint->file));
     if (!status) status = check_root(checkpoint);
+    if (!status && !whole)
+        status =
+            lks_fail(LKS_ECHECKPOINT, "%s is damaged: the trailer at its end is missing", path);
     if (status) {
         lks_checkpoint_close(checkpoint);
         return status;
@@ -90,22 +97,6 @@ lks_status lks_checkpoint_get_f64(lks_checkpoint *checkpoint, const char *path, 
     return translate(lks_h5_read_attr_f64(checkpoint->file, path, name, out, capacity, out_count));
 }
 
-/* A text attribute against the hash that /integrity has of it. */
-static lks_status verify_text(lks_checkpoint *checkpoint, const char *path, const char *name,
-                              const char *text) {
-    char *key = lks_integrity_attr(path, name);
-    if (!key) return lks_fail(LKS_ENOMEM, "%s: out of memory", checkpoint->path);
-    int64_t stored;
-    lks_status status =
-        translate(lks_h5_read_attr_i64(checkpoint->file, LKS_INTEGRITY_GROUP, key, &stored));
-    free(key);
-    if (status) return status;
-    if (stored == lks_hash(text, strlen(text))) return LKS_OK;
-    return lks_fail(LKS_ECHECKPOINT,
-                    "%s is damaged: attribute %s of %s does not match its stored hash",
-                    checkpoint->path, name, path);
-}
-
 /* A text that is kept as the uint8 array `path`. */
 static lks_status read_long_text(lks_checkpoint *checkpoint, const char *path, char **out) {
     lks_shape shape;
@@ -131,21 +122,11 @@ lks_status lks_checkpoint_get_text(lks_checkpoint *checkpoint, const char *path,
     *out = NULL;
     char *array_path = lks_join_path(path, name);
     if (!array_path) return lks_fail(LKS_ENOMEM, "%s: out of memory", checkpoint->path);
-    lks_status status;
-    char *text = NULL;
-    if (lks_h5_exists(checkpoint->file, array_path)) {
-        status = read_long_text(checkpoint, array_path, &text);
-    } else {
-        status = translate(lks_h5_read_attr_text(checkpoint->file, path, name, &text));
-        if (!status) status = verify_text(checkpoint, path, name, text);
-    }
+    lks_status status = lks_h5_exists(checkpoint->file, array_path)
+                            ? read_long_text(checkpoint, array_path, out)
+                            : translate(lks_h5_read_attr_text(checkpoint->file, path, name, out));
     free(array_path);
-    if (status) {
-        free(text);
-        return status;
-    }
-    *out = text;
-    return LKS_OK;
+    return status;
 }
 
 /* ---- arrays ---- */
