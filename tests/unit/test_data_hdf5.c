@@ -12,20 +12,10 @@
 
 #include "data/data.h"
 #include "h5/h5.h"
+#include "unit/status_check.h"
 #include "unit/temp_folder.h"
 
 static const int64_t PLENTY = (int64_t)1 << 30;
-
-#define assert_ok(call)                                                                        \
-    do {                                                                                       \
-        lks_status status_ = (call);                                                           \
-        if (status_ != LKS_OK) fail_msg("%s: %s", lks_status_text(status_), lks_last_error()); \
-    } while (0)
-
-static void assert_error_has(const char *part) {
-    if (strstr(lks_last_error(), part) == NULL)
-        fail_msg("\"%s\" does not say \"%s\"", lks_last_error(), part);
-}
 
 /* Opens FILE in the temporary folder with these further options. */
 static lks_status open_hdf5(const char *file, const char *options, int64_t memory,
@@ -49,7 +39,7 @@ static void add_array(lks_h5_file *file, const char *path, lks_dtype dtype, lks_
 static void the_digits_are_complete(void **state) {
     (void)state;
     const lks_spec spec = {.type = "hdf5",
-                           .options = "file=" LKS_SOURCE_DIR "/examples/digits/digits.h5 "
+                           .options = "file=\"" LKS_SOURCE_DIR "/examples/digits/digits.h5\" "
                                       "inputs=validation/inputs targets=validation/targets"};
     lks_dataset *dataset = NULL;
     assert_ok(lks_dataset_open(&spec, PLENTY, &dataset));
