@@ -30,6 +30,12 @@ def cnn():
         nn.Flatten(), nn.Linear(128 * 8 * 8, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
+def digits():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 32, 3, padding=1), nn.SiLU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(512, 64), nn.SiLU(), nn.Linear(64, 10))
+
+
 def sgd(params, **how):
     return torch.optim.SGD(params, lr=0.01, momentum=0.9, **how)
 
@@ -42,6 +48,7 @@ def adamw(params, **how):
 MODELS = {
     "mlp": (mlp, (784,), adamw, 256, 10240),
     "cnn": (cnn, (3, 32, 32), sgd, 64, 1280),
+    "digits": (digits, (1, 8, 8), adamw, 64, 1438),
 }
 
 
