@@ -10,17 +10,7 @@
 #include <math.h>
 
 #include "data/data.h"
-
-#define assert_ok(call)                                                                        \
-    do {                                                                                       \
-        lks_status status_ = (call);                                                           \
-        if (status_ != LKS_OK) fail_msg("%s: %s", lks_status_text(status_), lks_last_error()); \
-    } while (0)
-
-static void assert_error_has(const char *part) {
-    if (strstr(lks_last_error(), part) == NULL)
-        fail_msg("\"%s\" does not say \"%s\"", lks_last_error(), part);
-}
+#include "unit/status_check.h"
 
 static const lks_shape two = {1, {2}};
 

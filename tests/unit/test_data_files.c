@@ -10,20 +10,10 @@
 #include <zlib.h>
 
 #include "data/data.h"
+#include "unit/status_check.h"
 #include "unit/temp_folder.h"
 
 static const int64_t PLENTY = (int64_t)1 << 30;
-
-#define assert_ok(call)                                                                        \
-    do {                                                                                       \
-        lks_status status_ = (call);                                                           \
-        if (status_ != LKS_OK) fail_msg("%s: %s", lks_status_text(status_), lks_last_error()); \
-    } while (0)
-
-static void assert_error_has(const char *part) {
-    if (strstr(lks_last_error(), part) == NULL)
-        fail_msg("\"%s\" does not say \"%s\"", lks_last_error(), part);
-}
 
 /* images, labels: names in the temporary folder; labels may be NULL. */
 static lks_status open_idx(const char *images, const char *labels, int64_t memory,

@@ -13,12 +13,7 @@
 #include <math.h>
 
 #include "data/transform.h"
-
-#define assert_ok(call)                                                                        \
-    do {                                                                                       \
-        lks_status status_ = (call);                                                           \
-        if (status_ != LKS_OK) fail_msg("%s: %s", lks_status_text(status_), lks_last_error()); \
-    } while (0)
+#include "unit/status_check.h"
 
 static lks_transform made(const lks_shape *shape, lks_dtype dtype, const char *options,
                           lks_layout layout, bool training) {

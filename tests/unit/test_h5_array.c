@@ -8,18 +8,8 @@
 #include <cmocka.h>
 
 #include "h5/h5.h"
+#include "unit/status_check.h"
 #include "unit/temp_folder.h"
-
-#define assert_ok(call)                                                                        \
-    do {                                                                                       \
-        lks_status status_ = (call);                                                           \
-        if (status_ != LKS_OK) fail_msg("%s: %s", lks_status_text(status_), lks_last_error()); \
-    } while (0)
-
-static void assert_error_has(const char *part) {
-    if (strstr(lks_last_error(), part) == NULL)
-        fail_msg("\"%s\" does not say \"%s\"", lks_last_error(), part);
-}
 
 static lks_h5_file *created(const char *name) {
     lks_h5_file *file = NULL;
