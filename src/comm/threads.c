@@ -55,7 +55,7 @@ static bool take_share(const lks_cpu_mask *launcher, const lks_cpu_place *places
                        int local_size, lks_cpu_mask *bound) {
     lks_cpu_mask share, before = *bound;
     if (lks_cpu_mask_share(launcher, places, local_rank, local_size, &share) != LKS_OK ||
-        lks_cpu_mask_equal(&share, bound) || !lks_cpu_mask_apply(&share))
+        !lks_cpu_mask_apply(&share))
         return false;
     lks_cpu_mask_of_process(0, bound); /* a control group may leave less than was asked for */
     return !lks_cpu_mask_equal(&before, bound);

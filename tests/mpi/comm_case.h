@@ -111,7 +111,7 @@ enum { ALL_TYPES = sizeof all_types / sizeof all_types[0] };
 
 /* Fewer than ranks, around one block of the kernels, around the limit of small all-reduces, several
  * chunks of shared memory. */
-static const int64_t sizes[] = {0, 1, 2, 3, 5, 511, 1023, 1024, 1025, 2049, 40961, 300007};
+static const int64_t sizes[] = {0, 1, 3, 1024, 1025, 2049, 40961, 300007};
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 static inline void check_all_reduce(lks_comm *comm, int64_t count, lks_dtype dtype,

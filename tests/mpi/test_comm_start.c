@@ -70,6 +70,22 @@ static void test_non_blocking(void **state) {
     mpi_verdict();
 }
 
+/* The newest transfer ends first, and another starts while the oldest is still not waited for. */
+static void test_waits_between_starts(void **state) {
+    lks_comm *comm = open_comm(state);
+    int64_t *counts = allocate((size_t)lks_comm_size(comm) * sizeof *counts);
+    flight oldest, newest;
+    start_flight(comm, &oldest, 6, counts);
+    for (int n = 0; n < FLIGHTS; n++) {
+        start_flight(comm, &newest, n, counts);
+        end_flight(comm, &newest, n, counts);
+    }
+    end_flight(comm, &oldest, 6, counts);
+    free(counts);
+    lks_comm_destroy(comm);
+    mpi_verdict();
+}
+
 /* Progress alone brings a transfer to its end: wait finds it done. */
 static void test_progress_suffices(void **state) {
     lks_comm *comm = open_comm(state);
@@ -190,11 +206,9 @@ static void test_one_rank(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        ON_ALL(test_non_blocking),
-        ON_ALL(test_progress_suffices),
-        ON(shared, test_steady_state_allocates_nothing),
-        ON_ALL(test_sub_communicators),
-        ON_ALL(test_destroy_order),
+        ON_ALL(test_non_blocking),      ON_ALL(test_waits_between_starts),
+        ON_ALL(test_progress_suffices), ON(shared, test_steady_state_allocates_nothing),
+        ON_ALL(test_sub_communicators), ON_ALL(test_destroy_order),
         ON_ALL(test_one_rank),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);
