@@ -86,13 +86,12 @@ static lks_status add_node(lks_builder *builder, lks_op_kind kind, const lks_op_
     return LKS_OK;
 }
 
-/* Is the order of elements the same in both layouts? */
+/* Is the order of elements the same in both layouts? Then the layout is but a label. */
 static bool layouts_agree(const lks_shape *shape) {
     return shape->rank != 3 || shape->dim[0] == 1 || shape->dim[1] * shape->dim[2] == 1;
 }
 
 static lks_status want_layout(lks_builder *builder, lks_flow *flow, lks_layout layout) {
-    if (flow->shape.rank != 3) layout = LKS_LAYOUT_ROWS;
     if (flow->layout == layout) return LKS_OK;
     lks_op_desc desc = {.relayout = {.channels = flow->shape.dim[0],
                                      .spatial = flow->shape.dim[1] * flow->shape.dim[2],
@@ -177,7 +176,7 @@ static bool fuse_relu(lks_graph *graph, const lks_layer_plan *plan, const lks_fl
                                  : node->kind == LKS_OP_BATCH_NORM
                                      ? &node->desc.batch_norm.activation
                                      : NULL;
-    if (activation == NULL || *activation != LKS_ACTIVATION_NONE) return false;
+    if (activation == NULL) return false;
     *activation = LKS_ACTIVATION_RELU;
     return true;
 }

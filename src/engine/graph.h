@@ -14,9 +14,7 @@ typedef struct lks_value {
     int consumer;  /* LKS_NO_NODE: the graph's output */
     int64_t count; /* float32 elements of one sample */
     bool needs_grad;
-    /* Where the memory plan put it. Evaluation passes dropout by: what follows it reads its input.
-     */
-    float *data, *eval_data, *grad;
+    float *data, *grad; /* where the memory plan put it */
 } lks_value;
 
 typedef struct lks_node {
@@ -71,7 +69,6 @@ struct lks_graph {
     float *buffer_values;
     int64_t batches_tracked;
     bool bound;
-    bool last_was_training; /* of the last forward: where its output lies */
 };
 
 /* build.c: layers, nodes, values, parameters with their names, shapes and places. The graph has its

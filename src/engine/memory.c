@@ -16,7 +16,7 @@ typedef struct memory_plan {
     bool share;
     lks_block *blocks;
     int block_count;
-    int *last_use;         /* [values] of the data, in training or evaluation */
+    int *last_use;         /* [values], of the data */
     int *data, *grad;      /* [values] block, or NO_BLOCK */
     int *saved;            /* [nodes] */
     int *scratch;          /* [nodes], of forward */
@@ -49,7 +49,7 @@ static int later(int a, int b) {
 static int add_block(memory_plan *m, size_t bytes, int first, int last) {
     m->blocks[m->block_count] = (lks_block){
         .bytes = bytes,
-        .first = m->share ? first : 0,
+        .first = first,
         .last = m->share ? last : end_step(m->graph),
     };
     return m->block_count++;
@@ -94,30 +94,6 @@ static void find_last_uses(memory_plan *m) {
         }
         m->last_use[v] = last;
     }
-    m->last_use[graph->input] = end_step(graph);
-}
-
-/* The last step of a forward pass in evaluation that reads a value, dropouts passed by. */
-static int last_use_in_evaluation(const lks_graph *graph, int value) {
-    int consumer = graph->values[value].consumer;
-    if (consumer == LKS_NO_NODE) return loss_step(graph);
-    const lks_node *node = &graph->nodes[consumer];
-    if (node->kind == LKS_OP_DROPOUT) return last_use_in_evaluation(graph, node->y);
-    if (node->kind == LKS_OP_FORK)
-        return later(last_use_in_evaluation(graph, node->y),
-                     last_use_in_evaluation(graph, node->y2));
-    return forward_step(consumer);
-}
-
-/* In evaluation what follows a dropout reads the dropout's input: it lives until then. */
-static void extend_past_dropouts(memory_plan *m) {
-    const lks_graph *graph = m->graph;
-    for (int i = 0; i < graph->node_count; i++) {
-        const lks_node *node = &graph->nodes[i];
-        if (node->kind == LKS_OP_DROPOUT)
-            m->last_use[node->x] =
-                later(m->last_use[node->x], last_use_in_evaluation(graph, node->y));
-    }
 }
 
 /* May node i write its output over its input? Only where nobody reads the input, or what shares its
@@ -126,7 +102,7 @@ static bool forward_in_place(const memory_plan *m, int i) {
     const lks_graph *graph = m->graph;
     const lks_node *node = &graph->nodes[i];
     int block = m->data[node->x];
-    return m->share && lks_op_get_needs(node->op)->in_place && node->x != graph->input &&
+    return m->share && lks_op_get_needs(node->op)->in_place &&
            graph->values[node->x].count == graph->values[node->y].count &&
            (node->x2 == LKS_NO_VALUE || m->data[node->x2] != block) &&
            m->blocks[block].last <= forward_step(i);
@@ -252,7 +228,6 @@ static lks_status make_layout(memory_plan *m, bool share, size_t *out_bytes) {
     for (size_t i = 0; i < 3 * values + 3 * nodes; i++)
         m->last_use[i] = NO_BLOCK;
     find_last_uses(m);
-    extend_past_dropouts(m);
     lks_status status = place_data(m);
     if (status == LKS_OK) status = place_grads(m);
     if (status == LKS_OK) status = place_targets(m);
@@ -269,7 +244,7 @@ static void *at(const memory_plan *m, int block) {
 static void set_pointers(const memory_plan *m) {
     lks_graph *graph = m->graph;
     for (int v = 0; v < graph->value_count; v++) {
-        graph->values[v].data = graph->values[v].eval_data = at(m, m->data[v]);
+        graph->values[v].data = at(m, m->data[v]);
         graph->values[v].grad = at(m, m->grad[v]);
     }
     for (int i = 0; i < graph->node_count; i++) {
@@ -277,10 +252,6 @@ static void set_pointers(const memory_plan *m) {
         node->saved = at(m, m->saved[i]);
         node->scratch = at(m, m->scratch[i]);
         node->backward_scratch = at(m, m->backward_scratch[i]);
-        if (node->kind == LKS_OP_DROPOUT || node->kind == LKS_OP_FORK)
-            graph->values[node->y].eval_data = graph->values[node->x].eval_data;
-        if (node->kind == LKS_OP_FORK)
-            graph->values[node->y2].eval_data = graph->values[node->x].eval_data;
     }
     graph->targets = at(m, m->targets);
 }

@@ -17,9 +17,8 @@ static lks_status check_call(const lks_graph *graph, const lks_batch_info *info,
     return LKS_OK;
 }
 
-static float *data_of(const lks_graph *graph, int value, bool training) {
-    if (value == LKS_NO_VALUE) return NULL;
-    return training ? graph->values[value].data : graph->values[value].eval_data;
+static float *data_of(const lks_graph *graph, int value) {
+    return value == LKS_NO_VALUE ? NULL : graph->values[value].data;
 }
 
 /* What forward and backward have in common. */
@@ -31,9 +30,9 @@ static lks_op_args make_args(const lks_graph *graph, const lks_node *node,
         .accumulate = info->accumulate,
         .step = info->step,
         .first_row = info->first_row,
-        .x = data_of(graph, node->x, info->training),
-        .x2 = data_of(graph, node->x2, info->training),
-        .y = data_of(graph, node->y, info->training),
+        .x = data_of(graph, node->x),
+        .x2 = data_of(graph, node->x2),
+        .y = data_of(graph, node->y),
         .params = node->params,
         .buffers = node->buffers,
         .batches_tracked = graph->batches_tracked,
@@ -49,20 +48,17 @@ lks_status lks_graph_forward(lks_graph *graph, const lks_batch_info *info) {
     lks_stream *stream = compute_stream(graph);
     for (int i = 0; i < graph->node_count; i++) {
         const lks_node *node = &graph->nodes[i];
-        bool idle = node->kind == LKS_OP_FORK || (node->kind == LKS_OP_DROPOUT && !info->training);
-        if (idle) continue;
         lks_op_args args = make_args(graph, node, info);
         args.scratch = node->scratch;
         status = lks_op_forward(node->op, stream, &args);
         if (status != LKS_OK) return lks_graph_fail_in_layer(graph, node->layer, status);
     }
-    graph->last_was_training = info->training;
     if (info->training) graph->batches_tracked++;
     return LKS_OK;
 }
 
 const float *lks_graph_output(const lks_graph *graph) {
-    return data_of(graph, graph->output, graph->last_was_training);
+    return data_of(graph, graph->output);
 }
 
 lks_status lks_graph_loss(lks_graph *graph, const lks_batch_info *info, double *sums) {
@@ -71,7 +67,7 @@ lks_status lks_graph_loss(lks_graph *graph, const lks_batch_info *info, double *
     if (!graph->has_loss)
         return lks_fail(LKS_EINVAL, "the loss of a model that was built without one");
     return lks_device_loss(graph->device, compute_stream(graph), &graph->loss.desc, info->batch,
-                           data_of(graph, graph->output, info->training), graph->targets,
+                           data_of(graph, graph->output), graph->targets,
                            info->training ? graph->values[graph->output].grad : NULL, sums);
 }
 

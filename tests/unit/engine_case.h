@@ -47,6 +47,9 @@ static inline engine_case engine_case_open(const lks_layer_spec *layers, lks_sha
     size_t bytes = (size_t)lks_graph_flat_count(c.graph) * sizeof(float);
     assert_ok(lks_device_alloc(c.device, bytes, (void **)&c.params));
     if (!config->inference_only) assert_ok(lks_device_alloc(c.device, bytes, (void **)&c.grads));
+    /* What bind does not write shows as NaN. */
+    memset(c.params, 0xff, bytes);
+    if (c.grads != NULL) memset(c.grads, 0xff, bytes);
     assert_ok(lks_device_alloc(c.device, LKS_LOSS_SUM_COUNT * sizeof(double), (void **)&c.sums));
     memset(c.sums, 0, LKS_LOSS_SUM_COUNT * sizeof(double));
     assert_ok(lks_graph_bind(c.graph, c.params, c.grads));

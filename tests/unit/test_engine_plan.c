@@ -82,6 +82,20 @@ static void a_block_goes_into_the_smallest_gap(void **state) {
     assert_int_equal(blocks[5].offset, blocks[3].offset);
 }
 
+static void a_later_gap_may_be_the_smallest_or_not(void **state) {
+    (void)state;
+    /* In steps 5 to 9 there is a gap of 512 bytes below one of 1024. */
+    lks_block blocks[] = {
+        {.bytes = 4096, .first = 0, .last = 2}, {.bytes = 3584, .first = 5, .last = 9},
+        {.bytes = 2048, .first = 0, .last = 9}, {.bytes = 1024, .first = 0, .last = 4},
+        {.bytes = 512, .first = 0, .last = 9},  {.bytes = 192, .first = 5, .last = 9},
+    };
+    size_t total;
+    assert_int_equal(lks_plan_pack(blocks, 6, &total), LKS_OK);
+    check_plan(blocks, 6, total);
+    assert_int_equal(blocks[5].offset, 3584);
+}
+
 static void random_lives_never_overlap(void **state) {
     (void)state;
     enum { COUNT = 120, STEPS = 60, ROUNDS = 40 };
@@ -131,6 +145,7 @@ int main(void) {
         cmocka_unit_test(a_chain_takes_two_places),
         cmocka_unit_test(both_ends_of_a_life_count),
         cmocka_unit_test(a_block_goes_into_the_smallest_gap),
+        cmocka_unit_test(a_later_gap_may_be_the_smallest_or_not),
         cmocka_unit_test(random_lives_never_overlap),
         cmocka_unit_test(too_many_bytes_are_refused),
     };

@@ -142,6 +142,12 @@ static void sharing_memory_changes_no_bit(void **state) {
         }
         lks_graph_memory shared = lks_graph_get_memory(a.graph);
         lks_graph_memory unshared = lks_graph_get_memory(b.graph);
+        /* The gaps between gradients are zero and stay zero. */
+        for (int i = 0; i < lks_graph_param_count(a.graph); i++) {
+            const lks_param *param = lks_graph_param(a.graph, i);
+            for (int64_t e = param->offset + param->count; e % 16 != 0; e++)
+                assert_true(a.grads[e] == 0 && a.params[e] == 0);
+        }
         assert_int_equal(shared.unshared_bytes, unshared.unshared_bytes);
         assert_int_equal(unshared.planned_bytes, unshared.unshared_bytes);
         assert_true(shared.planned_bytes < shared.unshared_bytes);
@@ -340,7 +346,41 @@ static void dropout_is_the_same_for_any_split_of_a_batch(void **state) {
     engine_case_close(&c);
 }
 
-/* ---- batch norm over ranks ---- */
+static void dropout_costs_nothing_in_inference(void **state) {
+    (void)state;
+    const lks_layer_spec never[] = {{.type = "dropout", .options = "p=0"}, {0}};
+    lks_graph_config config = training;
+    engine_case c = engine_case_open(never, (lks_shape){1, {16}}, NULL, &config);
+    assert_int_equal(lks_graph_get_memory(c.graph).unshared_bytes, MAX_BATCH * 16 * sizeof(float));
+    assert_ptr_equal(lks_graph_output(c.graph), lks_graph_input(c.graph));
+    engine_case_close(&c);
+    config.inference_only = true;
+    c = engine_case_open(one_dropout, (lks_shape){1, {16}}, NULL, &config);
+    assert_int_equal(lks_graph_get_memory(c.graph).unshared_bytes, MAX_BATCH * 16 * sizeof(float));
+    assert_ptr_equal(lks_graph_output(c.graph), lks_graph_input(c.graph));
+    engine_case_close(&c);
+}
+
+/* ---- batch norm ---- */
+
+static void running_statistics_are_averaged_over_all_batches(void **state) {
+    (void)state;
+    const lks_layer_spec layers[] = {{.type = "batch_norm", .options = "momentum=-1"}, {0}};
+    engine_case c = engine_case_open(layers, (lks_shape){1, {1}}, &mse, &training);
+    const float batches[3][MAX_BATCH] = {{1, 2, 3, 4}, {-5, 5, 0, 0}, {8, 8, 10, 6}};
+    const lks_batch_info info = {.batch = MAX_BATCH, .training = true};
+    const lks_batch_info evaluation = {.batch = MAX_BATCH};
+    for (int i = 0; i < 3; i++) {
+        memcpy(lks_graph_input(c.graph), batches[i], sizeof batches[i]);
+        assert_ok(lks_graph_forward(c.graph, &info));
+        assert_ok(lks_graph_forward(c.graph, &evaluation)); /* does not count */
+    }
+    assert_int_equal(lks_graph_batches_tracked(c.graph), 3);
+    /* Means 2.5, 0, 8; numbers of size 10 in float32. */
+    assert_true(fabsf(lks_graph_buffers(c.graph)[lks_graph_buffer(c.graph, 0)->offset] - 3.5f) <
+                1e-5f);
+    engine_case_close(&c);
+}
 
 /* Another rank with the very same samples. */
 static lks_status twice(void *data, double *values, int64_t count, lks_stream *stream) {
@@ -435,6 +475,8 @@ int main(void) {
         cmocka_unit_test(dropout_follows_its_random_numbers),
         cmocka_unit_test(dropout_does_nothing_in_evaluation),
         cmocka_unit_test(dropout_is_the_same_for_any_split_of_a_batch),
+        cmocka_unit_test(dropout_costs_nothing_in_inference),
+        cmocka_unit_test(running_statistics_are_averaged_over_all_batches),
         cmocka_unit_test(batch_norm_asks_for_the_global_batch),
         cmocka_unit_test(wrong_calls_are_refused),
     };
