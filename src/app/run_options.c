@@ -140,8 +140,7 @@ lks_status lks_run_read_options(lks_run_parser *parser, const lks_map_reader *re
                                 const lks_node *map, void *config, const char **out_text) {
     /* A scalar that the caller accepts, such as a type's name, has no elements. */
     static const lks_node nothing = {.kind = LKS_NODE_SCALAR, .source = "the run file"};
-    if (!map)
-        map = &nothing;
+    if (!map) map = &nothing;
     lks_strbuf text = {0};
     uint64_t given = 0;
     lks_status status = lks_options_init(reader->table, config);
