@@ -13,8 +13,15 @@
  *
  * The files of this folder are compiled without contraction to fused multiply-adds (see
  * CMakeLists.txt) and sum in a fixed number of lanes: every version gives the same bits. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__has_attribute) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LKS_CPU_CLONES
+#elif defined(__has_feature) /* clang's way of saying the same */
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define LKS_CPU_CLONES
+#endif
+#endif
+#if !defined(LKS_CPU_CLONES) && defined(__x86_64__) && defined(__gnu_linux__) && \
+    defined(__has_attribute)
 #if __has_attribute(target_clones) && (defined(__clang__) || __GNUC__ >= 12)
 #define LKS_CPU_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #elif __has_attribute(target_clones)
