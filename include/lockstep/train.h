@@ -60,8 +60,8 @@ typedef struct lks_train_config {
     uint64_t seed;
     int64_t epochs;
     int64_t batch_size; /* global: of all ranks together */
-    int zero_stage; /* 0: every rank updates everything; 1: each rank keeps state for, and updates,
-                       its share */
+    int64_t zero_stage; /* 0: every rank updates everything; 1: each rank keeps state for, and
+                           updates, its share */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
     lks_spec loss, optimizer, schedule;       /* schedule.type NULL: constant */
     const char *early_stopping; /* options text, "monitor=val_loss patience=5"; NULL: none */
