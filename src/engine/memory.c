@@ -161,8 +161,6 @@ static lks_status place_grads(memory_plan *m) {
         if (status == LKS_OK && node->x2 != LKS_NO_VALUE && graph->values[node->x2].needs_grad)
             status = place_grad(m, i, node->x2, !x_needs);
     }
-    if (status == LKS_OK && m->grad[graph->input] != NO_BLOCK)
-        extend(m, m->grad[graph->input], end_step(graph));
     return status;
 }
 

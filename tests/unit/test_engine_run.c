@@ -176,6 +176,28 @@ static void inference_gives_what_evaluation_gives_in_less_memory(void **state) {
     }
 }
 
+static void what_may_lie_in_place_does(void **state) {
+    (void)state;
+    enum { BYTES = MAX_BATCH * 16 * sizeof(float) };
+    const lks_layer_spec layers[] = {
+        {.type = "sigmoid"}, {.type = "relu"}, {.type = "tanh"}, {.type = "sigmoid"}, {0}};
+    lks_graph_config config = training;
+    config.inference_only = true;
+    engine_case c = engine_case_open(layers, (lks_shape){1, {16}}, NULL, &config);
+    /* The input, which is not overwritten, and one more. */
+    assert_int_equal(lks_graph_get_memory(c.graph).planned_bytes, 2 * BYTES);
+    assert_int_equal(lks_graph_get_memory(c.graph).unshared_bytes, 5 * BYTES);
+    engine_case_close(&c);
+
+    config = training;
+    config.input_gradient = true;
+    c = engine_case_open(layers, (lks_shape){1, {16}}, &mse, &config);
+    /* Input, targets, each layer's output, and one gradient that goes back through all. */
+    assert_int_equal(lks_graph_get_memory(c.graph).planned_bytes, 7 * BYTES);
+    assert_int_equal(lks_graph_get_memory(c.graph).unshared_bytes, 11 * BYTES);
+    engine_case_close(&c);
+}
+
 /* ---- gradients ---- */
 
 typedef struct ready_log {
@@ -468,6 +490,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sharing_memory_changes_no_bit),
         cmocka_unit_test(inference_gives_what_evaluation_gives_in_less_memory),
+        cmocka_unit_test(what_may_lie_in_place_does),
         cmocka_unit_test(gradients_are_announced_as_they_come),
         cmocka_unit_test(an_empty_batch_gives_zero_gradients),
         cmocka_unit_test(accumulated_gradients_are_sums),
