@@ -5,8 +5,10 @@
  * code and names one process in its own message, and does not kill ranks that are still leaving.
  */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "app/commands.h"
+#include "comm/comm.h"
 
 typedef lks_status (*command_fn)(const lks_args *args);
 
@@ -59,6 +61,10 @@ static int run_with_mpi(lks_status status, const lks_args *args, int argc, char 
 }
 
 int main(int argc, char **argv) {
+    /* OpenMP counts the CPUs when it is loaded, so a rank that has moved to its share of the cores
+     * starts once more, there. */
+    if (lks_comm_bind_at_start(environ)) execv("/proc/self/exe", argv);
+
     lks_args args;
     int exit_code;
     lks_status status = lks_args_parse(argc, argv, &args);

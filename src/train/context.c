@@ -6,11 +6,11 @@ static const lks_context_config default_config = LKS_CONTEXT_CONFIG_DEFAULT;
 
 static lks_status open_device(lks_context *context, const lks_context_config *config) {
     lks_comm *comm = context->comm;
-    int threads = config->threads;
-    if (threads == 0) {
-        lks_status status = lks_comm_threads(comm, &threads);
-        if (status != LKS_OK) return status;
-    }
+    int share;
+    /* also for a given number: it moves this rank's threads to its share of the cores */
+    lks_status status = lks_comm_threads(comm, &share);
+    if (status != LKS_OK) return status;
+    int threads = config->threads == 0 ? share : config->threads;
     lks_device_config device_config = {
         .kind = config->device == NULL ? "auto" : config->device,
         .threads = threads,
@@ -18,10 +18,9 @@ static lks_status open_device(lks_context *context, const lks_context_config *co
         .local_size = lks_comm_local_size(comm),
         .logger = &context->logger,
     };
-    lks_status status =
-        threads < 0
-            ? lks_fail(LKS_EINVAL, "threads: %d is out of range: expected 0 or more", threads)
-            : lks_device_create(&device_config, &context->device);
+    status = threads < 0
+                 ? lks_fail(LKS_EINVAL, "threads: %d is out of range: expected 0 or more", threads)
+                 : lks_device_create(&device_config, &context->device);
     return lks_comm_agree(comm, status);
 }
 
