@@ -66,7 +66,7 @@ lks_status lks_transform_create(const lks_shape *shape, lks_dtype dtype,
     for (int64_t c = 0; c < out->channels; c++) {
         double divisor = element(std, c, 1);
         out->gain[c] = (float)(settings->scale / divisor);
-        out->offset[c] = (float)(-element(mean, c, 0) / divisor);
+        out->offset[c] = (float)((0 - element(mean, c, 0)) / divisor);
     }
     return LKS_OK;
 }

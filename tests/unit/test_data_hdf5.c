@@ -10,7 +10,7 @@
 #include <hdf5.h>
 #include <math.h>
 
-#include "data/data.h"
+#include "data/dataset.h"
 #include "h5/h5.h"
 #include "unit/status_check.h"
 #include "unit/temp_folder.h"
@@ -154,6 +154,36 @@ static void blocks_give_what_memory_gives(void **state) {
             for (int i = 0; i < ROWS * WIDTH; i++)
                 assert_true(got[i] == (float)(order[i / WIDTH] * WIDTH + i % WIDTH));
         }
+        lks_dataset_destroy(dataset);
+    }
+}
+
+/* Inputs and values share one budget: 12 + 24 bytes. Labels are in memory anyway. */
+static void the_budget_is_for_both_columns(void **state) {
+    (void)state;
+    const float values[6] = {1, 2, 3, 4, 5, 6};
+    lks_h5_file *file = NULL;
+    assert_ok(lks_h5_create(temp_path("budget.h5"), &file));
+    add_array(file, "x", LKS_F32, (lks_shape){2, {3, 2}}, LKS_F32, values);
+    add_array(file, "y", LKS_F32, (lks_shape){1, {3}}, LKS_F32, values);
+    add_array(file, "labels", LKS_I32, (lks_shape){1, {3}}, LKS_F32, values);
+    assert_ok(lks_h5_close(file));
+    const struct {
+        const char *targets;
+        int64_t budget;
+        bool whole_inputs, whole_targets;
+    } cases[] = {{"y", 36, true, true},
+                 {"y", 35, false, true},
+                 {"y", 11, false, false},
+                 {"labels", 24, true, true},
+                 {"labels", 23, false, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        lks_dataset *dataset = NULL;
+        char options[64];
+        snprintf(options, sizeof options, "inputs=x targets=%s", cases[i].targets);
+        assert_ok(open_hdf5("budget.h5", options, cases[i].budget, &dataset));
+        assert_int_equal(dataset->inputs.memory != NULL, cases[i].whole_inputs);
+        assert_int_equal(dataset->targets.memory != NULL, cases[i].whole_targets);
         lks_dataset_destroy(dataset);
     }
 }
@@ -306,6 +336,7 @@ int main(void) {
         cmocka_unit_test(every_type_is_read),
         cmocka_unit_test(prediction_needs_no_targets),
         cmocka_unit_test(blocks_give_what_memory_gives),
+        cmocka_unit_test(the_budget_is_for_both_columns),
         cmocka_unit_test(reading_outside_is_refused),
         cmocka_unit_test(a_label_out_of_range_is_named),
         cmocka_unit_test(a_value_that_is_not_finite_is_named),

@@ -8,8 +8,11 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <semaphore.h>
+#include <stdlib.h>
 
-#include "data/data.h"
+#include "data/dataset.h"
+#include "data/transform.h"
 #include "h5/h5.h"
 #include "unit/status_check.h"
 #include "unit/temp_folder.h"
@@ -258,6 +261,122 @@ static void settings_that_do_not_fit(void **state) {
     lks_dataset_destroy(dataset);
 }
 
+/* ---- augmentation ---- */
+
+/* Crops and flips depend on (seed, epoch, sample) alone: whatever the rank, the batch and the place
+ * in it, a sample is what the documented words make of it. */
+static void augmentation_does_not_depend_on_ranks(void **state) {
+    (void)state;
+    enum { IMAGES = 20, PIXELS = 2 * 3 * 4 };
+    static float inputs[IMAGES * PIXELS];
+    const lks_shape shape = {3, {2, 3, 4}};
+    lks_dataset *dataset = NULL;
+    for (int i = 0; i < IMAGES * PIXELS; i++)
+        inputs[i] = (float)i;
+    assert_ok(lks_dataset_from_arrays(IMAGES, &shape, inputs, NULL, NULL, NULL, &dataset));
+    lks_data_settings settings = settings_of("random_crop=1 horizontal_flip=true");
+    lks_transform transform;
+    assert_ok(lks_transform_create(&shape, LKS_F32, &settings, true, LKS_LAYOUT_CHANNELS_LAST,
+                                   &transform));
+    const int64_t epochs[] = {1, 2, ((int64_t)1 << 32) + 1};
+    for (int size = 1; size <= 3; size++)
+        for (int e = 0; e < 3; e++) {
+            lks_philox_key key = lks_philox_key_make(5, LKS_RANDOM_AUGMENT, (uint32_t)epochs[e]);
+            int64_t order[IMAGES];
+            lks_sampler_permutation(5, epochs[e], IMAGES, order);
+            lks_loader_config config = config_of(&settings, 7);
+            config.layout = LKS_LAYOUT_CHANNELS_LAST;
+            config.size = size;
+            config.rank = size - 1;
+            lks_loader *loader = created(dataset, &config);
+            assert_ok(lks_loader_begin(loader, epochs[e], 0));
+            for (int64_t step = 0; step < lks_loader_steps(loader); step++) {
+                lks_host_batch batch;
+                assert_ok(lks_loader_next(loader, &batch));
+                assert_null(batch.targets);
+                for (int64_t r = 0; r < batch.rows; r++) {
+                    float expected[PIXELS];
+                    int64_t sample = order[step * 7 + batch.first_row + r];
+                    lks_philox_block random =
+                        lks_philox(key, (uint64_t)sample, (uint64_t)epochs[e] >> 32);
+                    lks_transform_apply(&transform, inputs + sample * PIXELS, random, expected);
+                    assert_memory_equal(batch.inputs + r * PIXELS, expected, sizeof expected);
+                }
+                lks_loader_release(loader, &batch);
+            }
+            lks_loader_destroy(loader);
+        }
+    lks_transform_free(&transform);
+    free_settings(&settings);
+    lks_dataset_destroy(dataset);
+}
+
+/* ---- a source that the test holds back ---- */
+
+typedef struct gate {
+    sem_t entered, open;
+    bool held;
+} gate;
+
+static lks_status read_behind_gate(void *source, int64_t first, int64_t count, lks_dtype dtype,
+                                   void *rows) {
+    gate *g = source;
+    (void)dtype;
+    if (g->held) {
+        sem_post(&g->entered);
+        sem_wait(&g->open);
+    }
+    for (int64_t i = 0; i < count; i++)
+        ((float *)rows)[i] = (float)(first + i);
+    return LKS_OK;
+}
+
+static void leave_gate(void *source) {
+    (void)source;
+}
+
+/* The epoch begins anew while a batch of the one before, with the same step, is being filled: that
+ * batch is never handed out. */
+static void a_batch_of_the_epoch_before_is_dropped(void **state) {
+    (void)state;
+    static const lks_source_ops ops = {.read = read_behind_gate, .close = leave_gate};
+    gate g = {.held = true};
+    sem_init(&g.entered, 0, 0);
+    sem_init(&g.open, 0, 0);
+    lks_dataset *dataset = calloc(1, sizeof *dataset);
+    dataset->inputs = (lks_column){.file = lks_strdup("gate"),
+                                   .name = lks_strdup("x"),
+                                   .count = 64,
+                                   .shape = {1, {1}},
+                                   .width = 1,
+                                   .dtype = LKS_F32,
+                                   .ops = &ops,
+                                   .source = &g};
+    assert_ok(lks_column_open_blocks(&dataset->inputs, 1));
+    lks_data_settings settings = settings_of("");
+    lks_loader_config config = config_of(&settings, 4);
+    lks_loader *loader = created(dataset, &config);
+    assert_ok(lks_loader_begin(loader, 1, 0));
+    sem_wait(&g.entered); /* step 0 of epoch 1 is under way */
+    assert_ok(lks_loader_begin(loader, 2, 0));
+    g.held = false;
+    sem_post(&g.open);
+    int64_t order[64];
+    lks_sampler_permutation(5, 2, 64, order);
+    for (int64_t step = 0; step < 16; step++) {
+        lks_host_batch batch;
+        assert_ok(lks_loader_next(loader, &batch));
+        for (int64_t r = 0; r < 4; r++)
+            assert_true(batch.inputs[r] == (float)order[4 * step + r]);
+        lks_loader_release(loader, &batch);
+    }
+    lks_loader_destroy(loader);
+    free_settings(&settings);
+    lks_dataset_destroy(dataset);
+    sem_destroy(&g.open);
+    sem_destroy(&g.entered);
+}
+
 /* ---- a data set in blocks ---- */
 
 /* 64 rows of 2 numbers, row `bad` with a NaN (-1: none), opened with memory for a few rows. */
@@ -348,6 +467,8 @@ int main(void) {
         cmocka_unit_test(batches_may_be_kept),
         cmocka_unit_test(ending_while_the_thread_works),
         cmocka_unit_test(settings_that_do_not_fit),
+        cmocka_unit_test(augmentation_does_not_depend_on_ranks),
+        cmocka_unit_test(a_batch_of_the_epoch_before_is_dropped),
         cmocka_unit_test(errors_of_the_thread_come_to_the_caller),
         cmocka_unit_test(two_loaders_on_one_data_set),
     };

@@ -159,6 +159,18 @@ static void every_crop_and_flip(void **state) {
         }
 }
 
+/* What would mirror the image if that were asked for. */
+static void a_crop_alone_does_not_mirror(void **state) {
+    (void)state;
+    const float row[4] = {1, 2, 3, 4}, expected[4] = {0, 0, 0, 1};
+    float out[4];
+    lks_transform transform =
+        made(&(lks_shape){3, {1, 2, 2}}, LKS_F32, "random_crop=1", LKS_LAYOUT_ROWS, true);
+    lks_transform_apply(&transform, row, (lks_philox_block){{0, 0, ~0u, 0}}, out);
+    assert_memory_equal(out, expected, sizeof out);
+    lks_transform_free(&transform);
+}
+
 static void no_augmentation_in_validation(void **state) {
     (void)state;
     const float row[4] = {1, 2, 3, 4};
@@ -177,6 +189,7 @@ int main(void) {
         cmocka_unit_test(one_number_for_each_feature),
         cmocka_unit_test(images_in_both_layouts),
         cmocka_unit_test(every_crop_and_flip),
+        cmocka_unit_test(a_crop_alone_does_not_mirror),
         cmocka_unit_test(no_augmentation_in_validation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <hdf5.h>
+
 #include "h5/h5.h"
 #include "unit/status_check.h"
 #include "unit/temp_folder.h"
@@ -184,6 +186,26 @@ static void equal_content_gives_equal_files(void **state) {
     assert_memory_equal(bytes[0], bytes[1], length[0]);
 }
 
+/* The times that HDF5 would note would make each file another one. */
+static void no_times_are_noted(void **state) {
+    (void)state;
+    lks_h5_file *file = created("times.h5");
+    lks_h5_close_array(created_array(file, "g/x", LKS_U8, (lks_shape){1, {3}}));
+    assert_ok(lks_h5_close(file));
+    hid_t id = H5Fopen(temp_path("times.h5"), H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t array = H5Dopen2(id, "g/x", H5P_DEFAULT), group = H5Gopen2(id, "g", H5P_DEFAULT);
+    hid_t properties[2] = {H5Dget_create_plist(array), H5Gget_create_plist(group)};
+    for (int i = 0; i < 2; i++) {
+        hbool_t tracked = true;
+        assert_true(H5Pget_obj_track_times(properties[i], &tracked) >= 0);
+        assert_false(tracked);
+        H5Pclose(properties[i]);
+    }
+    H5Gclose(group);
+    H5Dclose(array);
+    H5Fclose(id);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_range_of_every_rank),
@@ -193,6 +215,7 @@ int main(void) {
         cmocka_unit_test(a_missing_array_lists_what_is_there),
         cmocka_unit_test(writing_into_a_file_opened_for_reading_fails),
         cmocka_unit_test(equal_content_gives_equal_files),
+        cmocka_unit_test(no_times_are_noted),
     };
     return cmocka_run_group_tests(tests, temp_folder_setup, temp_folder_teardown);
 }
