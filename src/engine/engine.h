@@ -49,6 +49,7 @@ lks_layout lks_graph_input_layout(const lks_graph *graph);
 /* Flat buffers, on the device, float32. The parameters stand in the order in which backward
  * completes their gradients (last layer first), each aligned to 16 elements; gaps are zero and stay
  * zero. flat_count covers them all. */
+/* Index: the order in which the layers declare them, that of a state_dict. */
 int lks_graph_param_count(const lks_graph *graph);
 const lks_param *lks_graph_param(const lks_graph *graph, int index);
 int64_t lks_graph_flat_count(const lks_graph *graph);
