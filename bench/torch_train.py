@@ -127,7 +127,7 @@ def main():
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--start-up", action="store_true", help="print when the first step was done")
     arguments = parser.parse_args()
     if "RANK" in os.environ:  # started once for each rank
