@@ -167,6 +167,9 @@ lks_status lks_file_layout_copy(const lks_file_layout *layout, const lks_save_co
     lks_span *spans = find_structure(layout, content, &count);
     if (!spans) return lks_fail(LKS_ENOMEM, "out of memory");
     lks_status status = LKS_OK;
+    /* What was reserved may be more than what HDF5 needed in the end. */
+    if (ftruncate(descriptor, layout->bytes) != 0)
+        status = lks_fail(LKS_EIO, "cannot cut %s to its size: %s", path, strerror(errno));
     for (int i = 0; !status && i < count; i++)
         status = copy_span(layout, spans[i], descriptor, path);
     if (!status)

@@ -301,6 +301,44 @@ static void small_things_come_back(void **state) {
     mpi_verdict();
 }
 
+/* Many arrays: the groups grow beyond their first blocks, and closing gives room back. Array i has
+ * i elements, of which rank i % size has all. */
+static void many_arrays_come_back(void **state) {
+    (void)state;
+    enum { MANY = 300 };
+    shared_folder_open();
+    char names[MANY][24], path[320];
+    float values[MANY], found[MANY];
+    lks_piece pieces[MANY];
+    lks_checkpoint_array arrays[MANY];
+    snprintf(path, sizeof path, "%s", shared_path("run.h5"));
+    for (int i = 0; i < MANY; i++) {
+        values[i] = (float)i;
+        snprintf(names[i], sizeof names[i], "/model/%d.weight", i);
+        pieces[i] = (lks_piece){0, i, values};
+        arrays[i] = (lks_checkpoint_array){
+            names[i], LKS_F32, {1, {i}}, &pieces[i], i % mpi_check_size() == mpi_check_rank()};
+    }
+    for (int count = 1; count <= MANY; count += count < 20 ? 1 : 40) {
+        lks_checkpoint_content content = {arrays, count, NULL, 0};
+        MPI_REQUIRE(lks_checkpoint_write(world, path, &content) == LKS_OK);
+        lks_checkpoint *checkpoint = NULL;
+        MPI_REQUIRE(lks_checkpoint_open(path, &checkpoint) == LKS_OK);
+        for (int i = 0; i < count; i++) {
+            lks_piece piece = {0, i, found};
+            lks_checkpoint_array array = arrays[i];
+            array.pieces = &piece;
+            array.piece_count = 1;
+            MPI_CHECK(lks_checkpoint_read(checkpoint, &array) == LKS_OK);
+            MPI_CHECK(memcmp(found, values, (size_t)i * sizeof *found) == 0);
+        }
+        lks_checkpoint_close(checkpoint);
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
 static void a_checkpoint_may_be_empty(void **state) {
     (void)state;
     shared_folder_open();
@@ -441,6 +479,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(what_is_saved_comes_back_whole),
         cmocka_unit_test(any_part_can_be_read),
         cmocka_unit_test(small_things_come_back),
+        cmocka_unit_test(many_arrays_come_back),
         cmocka_unit_test(a_checkpoint_may_be_empty),
         cmocka_unit_test(a_bad_place_is_an_error),
         cmocka_unit_test(wrong_pieces_are_refused_on_every_rank),
