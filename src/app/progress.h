@@ -24,8 +24,5 @@ void lks_display_clear(void *display);
 
 /* "Epoch 3/20 [====>     ] 45/90 ...", cut at columns - 1; columns 0: a plain line. */
 void lks_progress_print(const lks_progress *progress, int columns, lks_strbuf *out);
-/* "Epoch 3/20: Train Loss: 0.1234, Train Acc: 98.76% | Val Loss: 0.2345, Val Acc: 97.65%"; what
- * does not exist is left out. */
-void lks_epoch_print(const lks_epoch_result *result, int64_t epochs, lks_strbuf *out);
 
 #endif

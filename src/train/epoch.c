@@ -142,7 +142,7 @@ static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
     if (status == LKS_OK) status = remember(t, &shared.result);
     status = lks_comm_agree(t->context->comm, status);
     if (status == LKS_OK && t->run_dir != NULL)
-        lks_run_dir_epoch(t->run_dir, &shared.result, t->position.global_step);
+        lks_run_dir_epoch(t->run_dir, &shared.result, t->config.epochs, t->position.global_step);
     *out = shared.result;
     return status;
 }

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "train/train.h"
+
 struct lks_run_dir {
     FILE *metrics, *log;
     lks_logger *logger;
@@ -117,7 +119,19 @@ void lks_run_dir_progress(lks_run_dir *dir, const lks_progress *progress, int64_
     write_line(dir, &line);
 }
 
-void lks_run_dir_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t global_step) {
+/* The command prints the same line to its output; this is the copy that stays with the run. */
+static void log_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t epochs) {
+    lks_strbuf line = {0};
+    lks_epoch_print(result, epochs, &line);
+    if (!line.failed) fprintf(dir->log, "%s
+", line.text);
+    fflush(dir->log);
+    lks_strbuf_free(&line);
+}
+
+void lks_run_dir_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t epochs,
+                       int64_t global_step) {
+    log_epoch(dir, result, epochs);
     lks_strbuf line = {0};
     lks_strbuf_add(&line, "{\"kind\": \"epoch\", \"epoch\": %lld, \"global_step\": %lld",
                    (long long)result->epoch, (long long)global_step);

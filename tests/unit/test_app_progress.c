@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "app/progress.h"
+#include "train/train.h"
 
 static void check_epoch(const lks_epoch_result *result, const char *expected) {
     lks_strbuf line = {0};
