@@ -11,7 +11,7 @@
 #include "h5/internal.h"
 
 const char *lks_h5_version(void) {
-    return H5_VERS_INFO + strlen("HDF5 library version: ");
+    return &H5_VERS_INFO[sizeof "HDF5 library version: " - 1];
 }
 
 lks_status lks_h5_agree(lks_h5_file *file, lks_status status) {
