@@ -123,8 +123,7 @@ void lks_run_dir_progress(lks_run_dir *dir, const lks_progress *progress, int64_
 static void log_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t epochs) {
     lks_strbuf line = {0};
     lks_epoch_print(result, epochs, &line);
-    if (!line.failed) fprintf(dir->log, "%s
-", line.text);
+    if (!line.failed) fprintf(dir->log, "%s\n", line.text);
     fflush(dir->log);
     lks_strbuf_free(&line);
 }
