@@ -4,8 +4,10 @@
 
 #include "device/device.h"
 
-/* How one kind of operation is made and run. A back end's operation embeds lks_op as its first
- * member. The wrappers in device.c have checked: batch within 0 .. max_batch, and desc not NULL. */
+/* How one kind of operation is made and run. create may set the operation's type, to choose among
+ * several ways; else it becomes the type that was asked. A back end's operation embeds lks_op as
+ * its first member. The wrappers in device.c have checked: batch within 0 .. max_batch, and desc
+ * not NULL. */
 typedef struct lks_op_type {
     lks_status (*create)(lks_device *device, const void *desc, int64_t max_batch, lks_op **out);
     lks_status (*forward)(lks_op *op, lks_stream *stream,

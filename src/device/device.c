@@ -153,7 +153,7 @@ lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc,
                         device->backend->kind);
     lks_status status = type->create(device, desc, max_batch, out);
     if (status != LKS_OK) return status;
-    (*out)->type = type;
+    if (!(*out)->type) (*out)->type = type;
     (*out)->device = device;
     (*out)->max_batch = max_batch;
     return LKS_OK;
