@@ -203,18 +203,26 @@ static lks_status parse_one(const lks_option_table *table, void *config,
                              token->as_list);
 }
 
-lks_status lks_options_parse(const lks_option_table *table, void *config, const char *text,
-                             const char *what) {
-    uint64_t given = 0;
+lks_status lks_options_override(const lks_option_table *table, void *config, const char *text,
+                                uint64_t *given) {
     const char *rest = text ? text : "";
     lks_option_token token = {0};
-    lks_status status = lks_options_init(table, config);
-    if (status) return lks_fail_in(status, "%s", what);
+    lks_status status;
+    *given = 0;
     while (!(status = lks_option_next_token(&rest, &token)) && token.key) {
-        status = parse_one(table, config, &token, &given);
+        status = parse_one(table, config, &token, given);
         lks_option_token_free(&token);
         if (status) break;
     }
+    return status;
+}
+
+lks_status lks_options_parse(const lks_option_table *table, void *config, const char *text,
+                             const char *what) {
+    uint64_t given = 0;
+    lks_status status = lks_options_init(table, config);
+    if (status) return lks_fail_in(status, "%s", what);
+    status = lks_options_override(table, config, text, &given);
     if (!status) status = lks_options_check_required(table, given);
     if (!status) return LKS_OK;
     lks_options_free(table, config);

@@ -81,6 +81,12 @@ lks_status lks_option_assign(const lks_option *option, void *config, const char 
 lks_status lks_options_parse(const lks_option_table *table, void *config, const char *text,
                              const char *what);
 
+/* Sets the options that `text` names in a struct that is already filled; duplicates within the text
+ * are refused. *given: bit i = option i of the table was named. On failure the struct stays to be
+ * freed by the caller. */
+lks_status lks_options_override(const lks_option_table *table, void *config, const char *text,
+                                uint64_t *given);
+
 /* LKS_ECONFIG naming every required option whose bit is not in `given` (bit i = option i of the
  * table). */
 lks_status lks_options_check_required(const lks_option_table *table, uint64_t given);

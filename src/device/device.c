@@ -206,11 +206,23 @@ lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t co
     return device->backend->math->add_f64(device, stream, count, x, y);
 }
 
+lks_status lks_device_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind,
+                           int64_t count, const float *x, double *norm) {
+    if (count < 0 || (unsigned)kind > LKS_NORM_INF || !norm)
+        return lks_fail(LKS_EINVAL, "norm %d of %lld numbers: count, kind or result is wrong",
+                        (int)kind, (long long)count);
+    if (count == 0) return LKS_OK;
+    return device->backend->math->norm(device, stream, kind, count, x, norm);
+}
+
 static lks_status check_update(const lks_update *update) {
     if (update->count < 0)
         return lks_fail(LKS_EINVAL, "optimizer update of %lld elements", (long long)update->count);
     if (update->count > 0 && (!update->param || !update->grad || !update->divisor))
         return lks_fail(LKS_EINVAL, "optimizer update: param, grad and divisor are required");
+    if (!(update->clip_value >= 0))
+        return lks_fail(LKS_EINVAL, "optimizer update: clip_value %g: expected >= 0",
+                        update->clip_value);
     return LKS_OK;
 }
 

@@ -299,17 +299,31 @@ lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_los
 lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
                               const double *x, double *y);
 
+typedef enum lks_norm_kind {
+    LKS_NORM_1,  /* sum |x| */
+    LKS_NORM_2,  /* sum x^2: the square of the norm, so that parts can be added */
+    LKS_NORM_INF /* max |x| */
+} lks_norm_kind;
+
+/* One part of a vector's norm: adds sum |x| or sum x^2 of x[count] to *norm (device memory,
+ * float64, set by the caller before the first part), or raises it to max |x|. Sums in float64 over
+ * fixed blocks: the same bits for any number of threads. NaN and infinities show in the result.
+ * count 0 changes nothing. */
+lks_status lks_device_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind,
+                           int64_t count, const float *x, double *norm);
+
 /* ---- optimizer updates: one pass over param, grad and states ----
  *
  * Each works on `count` float32 elements. The gradient used is grad * grad_scale / *divisor
- * (divisor: device memory, float64: the global weight of the batch); `maximize` negates it.
+ * (divisor: device memory, float64: the global weight of the batch), clamped to [-clip_value,
+ * clip_value] unless clip_value is 0 or INFINITY; `maximize` negates it. NaN stays NaN.
  * PyTorch 2.x's update rules in float32, with the scalars computed in double. */
 typedef struct lks_update {
     int64_t count;
     float *param;
     const float *grad;
     const double *divisor;
-    double grad_scale;
+    double grad_scale, clip_value;
     double lr, weight_decay;
     bool maximize;
     int64_t step; /* of this parameter, the first update is step 1 */

@@ -64,10 +64,13 @@ static const lks_option_table adamw_table = {
     .options = adamw_options,
 };
 
-static const char *const state_names[] = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
+/* The arrays: exp_avg, exp_avg_sq, max_exp_avg_sq. */
+static bool needs_state(const void *config, int index) {
+    return index < 2 || ((const adam_config *)config)->amsgrad;
+}
 
-static int state_count(const void *config) {
-    return ((const adam_config *)config)->amsgrad ? 3 : 2;
+static double *momentum(void *config) {
+    return &((adam_config *)config)->betas[0];
 }
 
 static lks_status update_any(lks_device *device, lks_stream *stream, const lks_update *update,
@@ -96,14 +99,18 @@ static lks_status update_adamw(lks_device *device, lks_stream *stream, const lks
 
 const lks_optimizer_kind lks_optimizer_adam = {
     .options = &adam_table,
-    .state_names = state_names,
-    .state_count = state_count,
+    .state_names = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
+    .needs_state = needs_state,
+    .momentum = momentum,
+    .momentum_limit = 1,
     .update = update_adam,
 };
 
 const lks_optimizer_kind lks_optimizer_adamw = {
     .options = &adamw_table,
-    .state_names = state_names,
-    .state_count = state_count,
+    .state_names = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
+    .needs_state = needs_state,
+    .momentum = momentum,
+    .momentum_limit = 1,
     .update = update_adamw,
 };

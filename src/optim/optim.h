@@ -16,7 +16,7 @@
  * exist first, first_bucket_bytes), each a multiple of size * LKS_SHARD_ALIGN elements, so that it
  * divides evenly over the ranks. A cut may fall inside a parameter; only the last bucket is padded
  * beyond flat_count. Rank r's shard of a bucket is its r-th equal part (zero_stage >= 1) or all of
- * it (0). */
+ * it (0). zero_stage 2 differs from 1 in how gradients are exchanged, not in the plan. */
 enum { LKS_SHARD_ALIGN = 16 };
 
 typedef struct lks_bucket {
@@ -58,21 +58,48 @@ int lks_shard_plan_overlap(const lks_shard_plan *plan, lks_shard_part part, int6
 
 typedef struct lks_optimizer lks_optimizer;
 
-/* spec: type and options as docs/config.md; state arrays of plan->state_count float32 are allocated
- * on the device, zeroed. The plan is borrowed for the optimizer's life. LKS_ECONFIG, LKS_ENOMEM. */
-lks_status lks_optimizer_create(lks_device *device, const lks_spec *spec,
+/* A stretch of the flat buffer and the group of parameters that it belongs to. */
+typedef struct lks_group_range {
+    int64_t offset, count;
+    int group;
+} lks_group_range;
+
+/* Parameter groups: every group has all hyper-parameters of its own. `(lks_optimizer_groups){.spec
+ * = spec, .group_count = 1}` is one group of everything. */
+typedef struct lks_optimizer_groups {
+    lks_spec spec;   /* type and options of group 0, the base of all (docs/config.md) */
+    int group_count; /* at least 1 */
+    const char *const *overrides;  /* [group_count] options of each group that replace the base's,
+                                      such as "weight_decay=0"; NULL entries, or NULL: none */
+    const double *lr_scale;        /* [group_count] multiple of the base lr, for groups that do not
+                                      set lr themselves; NULL: 1 */
+    const lks_group_range *ranges; /* ascending, disjoint; what none covers belongs to group 0 */
+    int range_count;
+} lks_optimizer_groups;
+
+/* State arrays of plan->state_count float32 are allocated on the device, with their initial values.
+ * The plan is borrowed for the optimizer's life, `groups` during the call. LKS_ECONFIG, LKS_EINVAL,
+ * LKS_ENOMEM. */
+lks_status lks_optimizer_create(lks_device *device, const lks_optimizer_groups *groups,
                                 const lks_shard_plan *plan, lks_optimizer **out);
 void lks_optimizer_destroy(lks_optimizer *optimizer);
 
 const char *lks_optimizer_name(const lks_optimizer *optimizer);
-double lks_optimizer_base_lr(const lks_optimizer *optimizer);
+int lks_optimizer_group_count(const lks_optimizer *optimizer);
+/* The configured learning rate of a group, lr_scale included. */
+double lks_optimizer_base_lr(const lks_optimizer *optimizer, int group);
+/* The configured momentum (sgd, rmsprop) or beta1 (adam, adamw) of a group, which a schedule may
+ * change from step to step; NAN where there is none, as for sgd with momentum 0, which keeps no
+ * buffer. */
+double lks_optimizer_momentum(const lks_optimizer *optimizer, int group);
 /* Optimizer state of this rank in bytes. */
 size_t lks_optimizer_state_bytes(const lks_optimizer *optimizer);
-/* "lr=0.001 betas=[0.9,0.999] ...": every hyper-parameter, for the checkpoint. */
+/* "lr=0.001 betas=[0.9,0.999] ...": every hyper-parameter, for the checkpoint. With several groups
+ * "group 0: lr=0.001 ...; group 1: lr=0.01 ...". */
 const char *lks_optimizer_hyper(const lks_optimizer *optimizer);
 
-/* State arrays: "exp_avg", "exp_avg_sq", "momentum_buffer"; each float32 [plan->state_count] on the
- * device, laid out by the plan's shards. */
+/* State arrays under PyTorch's names ("exp_avg", "momentum_buffer", ...), those that some group
+ * needs; each float32 [plan->state_count] on the device, laid out by the plan's shards. */
 int lks_optimizer_state_array_count(const lks_optimizer *optimizer);
 const char *lks_optimizer_state_name(const lks_optimizer *optimizer, int index);
 float *lks_optimizer_state(lks_optimizer *optimizer, int index);
@@ -80,16 +107,28 @@ float *lks_optimizer_state(lks_optimizer *optimizer, int index);
 int64_t lks_optimizer_steps(const lks_optimizer *optimizer);
 void lks_optimizer_set_steps(lks_optimizer *optimizer, int64_t steps);
 
-/* One update of this rank's shards on the compute stream with learning rate lr. params, grads: the
- * flat buffers; divisor: device float64, the global weight by which the summed gradients are
- * divided. Not collective: the caller gathers the parameters afterwards. */
-lks_status lks_optimizer_step(lks_optimizer *optimizer, double lr, float *params,
-                              const float *grads, const double *divisor);
+/* What a schedule decides about a group for one step. */
+typedef struct lks_group_rates {
+    double lr;
+    double momentum; /* as lks_optimizer_momentum; NAN keeps the configured one */
+} lks_group_rates;
+
+/* What the summed gradients become before anything else: grad * scale / *divisor, then clamped. */
+typedef struct lks_grad_scale {
+    const double *divisor; /* device float64: the global weight of the batch */
+    double scale;          /* 1, or less where the norm is clipped */
+    double clip_value;     /* clamped to [-clip_value, clip_value]; 0 or INFINITY: not */
+} lks_grad_scale;
+
+/* One update of this rank's shards on the compute stream. rates: [group_count]; params, grads: the
+ * flat buffers. Not collective: the caller gathers the parameters afterwards. */
+lks_status lks_optimizer_step(lks_optimizer *optimizer, const lks_group_rates *rates, float *params,
+                              const float *grads, const lks_grad_scale *scale);
 /* The same for one bucket alone, so that buckets that arrive early are updated early: begin once,
- * then each bucket once. */
-lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, double lr);
+ * then each bucket once. LKS_EINVAL for rates out of range: then no step has begun. */
+lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_rates *rates);
 lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
-                                     const float *grads, const double *divisor);
+                                     const float *grads, const lks_grad_scale *scale);
 
 /* The registry, as in engine.h. */
 const lks_option_table *lks_optimizer_options(const char *type);

@@ -1,18 +1,21 @@
 #include "optim/optimizer.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "optim/group.h"
 
 struct lks_optimizer {
     lks_device *device;
     const lks_optimizer_kind *kind;
-    void *config;
     const lks_shard_plan *plan;
+    int group_count;
+    lks_group *groups;
+    lks_segments segments;
     char *hyper;
-    int state_count;
-    float *states[LKS_OPTIMIZER_STATE_MAX];
+    float *states[LKS_OPTIMIZER_STATE_MAX]; /* in the kind's order; NULL: not needed */
     int64_t steps;
-    double lr; /* of the step under way */
 };
 
 enum { NAME_MAX_COUNT = 32 };
@@ -33,64 +36,77 @@ static lks_status fail_unknown(const char *type) {
     return status;
 }
 
-/* Every hyper-parameter in lks_spec's text form. */
-static lks_status describe(lks_optimizer *optimizer) {
-    lks_strbuf text = {0}, value = {0};
-    for (const lks_option *o = optimizer->kind->options->options; o->key; o++) {
-        lks_strbuf_free(&value);
-        lks_option_print(o, optimizer->config, &value);
-        lks_strbuf_add(&text, "%s%s=", text.length ? " " : "", o->key);
-        for (size_t i = 0; i < value.length; i++) {
-            if (value.text[i] != ' ') lks_strbuf_add_bytes(&text, value.text + i, 1);
-        }
-    }
-    bool failed = text.failed || value.failed;
-    lks_strbuf_free(&value);
-    if (failed) {
-        lks_strbuf_free(&text);
-        return lks_fail(LKS_ENOMEM, "out of memory");
-    }
-    optimizer->hyper = text.text;
-    return LKS_OK;
+static lks_status configure(lks_optimizer *optimizer, const lks_optimizer_groups *groups) {
+    optimizer->kind = lks_optimizer_find(groups->spec.type);
+    if (!optimizer->kind) return fail_unknown(groups->spec.type);
+    lks_status status = lks_groups_create(groups, optimizer->kind, &optimizer->groups);
+    if (status) return status;
+    optimizer->group_count = groups->group_count;
+    status = lks_segments_create(optimizer->plan, groups, &optimizer->segments);
+    if (!status)
+        status = lks_groups_describe(optimizer->groups, optimizer->group_count, optimizer->kind,
+                                     &optimizer->hyper);
+    return status;
 }
 
-static lks_status configure(lks_optimizer *optimizer, const lks_spec *spec) {
-    const char *type = spec->type;
-    optimizer->kind = lks_optimizer_find(type);
-    if (!optimizer->kind) return fail_unknown(type);
-    const lks_option_table *table = optimizer->kind->options;
-    char what[64];
-    snprintf(what, sizeof what, "optimizer (%s)", type);
+/* ---- state ---- */
 
-    void *config = calloc(1, table->struct_bytes);
-    if (!config) return lks_fail(LKS_ENOMEM, "%s: out of memory", what);
-    lks_status status = lks_options_parse(table, config, spec->options, what);
-    if (status) {
-        free(config); /* the parser has freed what is inside */
-        return status;
+/* Does some group need this array? Groups that do not leave their part of it alone. */
+static bool needs_state(const lks_optimizer *optimizer, int index) {
+    const lks_optimizer_kind *kind = optimizer->kind;
+    if (!kind->state_names[index]) return false;
+    for (int g = 0; g < optimizer->group_count; g++) {
+        if (kind->needs_state(optimizer->groups[g].config, index)) return true;
     }
-    optimizer->config = config;
-    if (optimizer->kind->check) status = optimizer->kind->check(config);
-    if (!status) status = describe(optimizer);
-    return status ? lks_fail_in(status, "%s", what) : LKS_OK;
+    return false;
+}
+
+/* Sets state[count] on the device by copies of a small block. */
+static lks_status fill(lks_device *device, float *state, int64_t count, float value) {
+    enum { BLOCK = 4096 };
+    float block[BLOCK];
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    lks_status status = LKS_OK;
+    for (int i = 0; i < BLOCK; i++)
+        block[i] = value;
+    for (int64_t done = 0; !status && done < count; done += BLOCK) {
+        const int64_t now = count - done < BLOCK ? count - done : BLOCK;
+        status = lks_device_copy(device, stream, state + done, block, (size_t)now * sizeof(float),
+                                 LKS_COPY_TO_DEVICE);
+    }
+    lks_status done = lks_stream_synchronize(stream); /* the block ends with this call */
+    return status ? status : done;
+}
+
+static lks_status initialise_state(lks_optimizer *optimizer, int index) {
+    const lks_optimizer_kind *kind = optimizer->kind;
+    float *state = optimizer->states[index];
+    const int segments = optimizer->segments.first[optimizer->plan->bucket_count];
+    lks_status status =
+        lks_device_zero(optimizer->device, lks_device_stream(optimizer->device, LKS_STREAM_COMPUTE),
+                        state, (size_t)optimizer->plan->state_count * sizeof(float));
+    for (int s = 0; kind->initial_state && !status && s < segments; s++) {
+        const lks_segment *segment = &optimizer->segments.all[s];
+        const double value = kind->initial_state(optimizer->groups[segment->group].config, index);
+        if (value != 0)
+            status = fill(optimizer->device, state + segment->range.state_offset,
+                          segment->range.count, (float)value);
+    }
+    return status;
 }
 
 static lks_status allocate_states(lks_optimizer *optimizer) {
     size_t bytes;
     if (!lks_size_mul((size_t)optimizer->plan->state_count, sizeof(float), &bytes)) {
-        return lks_fail(LKS_ENOMEM, "state of optimizer %s: %lld elements are too many",
+        return lks_fail(LKS_ENOMEM, "optimizer %s: %lld elements of state are too many",
                         lks_optimizer_name(optimizer), (long long)optimizer->plan->state_count);
     }
-    lks_stream *stream = lks_device_stream(optimizer->device, LKS_STREAM_COMPUTE);
-    int count = optimizer->kind->state_count(optimizer->config);
-    for (int i = 0; i < count; i++) {
-        void *state;
+    for (int i = 0; i < LKS_OPTIMIZER_STATE_MAX; i++) {
+        if (!needs_state(optimizer, i)) continue;
+        void *state = NULL;
         lks_status status = lks_device_alloc(optimizer->device, bytes, &state);
-        if (!status) {
-            optimizer->states[i] = state;
-            optimizer->state_count = i + 1;
-            status = lks_device_zero(optimizer->device, stream, state, bytes);
-        }
+        optimizer->states[i] = state;
+        if (!status) status = initialise_state(optimizer, i);
         if (status)
             return lks_fail_in(status, "state %s of optimizer %s", optimizer->kind->state_names[i],
                                lks_optimizer_name(optimizer));
@@ -98,16 +114,28 @@ static lks_status allocate_states(lks_optimizer *optimizer) {
     return LKS_OK;
 }
 
-lks_status lks_optimizer_create(lks_device *device, const lks_spec *spec,
+/* The kind's index of the index-th array that is kept. */
+static int kept_state(const lks_optimizer *optimizer, int index) {
+    int i = 0;
+    while (!optimizer->states[i] || index-- > 0)
+        i++;
+    return i;
+}
+
+/* ---- the optimizer ---- */
+
+lks_status lks_optimizer_create(lks_device *device, const lks_optimizer_groups *groups,
                                 const lks_shard_plan *plan, lks_optimizer **out) {
     *out = NULL;
-    if (!spec || !spec->type) return lks_fail(LKS_EINVAL, "no optimizer given: set its type");
+    if (!groups || !groups->spec.type)
+        return lks_fail(LKS_EINVAL, "no optimizer given: set its type");
+    const lks_spec *spec = &groups->spec;
     lks_optimizer *optimizer = calloc(1, sizeof *optimizer);
     if (!optimizer) return lks_fail(LKS_ENOMEM, "optimizer %s: out of memory", spec->type);
     optimizer->device = device;
     optimizer->plan = plan;
 
-    lks_status status = configure(optimizer, spec);
+    lks_status status = configure(optimizer, groups);
     if (status && spec->where) status = lks_fail_in(status, "%s", spec->where);
     if (!status) status = allocate_states(optimizer);
     if (status) {
@@ -120,11 +148,11 @@ lks_status lks_optimizer_create(lks_device *device, const lks_spec *spec,
 
 void lks_optimizer_destroy(lks_optimizer *optimizer) {
     if (!optimizer) return;
-    for (int i = 0; i < optimizer->state_count; i++)
+    for (int i = 0; i < LKS_OPTIMIZER_STATE_MAX; i++)
         lks_device_free(optimizer->device, optimizer->states[i]);
     free(optimizer->hyper);
-    if (optimizer->config) lks_options_free(optimizer->kind->options, optimizer->config);
-    free(optimizer->config);
+    lks_segments_free(&optimizer->segments);
+    lks_groups_destroy(optimizer->groups, optimizer->group_count, optimizer->kind);
     free(optimizer);
 }
 
@@ -132,12 +160,21 @@ const char *lks_optimizer_name(const lks_optimizer *optimizer) {
     return optimizer->kind->options->name;
 }
 
-double lks_optimizer_base_lr(const lks_optimizer *optimizer) {
-    return ((const lks_optimizer_common *)optimizer->config)->lr;
+int lks_optimizer_group_count(const lks_optimizer *optimizer) {
+    return optimizer->group_count;
+}
+
+double lks_optimizer_base_lr(const lks_optimizer *optimizer, int group) {
+    return optimizer->groups[group].base_lr;
+}
+
+double lks_optimizer_momentum(const lks_optimizer *optimizer, int group) {
+    return optimizer->groups[group].momentum;
 }
 
 size_t lks_optimizer_state_bytes(const lks_optimizer *optimizer) {
-    return (size_t)optimizer->plan->state_count * sizeof(float) * (size_t)optimizer->state_count;
+    return (size_t)optimizer->plan->state_count * sizeof(float) *
+           (size_t)lks_optimizer_state_array_count(optimizer);
 }
 
 const char *lks_optimizer_hyper(const lks_optimizer *optimizer) {
@@ -145,15 +182,18 @@ const char *lks_optimizer_hyper(const lks_optimizer *optimizer) {
 }
 
 int lks_optimizer_state_array_count(const lks_optimizer *optimizer) {
-    return optimizer->state_count;
+    int count = 0;
+    for (int i = 0; i < LKS_OPTIMIZER_STATE_MAX; i++)
+        count += optimizer->states[i] != NULL;
+    return count;
 }
 
 const char *lks_optimizer_state_name(const lks_optimizer *optimizer, int index) {
-    return optimizer->kind->state_names[index];
+    return optimizer->kind->state_names[kept_state(optimizer, index)];
 }
 
 float *lks_optimizer_state(lks_optimizer *optimizer, int index) {
-    return optimizer->states[index];
+    return optimizer->states[kept_state(optimizer, index)];
 }
 
 int64_t lks_optimizer_steps(const lks_optimizer *optimizer) {
@@ -164,43 +204,76 @@ void lks_optimizer_set_steps(lks_optimizer *optimizer, int64_t steps) {
     optimizer->steps = steps;
 }
 
-lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, double lr) {
-    if (!(lr >= 0)) {
-        return lks_fail(LKS_EINVAL, "optimizer %s, step %lld: learning rate %g: expected >= 0",
-                        lks_optimizer_name(optimizer), (long long)optimizer->steps + 1, lr);
+/* ---- a step ---- */
+
+static lks_status check_rates(const lks_optimizer *optimizer, const lks_group_rates *rates) {
+    for (int g = 0; g < optimizer->group_count; g++) {
+        const double lr = rates[g].lr, momentum = rates[g].momentum;
+        const bool has_momentum = optimizer->groups[g].momentum_now != NULL;
+        if (!(lr >= 0) || !isfinite(lr))
+            return lks_fail(LKS_EINVAL, "optimizer %s, step %lld: learning rate %g: expected >= 0",
+                            lks_optimizer_name(optimizer), (long long)optimizer->steps + 1, lr);
+        if (isnan(momentum)) continue;
+        if (!has_momentum || !(momentum >= 0 && momentum < optimizer->kind->momentum_limit))
+            return lks_fail(LKS_EINVAL, "optimizer %s, step %lld: momentum %g: %s",
+                            lks_optimizer_name(optimizer), (long long)optimizer->steps + 1,
+                            momentum,
+                            has_momentum ? "out of range" : "it is configured without momentum");
     }
-    optimizer->lr = lr;
+    return LKS_OK;
+}
+
+lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_rates *rates) {
+    lks_status status = check_rates(optimizer, rates);
+    if (status) return status;
+    for (int g = 0; g < optimizer->group_count; g++) {
+        lks_group *group = &optimizer->groups[g];
+        group->lr = rates[g].lr;
+        if (group->momentum_now)
+            *group->momentum_now = isnan(rates[g].momentum) ? group->momentum : rates[g].momentum;
+    }
     optimizer->steps++;
     return LKS_OK;
 }
 
-lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
-                                     const float *grads, const double *divisor) {
-    const lks_optimizer_common *common = optimizer->config;
-    lks_range shard = optimizer->plan->shards[bucket];
-    lks_update update = {
-        .count = shard.count,
-        .param = params + shard.offset,
-        .grad = grads + shard.offset,
-        .divisor = divisor,
-        .grad_scale = 1,
-        .lr = optimizer->lr,
+static lks_status update_segment(lks_optimizer *optimizer, const lks_segment *segment,
+                                 float *params, const float *grads, const lks_grad_scale *scale) {
+    const lks_group *group = &optimizer->groups[segment->group];
+    const lks_optimizer_common *common = group->config;
+    const lks_update update = {
+        .count = segment->range.count,
+        .param = params + segment->range.offset,
+        .grad = grads + segment->range.offset,
+        .divisor = scale->divisor,
+        .grad_scale = scale->scale,
+        .clip_value = scale->clip_value,
+        .lr = group->lr,
         .weight_decay = common->weight_decay,
         .maximize = common->maximize,
         .step = optimizer->steps,
     };
     float *states[LKS_OPTIMIZER_STATE_MAX] = {0};
-    for (int i = 0; i < optimizer->state_count; i++)
-        states[i] = optimizer->states[i] + shard.state_offset;
+    for (int i = 0; i < LKS_OPTIMIZER_STATE_MAX; i++) {
+        if (optimizer->states[i]) states[i] = optimizer->states[i] + segment->range.state_offset;
+    }
     return optimizer->kind->update(optimizer->device,
                                    lks_device_stream(optimizer->device, LKS_STREAM_COMPUTE),
-                                   &update, optimizer->config, states);
+                                   &update, group->config, states);
 }
 
-lks_status lks_optimizer_step(lks_optimizer *optimizer, double lr, float *params,
-                              const float *grads, const double *divisor) {
-    lks_status status = lks_optimizer_begin_step(optimizer, lr);
+lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
+                                     const float *grads, const lks_grad_scale *scale) {
+    const lks_segments *segments = &optimizer->segments;
+    lks_status status = LKS_OK;
+    for (int s = segments->first[bucket]; !status && s < segments->first[bucket + 1]; s++)
+        status = update_segment(optimizer, &segments->all[s], params, grads, scale);
+    return status;
+}
+
+lks_status lks_optimizer_step(lks_optimizer *optimizer, const lks_group_rates *rates, float *params,
+                              const float *grads, const lks_grad_scale *scale) {
+    lks_status status = lks_optimizer_begin_step(optimizer, rates);
     for (int b = 0; !status && b < optimizer->plan->bucket_count; b++)
-        status = lks_optimizer_step_bucket(optimizer, b, params, grads, divisor);
+        status = lks_optimizer_step_bucket(optimizer, b, params, grads, scale);
     return status;
 }

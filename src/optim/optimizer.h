@@ -37,12 +37,19 @@ enum { LKS_OPTIMIZER_STATE_MAX = 3 };
 
 typedef struct lks_optimizer_kind {
     const lks_option_table *options; /* its name is the type's; the struct begins with the above */
-    const char *const *state_names;  /* every array that it may need, in order */
-    /* How many of state_names this configuration needs, counted from the first. */
-    int (*state_count)(const void *config);
+    const char *state_names[LKS_OPTIMIZER_STATE_MAX]; /* every array that it may need */
+    /* Does this configuration need state_names[index]? */
+    bool (*needs_state)(const void *config, int index);
+    /* What state_names[index] starts with; NULL: zeros. */
+    double (*initial_state)(const void *config, int index);
     /* What single options cannot say: LKS_ECONFIG; NULL: nothing. */
     lks_status (*check)(const void *config);
-    /* Updates one range. states: where the range begins in each state array. */
+    /* Where the configuration keeps what a schedule may set as momentum, or NULL where it has none;
+     * NULL: it never has. Legal values are 0 <= momentum < momentum_limit. */
+    double *(*momentum)(void *config);
+    double momentum_limit;
+    /* Updates one range. states: where the range begins in each array of state_names; NULL for
+     * those that no configuration needs. */
     lks_status (*update)(lks_device *device, lks_stream *stream, const lks_update *update,
                          const void *config, float *const *states);
 } lks_optimizer_kind;

@@ -43,10 +43,15 @@ static const lks_option_table table = {
     .options = options,
 };
 
-static const char *const state_names[] = {"momentum_buffer"};
+/* The array: momentum_buffer. */
+static bool needs_state(const void *config, int index) {
+    (void)index;
+    return ((const sgd_config *)config)->momentum != 0;
+}
 
-static int state_count(const void *config) {
-    return ((const sgd_config *)config)->momentum != 0 ? 1 : 0;
+static double *momentum(void *config) {
+    sgd_config *sgd = config;
+    return sgd->momentum != 0 ? &sgd->momentum : NULL;
 }
 
 static lks_status check(const void *config) {
@@ -74,8 +79,10 @@ static lks_status update(lks_device *device, lks_stream *stream, const lks_updat
 
 const lks_optimizer_kind lks_optimizer_sgd = {
     .options = &table,
-    .state_names = state_names,
-    .state_count = state_count,
+    .state_names = {"momentum_buffer"},
+    .needs_state = needs_state,
     .check = check,
+    .momentum = momentum,
+    .momentum_limit = INFINITY,
     .update = update,
 };

@@ -13,8 +13,8 @@ static lks_status check_arguments(int64_t flat_count, int64_t bucket_bytes,
                                   int64_t first_bucket_bytes, int zero_stage, int rank, int size) {
     if (size < 1 || rank < 0 || rank >= size)
         return lks_fail(LKS_EINVAL, "shard plan: rank %d of %d", rank, size);
-    if (zero_stage < 0 || zero_stage > 1)
-        return lks_fail(LKS_EINVAL, "zero_stage: %d: expected 0 or 1", zero_stage);
+    if (zero_stage < 0 || zero_stage > 2)
+        return lks_fail(LKS_EINVAL, "zero_stage: %d: expected 0, 1 or 2", zero_stage);
     if (bucket_bytes < 1 || first_bucket_bytes < 1) {
         return lks_fail(LKS_EINVAL, "bucket_bytes %lld and first_bucket_bytes %lld: expected > 0",
                         (long long)bucket_bytes, (long long)first_bucket_bytes);

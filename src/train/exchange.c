@@ -1,5 +1,6 @@
 #include "train/exchange.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 struct lks_exchange {
@@ -89,14 +90,16 @@ lks_status lks_exchange_finish(lks_exchange *exchange, double lr, const double *
     const lks_shard_plan *plan = exchange->plan;
     lks_status status = start_remaining(exchange);
     exchange->started = 0;
-    if (status == LKS_OK) status = lks_optimizer_begin_step(exchange->optimizer, lr);
+    const lks_group_rates rates = {.lr = lr, .momentum = NAN};
+    const lks_grad_scale scale = {.divisor = divisor, .scale = 1};
+    if (status == LKS_OK) status = lks_optimizer_begin_step(exchange->optimizer, &rates);
 
     bool sharded = plan->size > 1 && plan->zero_stage >= 1;
     for (int b = 0; b < plan->bucket_count && status == LKS_OK; b++) {
         status = wait_for(exchange, &exchange->reduce[b]);
         if (status == LKS_OK)
             status = lks_optimizer_step_bucket(exchange->optimizer, b, exchange->params,
-                                               exchange->grads, divisor);
+                                               exchange->grads, &scale);
         if (status == LKS_OK && sharded) status = start_gather(exchange, b);
     }
     for (int b = 0; b < plan->bucket_count && status == LKS_OK && sharded; b++)

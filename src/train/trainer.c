@@ -207,12 +207,12 @@ static lks_status build_parameters(lks_trainer *t) {
 
 static lks_status build_training(lks_trainer *t) {
     lks_context *context = t->context;
+    const lks_optimizer_groups groups = {.spec = t->config.optimizer, .group_count = 1};
     lks_status status = lks_trainer_open_loader(t, t->train_data, true, &t->loader);
     if (status == LKS_OK)
-        status =
-            lks_optimizer_create(context->device, &t->config.optimizer, t->plan, &t->optimizer);
+        status = lks_optimizer_create(context->device, &groups, t->plan, &t->optimizer);
     if (status == LKS_OK)
-        status = lks_schedule_create(&t->config.schedule, lks_optimizer_base_lr(t->optimizer),
+        status = lks_schedule_create(&t->config.schedule, lks_optimizer_base_lr(t->optimizer, 0),
                                      &t->schedule);
     if (status == LKS_OK)
         status = lks_exchange_create(context->comm, t->plan, t->optimizer, t->params, t->grads,

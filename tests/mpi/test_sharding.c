@@ -27,10 +27,11 @@ typedef struct model {
 static bool model_open(model *m, const lks_spec *spec, int64_t count, int stage, int rank,
                        int size) {
     void *params, *grads;
+    const lks_optimizer_groups groups = {.spec = *spec, .group_count = 1};
     *m = (model){.count = count};
     if (lks_shard_plan_create(count, BUCKET_BYTES, FIRST_BUCKET_BYTES, stage, rank, size,
                               &m->plan) ||
-        lks_optimizer_create(device, spec, m->plan, &m->optimizer))
+        lks_optimizer_create(device, &groups, m->plan, &m->optimizer))
         return false;
     size_t bytes = (size_t)m->plan->padded_count * sizeof(float);
     if (lks_device_alloc(device, bytes, &params) || lks_device_alloc(device, bytes, &grads))
@@ -54,9 +55,11 @@ static lks_status model_step(model *m, lks_comm *comm, int step, double lr) {
     const double divisor = 8;
     for (int64_t i = 0; i < m->count; i++)
         m->grads[i] = pseudo_random((uint32_t)step + 1, (uint32_t)i);
-    lks_status status = lks_optimizer_begin_step(m->optimizer, lr);
+    const lks_group_rates rates = {.lr = lr, .momentum = NAN};
+    const lks_grad_scale scale = {.divisor = &divisor, .scale = 1};
+    lks_status status = lks_optimizer_begin_step(m->optimizer, &rates);
     for (int b = 0; !status && b < m->plan->bucket_count; b++) {
-        status = lks_optimizer_step_bucket(m->optimizer, b, m->params, m->grads, &divisor);
+        status = lks_optimizer_step_bucket(m->optimizer, b, m->params, m->grads, &scale);
         if (status || !comm || m->plan->zero_stage == 0) continue;
         int64_t counts[8];
         for (int r = 0; r < m->plan->size; r++)

@@ -1,6 +1,7 @@
 /* Every optimizer against torch.optim over 50 steps of random gradients. */
 #include "optim/optim.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,12 +66,14 @@ static void run_steps(parity_case *c, lks_device *device, int64_t padded) {
     assert_ok(lks_device_alloc(device, sizeof divisor, &device_divisor));
     memcpy(device_divisor, &divisor, sizeof divisor);
     memset(grads, 0, (size_t)padded * sizeof(float));
+    const lks_grad_scale scale = {.divisor = device_divisor, .scale = 1};
     assert_ok(lks_h5_read_attr_f64(c->file, c->name, "lr", rates, STEPS, &rate_count));
     assert_int_equal(rate_count, STEPS);
     for (int step = 0; step < STEPS; step++) {
         for (int64_t i = 0; i < c->count; i++)
             ((float *)grads)[i] = 4 * gradients[step * c->count + i]; /* exact: a power of two */
-        assert_ok(lks_optimizer_step(c->optimizer, rates[step], c->params, grads, device_divisor));
+        const lks_group_rates now = {.lr = rates[step], .momentum = NAN};
+        assert_ok(lks_optimizer_step(c->optimizer, &now, c->params, grads, &scale));
         assert_int_equal(lks_optimizer_steps(c->optimizer), step + 1);
         compare(c, step + 1);
     }
@@ -90,7 +93,7 @@ static void run_case(lks_device *device, lks_h5_file *file, int index) {
     c.count = shape.dim[0];
 
     lks_shard_plan *plan;
-    lks_spec spec = {.type = type, .options = options};
+    lks_optimizer_groups groups = {.spec = {type, options, NULL}, .group_count = 1};
     void *params;
     assert_ok(lks_shard_plan_create(c.count, 128, 64, 1, 0, 1, &plan)); /* three buckets */
     assert_int_equal(plan->bucket_count, 3);
@@ -98,11 +101,11 @@ static void run_case(lks_device *device, lks_h5_file *file, int index) {
     memset(params, 0, (size_t)plan->padded_count * sizeof(float));
     memcpy(params, initial, (size_t)c.count * sizeof(float));
     c.params = params;
-    assert_ok(lks_optimizer_create(device, &spec, plan, &c.optimizer));
+    assert_ok(lks_optimizer_create(device, &groups, plan, &c.optimizer));
     double rates[STEPS];
     int rate_count;
     assert_ok(lks_h5_read_attr_f64(file, c.name, "lr", rates, STEPS, &rate_count));
-    assert_true(lks_optimizer_base_lr(c.optimizer) == rates[0]); /* the default, too */
+    assert_true(lks_optimizer_base_lr(c.optimizer, 0) == rates[0]); /* the default, too */
     run_steps(&c, device, plan->padded_count);
 
     lks_optimizer_destroy(c.optimizer);

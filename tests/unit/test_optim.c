@@ -33,9 +33,9 @@ static int teardown(void **state) {
 }
 
 static lks_optimizer *make(const char *type, const char *options) {
-    lks_spec spec = {.type = type, .options = options};
+    const lks_optimizer_groups groups = {.spec = {type, options, NULL}, .group_count = 1};
     lks_optimizer *optimizer = NULL;
-    if (lks_optimizer_create(device, &spec, plan, &optimizer)) fail_msg("%s", lks_last_error());
+    if (lks_optimizer_create(device, &groups, plan, &optimizer)) fail_msg("%s", lks_last_error());
     return optimizer;
 }
 
@@ -78,7 +78,7 @@ static void the_hyper_parameters_are_pytorchs(void **state) {
     assert_string_equal(lks_optimizer_hyper(optimizer),
                         "lr=0.0003 betas=[0.9,0.999] eps=1e-08 weight_decay=0.01 amsgrad=false "
                         "maximize=true");
-    assert_true(lks_optimizer_base_lr(optimizer) == 3e-4);
+    assert_true(lks_optimizer_base_lr(optimizer, 0) == 3e-4);
     /* The text makes the same optimizer again. */
     lks_optimizer *again = make("adamw", lks_optimizer_hyper(optimizer));
     assert_string_equal(lks_optimizer_hyper(again), lks_optimizer_hyper(optimizer));
@@ -89,36 +89,43 @@ static void the_hyper_parameters_are_pytorchs(void **state) {
     lks_optimizer_destroy(optimizer);
 }
 
+static lks_status begin_step(lks_optimizer *optimizer, double lr) {
+    const lks_group_rates rates = {.lr = lr, .momentum = NAN};
+    return lks_optimizer_begin_step(optimizer, &rates);
+}
+
 static void one_step_moves_this_ranks_shards_alone(void **state) {
     (void)state;
     lks_optimizer *optimizer = make("sgd", "lr=0.5");
     float params[PADDED], grads[PADDED];
     const double divisor = 2;
+    const lks_grad_scale scale = {.divisor = &divisor, .scale = 1};
+    const lks_group_rates still = {.lr = 0, .momentum = NAN};
     for (int i = 0; i < PADDED; i++) {
         params[i] = 10;
         grads[i] = (float)i;
     }
-    assert_int_equal(lks_optimizer_begin_step(optimizer, 0.25), LKS_OK);
+    assert_int_equal(begin_step(optimizer, 0.25), LKS_OK);
     assert_int_equal(lks_optimizer_steps(optimizer), 1);
-    assert_int_equal(lks_optimizer_step_bucket(optimizer, 1, params, grads, &divisor), LKS_OK);
+    assert_int_equal(lks_optimizer_step_bucket(optimizer, 1, params, grads, &scale), LKS_OK);
     for (int i = 0; i < PADDED; i++) /* exact in float32 */
         assert_true(params[i] == (i >= 96 ? 10 - 0.25f * (float)i / 2 : 10));
-    assert_int_equal(lks_optimizer_step_bucket(optimizer, 0, params, grads, &divisor), LKS_OK);
+    assert_int_equal(lks_optimizer_step_bucket(optimizer, 0, params, grads, &scale), LKS_OK);
     for (int i = 0; i < 96; i++)
         assert_true(params[i] == (i >= 32 && i < 64 ? 10 - 0.25f * (float)i / 2 : 10));
     lks_optimizer_set_steps(optimizer, 41);
-    assert_int_equal(lks_optimizer_step(optimizer, 0, params, grads, &divisor), LKS_OK);
+    assert_int_equal(lks_optimizer_step(optimizer, &still, params, grads, &scale), LKS_OK);
     assert_int_equal(lks_optimizer_steps(optimizer), 42);
-    assert_int_equal(lks_optimizer_begin_step(optimizer, NAN), LKS_EINVAL);
-    assert_int_equal(lks_optimizer_begin_step(optimizer, -1), LKS_EINVAL);
+    assert_int_equal(begin_step(optimizer, NAN), LKS_EINVAL);
+    assert_int_equal(begin_step(optimizer, -1), LKS_EINVAL);
     assert_int_equal(lks_optimizer_steps(optimizer), 42);
     lks_optimizer_destroy(optimizer);
 }
 
 static void refuse(const char *type, const char *options, const char *words) {
-    lks_spec spec = {.type = type, .options = options, .where = "run.yaml:7"};
+    const lks_optimizer_groups groups = {.spec = {type, options, "run.yaml:7"}, .group_count = 1};
     lks_optimizer *optimizer = NULL;
-    lks_status status = lks_optimizer_create(device, &spec, plan, &optimizer);
+    lks_status status = lks_optimizer_create(device, &groups, plan, &optimizer);
     if (status != LKS_ECONFIG) fail_msg("%s %s: %s", type, options, lks_status_text(status));
     if (!strstr(lks_last_error(), words) || strncmp(lks_last_error(), "run.yaml:7: ", 12) != 0)
         fail_msg("\"%s\" does not say \"%s\"", lks_last_error(), words);
@@ -144,7 +151,7 @@ static void bad_configurations_are_refused(void **state) {
     refuse("adam", "momentum=0.9", "momentum");
 
     lks_optimizer *optimizer = NULL;
-    const lks_spec nothing = {0};
+    const lks_optimizer_groups nothing = {.group_count = 1};
     assert_int_equal(lks_optimizer_create(device, NULL, plan, &optimizer), LKS_EINVAL);
     assert_int_equal(lks_optimizer_create(device, &nothing, plan, &optimizer), LKS_EINVAL);
 }

@@ -8,7 +8,7 @@
 typedef struct adam_job {
     float *param, *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
     const float *grad;
-    float factor;
+    lks_cpu_gradient gradient;
     float param_scale;  /* decoupled decay: 1 - lr weight_decay, else 1 */
     float weight_decay; /* added to the gradient, 0 when decoupled */
     float weight1;      /* 1 - beta1 */
@@ -40,7 +40,7 @@ static void adam_range(const adam_job *shared, int64_t n, float *param, const fl
     const adam_job job = *shared;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = grad[i] * job.factor + job.weight_decay * param[i];
+        const float g = lks_cpu_scaled(job.gradient, grad[i]) + job.weight_decay * param[i];
         float m;
         const float v = moments(&job, g, exp_avg[i], exp_avg_sq[i], &m);
         exp_avg[i] = m;
@@ -55,7 +55,7 @@ static void amsgrad_range(const adam_job *shared, int64_t n, float *param, const
     const adam_job job = *shared;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = grad[i] * job.factor + job.weight_decay * param[i];
+        const float g = lks_cpu_scaled(job.gradient, grad[i]) + job.weight_decay * param[i];
         float m;
         const float v = moments(&job, g, exp_avg[i], exp_avg_sq[i], &m);
         const float old = max_exp_avg_sq[i];
@@ -89,7 +89,7 @@ lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update
         .exp_avg_sq = adam->exp_avg_sq,
         .max_exp_avg_sq = adam->max_exp_avg_sq,
         .grad = update->grad,
-        .factor = lks_cpu_grad_factor(update),
+        .gradient = lks_cpu_gradient_of(update),
         .param_scale = adam->decoupled ? (float)(1 - update->lr * decay) : 1.0f,
         .weight_decay = adam->decoupled ? 0.0f : (float)decay,
         .weight1 = (float)(1 - adam->beta1),

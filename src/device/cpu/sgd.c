@@ -6,16 +6,18 @@
 typedef struct sgd_job {
     float *param, *buffer;
     const float *grad;
-    float factor, lr, weight_decay, momentum, undamped; /* undamped: 1 - dampening */
+    lks_cpu_gradient gradient;
+    float lr, weight_decay, momentum, undamped; /* undamped: 1 - dampening */
     bool nesterov, first;
 } sgd_job;
 
 LKS_CPU_CLONES
 static void sgd_plain(const sgd_job *job, int64_t n, float *param, const float *grad) {
-    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+    const lks_cpu_gradient gradient = job->gradient;
+    const float weight_decay = job->weight_decay, lr = job->lr;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = grad[i] * factor + weight_decay * param[i];
+        const float g = lks_cpu_scaled(gradient, grad[i]) + weight_decay * param[i];
         param[i] -= lr * g;
     }
 }
@@ -24,11 +26,12 @@ static void sgd_plain(const sgd_job *job, int64_t n, float *param, const float *
 LKS_CPU_CLONES
 static void sgd_first(const sgd_job *job, int64_t n, float *param, const float *grad,
                       float *buffer) {
-    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+    const lks_cpu_gradient gradient = job->gradient;
+    const float weight_decay = job->weight_decay, lr = job->lr;
     const float look_ahead = job->nesterov ? job->momentum : 0.0f;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = grad[i] * factor + weight_decay * param[i];
+        const float g = lks_cpu_scaled(gradient, grad[i]) + weight_decay * param[i];
         buffer[i] = g;
         param[i] -= lr * (g + look_ahead * g);
     }
@@ -37,11 +40,12 @@ static void sgd_first(const sgd_job *job, int64_t n, float *param, const float *
 LKS_CPU_CLONES
 static void sgd_momentum(const sgd_job *job, int64_t n, float *param, const float *grad,
                          float *buffer) {
-    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+    const lks_cpu_gradient gradient = job->gradient;
+    const float weight_decay = job->weight_decay, lr = job->lr;
     const float momentum = job->momentum, undamped = job->undamped;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = grad[i] * factor + weight_decay * param[i];
+        const float g = lks_cpu_scaled(gradient, grad[i]) + weight_decay * param[i];
         const float b = buffer[i] * momentum + undamped * g;
         buffer[i] = b;
         param[i] -= lr * b;
@@ -51,11 +55,12 @@ static void sgd_momentum(const sgd_job *job, int64_t n, float *param, const floa
 LKS_CPU_CLONES
 static void sgd_nesterov(const sgd_job *job, int64_t n, float *param, const float *grad,
                          float *buffer) {
-    const float factor = job->factor, weight_decay = job->weight_decay, lr = job->lr;
+    const lks_cpu_gradient gradient = job->gradient;
+    const float weight_decay = job->weight_decay, lr = job->lr;
     const float momentum = job->momentum, undamped = job->undamped;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = grad[i] * factor + weight_decay * param[i];
+        const float g = lks_cpu_scaled(gradient, grad[i]) + weight_decay * param[i];
         const float b = buffer[i] * momentum + undamped * g;
         buffer[i] = b;
         param[i] -= lr * (g + momentum * b);
@@ -83,7 +88,7 @@ lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update 
     const sgd_job job = {.param = update->param,
                          .buffer = sgd->momentum_buffer,
                          .grad = update->grad,
-                         .factor = lks_cpu_grad_factor(update),
+                         .gradient = lks_cpu_gradient_of(update),
                          .lr = (float)update->lr,
                          .weight_decay = (float)update->weight_decay,
                          .momentum = (float)sgd->momentum,

@@ -2,13 +2,30 @@
 #ifndef LKS_DEVICE_CPU_UPDATE_H
 #define LKS_DEVICE_CPU_UPDATE_H
 
-#include "device/backend.h"
+#include <math.h>
 
-/* The factor of the gradient: grad_scale / *divisor, with the sign of maximize; computed in float64
- * and rounded once. */
-static inline float lks_cpu_grad_factor(const lks_update *update) {
+#include "device/cpu/parallel.h"
+
+/* How an update sees the gradient. */
+typedef struct lks_cpu_gradient {
+    float factor; /* grad_scale / *divisor with the sign of maximize, rounded once from float64 */
+    float clip;   /* clip_value, INFINITY for none */
+} lks_cpu_gradient;
+
+static inline lks_cpu_gradient lks_cpu_gradient_of(const lks_update *update) {
     const double factor = update->grad_scale / *update->divisor;
-    return (float)(update->maximize ? -factor : factor);
+    return (lks_cpu_gradient){
+        .factor = (float)(update->maximize ? -factor : factor),
+        .clip = update->clip_value > 0 ? (float)update->clip_value : INFINITY,
+    };
+}
+
+/* The element `grad` as the update's formulas mean it, without weight decay. Clamped after the sign
+ * of maximize, which comes to the same. Written so that NaN fails both comparisons. */
+LKS_CPU_INLINE float lks_cpu_scaled(lks_cpu_gradient gradient, float grad) {
+    const float g = grad * gradient.factor;
+    const float below = gradient.clip < g ? gradient.clip : g;
+    return -gradient.clip > below ? -gradient.clip : below;
 }
 
 #endif
