@@ -65,7 +65,7 @@ static lks_status open_part(const char *part, lks_dataset **out) {
 }
 
 static lks_status open_run(curve_case *c) {
-    const lks_context_config config = {.device = "cpu", .threads = 0, .verbosity = 0};
+    const lks_context_config config = {.device = "cpu", .threads = 1, .verbosity = 0};
     const lks_shape input = {3, {1, 8, 8}};
     lks_status status = lks_context_create(MPI_COMM_WORLD, &config, &c->context);
     if (status == LKS_OK) status = open_part("train", &c->train);
