@@ -7,7 +7,6 @@
 
 #include "lockstep/status.h"
 
-#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -38,5 +37,4 @@ int lks_context_size(const lks_context *context);
 #ifdef __cplusplus
 }
 #endif
-#pragma GCC visibility pop
 #endif

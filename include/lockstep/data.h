@@ -8,7 +8,6 @@
 #include "lockstep/spec.h"
 #include "lockstep/status.h"
 
-#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -39,5 +38,4 @@ const lks_shape *lks_dataset_input_shape(const lks_dataset *dataset);
 #ifdef __cplusplus
 }
 #endif
-#pragma GCC visibility pop
 #endif

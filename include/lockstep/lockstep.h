@@ -1,6 +1,5 @@
 /* Lockstep: training neural networks over the ranks of an MPI communicator. This header includes
- * the whole public API. The shared library exports what these headers declare and nothing else, by
- * the visibility pragmas around their declarations. */
+ * the whole public API; the shared library exports what these headers declare and nothing else. */
 #ifndef LOCKSTEP_LOCKSTEP_H
 #define LOCKSTEP_LOCKSTEP_H
 

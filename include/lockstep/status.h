@@ -2,7 +2,6 @@
 #ifndef LOCKSTEP_STATUS_H
 #define LOCKSTEP_STATUS_H
 
-#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -46,5 +45,4 @@ const char *lks_last_error(void);
 #ifdef __cplusplus
 }
 #endif
-#pragma GCC visibility pop
 #endif

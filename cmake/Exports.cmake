@@ -1,0 +1,20 @@
+# lks_export_public_functions(TARGET): a shared library exports the functions that the public headers declare and nothing else. The
+# list is read from the headers, so that it cannot be forgotten; a linker script also holds back what visibility attributes do not,
+# such as the resolvers of multiversioned functions.
+function(lks_export_public_functions target)
+  file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/lockstep/*.h)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${headers})
+  set(functions "")
+  foreach(header ${headers})
+    file(STRINGS ${header} lines REGEX "lks_[a-z0-9_]+\\(")
+    string(REGEX MATCHALL "lks_[a-z0-9_]+\\(" found "${lines}")
+    list(APPEND functions ${found})
+  endforeach()
+  list(REMOVE_DUPLICATES functions)
+  list(JOIN functions "" functions)
+  string(REPLACE "(" ";\n    " functions "${functions}")
+  set(script ${CMAKE_CURRENT_BINARY_DIR}/${target}.map)
+  file(CONFIGURE OUTPUT ${script} CONTENT "{\n  global:\n    ${functions}\n  local: *;\n};\n")
+  target_link_options(${target} PRIVATE -Wl,--version-script=${script})
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${script})
+endfunction()
