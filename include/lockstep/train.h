@@ -15,7 +15,6 @@
 #include "lockstep/spec.h"
 #include "lockstep/status.h"
 
-#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -59,9 +58,11 @@ typedef struct lks_callbacks {
 typedef struct lks_train_config {
     uint64_t seed;
     int64_t epochs;
-    int64_t batch_size; /* global: of all ranks together */
-    int64_t zero_stage; /* 0: every rank updates everything; 1: each rank keeps state for, and
-                           updates, its share */
+    int64_t batch_size;       /* global: of all ranks together */
+    int64_t micro_batch_size; /* most samples of a rank that go through the model at a time; the
+                                 gradients of its micro-batches are added up; 0: all */
+    int64_t zero_stage;       /* 0: every rank updates everything; 1: each rank keeps state for, and
+                                 updates, its share */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
     lks_spec loss, optimizer, schedule;       /* schedule.type NULL: constant */
     const char *early_stopping; /* options text, "monitor=val_loss patience=5"; NULL: none */
@@ -143,5 +144,4 @@ lks_status lks_trainer_set_param(lks_trainer *trainer, const char *name, const f
 #ifdef __cplusplus
 }
 #endif
-#pragma GCC visibility pop
 #endif

@@ -3,30 +3,36 @@
 
 #include "train/trainer.h"
 
-lks_status lks_trainer_load_batch(lks_trainer *t, lks_loader *loader, lks_batch_info *info,
-                                  int64_t *out_global_rows) {
-    lks_host_batch batch;
-    lks_status status = lks_loader_next(loader, &batch);
-    if (status != LKS_OK) return status;
+lks_status lks_trainer_load_rows(lks_trainer *t, const lks_host_batch *batch, int64_t first,
+                                 lks_batch_info *info) {
+    int64_t left = batch->rows - first;
+    info->batch = left < 0 ? 0 : left < t->max_rows ? left : t->max_rows;
+    info->first_row = batch->first_row + first;
+    if (info->batch == 0) return LKS_OK;
 
     /* int32 labels and float32 values have the same size */
-    size_t input_bytes = (size_t)(batch.rows * t->input_count) * sizeof(float);
     int64_t target_count = lks_graph_targets_are_classes(t->graph) ? 1 : t->output_count;
-    size_t target_bytes = (size_t)(batch.rows * target_count) * sizeof(float);
+    size_t input_bytes = (size_t)(info->batch * t->input_count) * sizeof(float);
+    size_t target_bytes = (size_t)(info->batch * target_count) * sizeof(float);
+    const char *targets =
+        (const char *)batch->targets + first * target_count * (int64_t)sizeof(float);
     lks_device *device = t->context->device;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    status = lks_device_copy(device, stream, lks_graph_input(t->graph), batch.inputs, input_bytes,
-                             LKS_COPY_TO_DEVICE);
+    lks_status status =
+        lks_device_copy(device, stream, lks_graph_input(t->graph),
+                        batch->inputs + first * t->input_count, input_bytes, LKS_COPY_TO_DEVICE);
     if (status == LKS_OK)
-        status = lks_device_copy(device, stream, lks_graph_targets(t->graph), batch.targets,
-                                 target_bytes, LKS_COPY_TO_DEVICE);
-    if (status == LKS_OK) status = lks_event_record(t->copied, stream);
-    if (status == LKS_OK) status = lks_event_synchronize(t->copied);
-    lks_loader_release(loader, &batch);
+        status = lks_device_copy(device, stream, lks_graph_targets(t->graph), targets, target_bytes,
+                                 LKS_COPY_TO_DEVICE);
+    return status;
+}
 
-    info->batch = batch.rows;
-    info->first_row = batch.first_row;
-    *out_global_rows = batch.global_rows;
+lks_status lks_trainer_release_batch(lks_trainer *t, lks_loader *loader,
+                                     const lks_host_batch *batch) {
+    lks_status status =
+        lks_event_record(t->copied, lks_device_stream(t->context->device, LKS_STREAM_COMPUTE));
+    if (status == LKS_OK) status = lks_event_synchronize(t->copied);
+    lks_loader_release(loader, batch);
     return status;
 }
 

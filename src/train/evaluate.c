@@ -5,19 +5,29 @@
 
 #include "train/trainer.h"
 
+/* The next batch's rows through the graph, as many at a time as fit. */
+static lks_status evaluate_batch(lks_trainer *t, lks_loader *loader) {
+    lks_host_batch batch;
+    lks_status status = lks_loader_next(loader, &batch);
+    if (status != LKS_OK) return status;
+    for (int64_t first = 0; first < batch.rows && status == LKS_OK; first += t->max_rows) {
+        lks_batch_info info = {.training = false};
+        status = lks_trainer_load_rows(t, &batch, first, &info);
+        if (status == LKS_OK) status = lks_graph_forward(t->graph, &info);
+        if (status == LKS_OK) status = lks_graph_loss(t->graph, &info, t->step_sums);
+    }
+    lks_status released = lks_trainer_release_batch(t, loader, &batch);
+    return status == LKS_OK ? released : status;
+}
+
 /* This rank's sums over its part of every batch. */
 static lks_status evaluate_part(lks_trainer *t, lks_loader *loader, double *sums) {
     lks_device *device = t->context->device;
     lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
                                         t->step_sums, LKS_STEP_SUM_COUNT * sizeof(double));
     if (status == LKS_OK) status = lks_loader_begin(loader, 0, 0);
-    for (int64_t step = 0; step < lks_loader_steps(loader) && status == LKS_OK; step++) {
-        lks_batch_info info = {.training = false};
-        int64_t global_rows;
-        status = lks_trainer_load_batch(t, loader, &info, &global_rows);
-        if (status == LKS_OK) status = lks_graph_forward(t->graph, &info);
-        if (status == LKS_OK) status = lks_graph_loss(t->graph, &info, t->step_sums);
-    }
+    for (int64_t step = 0; step < lks_loader_steps(loader) && status == LKS_OK; step++)
+        status = evaluate_batch(t, loader);
     if (status == LKS_OK) status = lks_trainer_read_sums(t, t->step_sums, LKS_STEP_SUM_COUNT, sums);
     return status;
 }

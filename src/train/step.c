@@ -31,20 +31,55 @@ static lks_status add_decisions(lks_trainer *t) {
                            LKS_COPY_TO_DEVICE);
 }
 
-/* Forward, loss and backward. A rank that has failed takes part with no samples: the others must
- * not wait for it in vain. */
-static lks_status compute(lks_trainer *t, const lks_batch_info *info, lks_request **sums_request) {
+/* Samples of the present step over all ranks. Known without the loader, so also to a rank that has
+ * failed. */
+static int64_t global_rows(const lks_trainer *t) {
+    int64_t begin, end;
+    lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, t->position.step,
+                      &begin, &end);
+    return end - begin;
+}
+
+/* How many micro-batches this step takes: as many on every rank, since batch norm may sum over the
+ * ranks in each. */
+static int64_t micro_batches(const lks_trainer *t) {
+    int64_t begin, end; /* of rank 0's part, a largest one */
+    lks_split(global_rows(t), 0, lks_comm_size(t->context->comm), &begin, &end);
+    return (end - begin - 1) / t->max_rows + 1;
+}
+
+/* The step's sums are complete with the last loss; they are summed over the ranks while its
+ * backward runs. */
+static lks_status start_sums(lks_trainer *t, lks_request **out) {
+    lks_status status = add_decisions(t);
+    if (status == LKS_OK)
+        status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, LKS_STEP_SUM_COUNT,
+                                           LKS_F64, LKS_REDUCE_SUM, out);
+    return status;
+}
+
+/* Forward, loss and backward of every micro-batch; gradients are exchanged with the last one's. A
+ * rank that has failed takes part with no samples: the others must not wait for it in vain. */
+static lks_status compute(lks_trainer *t, const lks_host_batch *batch, lks_request **sums_request) {
     lks_device *device = t->context->device;
     lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
                                         t->step_sums, LKS_STEP_SUM_COUNT * sizeof(double));
-    if (status == LKS_OK) status = lks_graph_forward(t->graph, info);
-    if (status == LKS_OK) status = lks_graph_loss(t->graph, info, t->step_sums);
-    if (status == LKS_OK) status = add_decisions(t);
-    if (status == LKS_OK)
-        status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, LKS_STEP_SUM_COUNT,
-                                           LKS_F64, LKS_REDUCE_SUM, sums_request);
-    if (status == LKS_OK)
-        status = lks_graph_backward(t->graph, info, lks_exchange_grads_ready, t->exchange);
+    int64_t count = micro_batches(t);
+    for (int64_t i = 0; i < count && status == LKS_OK; i++) {
+        lks_batch_info info = {.step = t->position.global_step, .training = true};
+        info.accumulate = i > 0;
+        if (t->failure == LKS_OK)
+            t->failure = lks_trainer_load_rows(t, batch, i * t->max_rows, &info);
+        if (t->failure != LKS_OK) info.batch = 0;
+
+        bool last = i == count - 1;
+        status = lks_graph_forward(t->graph, &info);
+        if (status == LKS_OK) status = lks_graph_loss(t->graph, &info, t->step_sums);
+        if (status == LKS_OK && last) status = start_sums(t, sums_request);
+        if (status == LKS_OK)
+            status = lks_graph_backward(t->graph, &info, last ? lks_exchange_grads_ready : NULL,
+                                        t->exchange);
+    }
     return status;
 }
 
@@ -111,22 +146,24 @@ lks_status lks_step(lks_trainer *t, bool *epoch_done) {
     if (t->epoch_began == 0) t->failure = begin_epoch(t);
 
     double began = lks_clock_seconds();
-    lks_batch_info info = {.step = t->position.global_step, .training = true};
-    int64_t global_rows = 0;
-    if (t->failure == LKS_OK)
-        t->failure = lks_trainer_load_batch(t, t->loader, &info, &global_rows);
-    if (t->failure != LKS_OK) info.batch = 0;
+    lks_host_batch batch = {0};
+    if (t->failure == LKS_OK) t->failure = lks_loader_next(t->loader, &batch);
+    bool holds_batch = t->failure == LKS_OK;
 
     lks_request *sums_request = NULL;
-    lks_status status = compute(t, &info, &sums_request);
+    lks_status status = compute(t, &batch, &sums_request);
+    if (holds_batch) {
+        lks_status released = lks_trainer_release_batch(t, t->loader, &batch);
+        if (t->failure == LKS_OK) t->failure = released;
+    }
     if (status == LKS_OK) status = update(t, sums_request);
     if (status != LKS_OK) return status;
 
     if (lks_schedule_per_step(t->schedule))
         lks_schedule_advance(t->schedule, &(lks_schedule_input){.metric = NAN});
+    t->samples_this_session += global_rows(t);
     t->position.step++;
     t->position.global_step++;
-    t->samples_this_session += global_rows;
     t->train_seconds += lks_clock_seconds() - began;
     *epoch_done = t->position.step >= lks_loader_steps(t->loader);
     if (lks_comm_rank(t->context->comm) == 0 || t->config.callbacks.on_step != NULL)

@@ -81,6 +81,9 @@ static lks_status check_scalars(const lks_trainer *t) {
     if (c->epochs < 1)
         return lks_fail(LKS_ECONFIG, "epochs: %lld is out of range: expected 1 or more",
                         (long long)c->epochs);
+    if (c->micro_batch_size < 0)
+        return lks_fail(LKS_ECONFIG, "micro_batch_size: %lld is out of range: expected 0 or more",
+                        (long long)c->micro_batch_size);
     if (c->zero_stage < 0 || c->zero_stage > 1)
         return lks_fail(LKS_ECONFIG, "zero_stage: %lld is out of range: expected 0 or 1",
                         (long long)c->zero_stage);
@@ -157,7 +160,8 @@ static lks_status build_graph(lks_trainer *t, const lks_layer_spec *layers,
     int64_t begin, end;
     lks_split(t->config.batch_size, 0, lks_comm_size(comm), &begin,
               &end); /* part 0 is a largest one */
-    t->max_rows = end - begin;
+    int64_t micro = t->config.micro_batch_size;
+    t->max_rows = micro > 0 && micro < end - begin ? micro : end - begin;
     lks_graph_config config = {
         .seed = t->config.seed,
         .max_batch = t->max_rows,

@@ -86,10 +86,13 @@ lks_status lks_trainer_open_loader(lks_trainer *trainer, lks_dataset *dataset, b
                                    lks_loader **out);
 
 /* batch.c */
-/* Puts this rank's part of the loader's next batch into the graph and fills info->batch and
- * first_row. Local. */
-lks_status lks_trainer_load_batch(lks_trainer *trainer, lks_loader *loader, lks_batch_info *info,
-                                  int64_t *out_global_rows);
+/* Puts rows [first, first + max_rows) of this rank's part of a batch (as many as there are) into
+ * the graph, and fills info->batch and first_row. Local. */
+lks_status lks_trainer_load_rows(lks_trainer *trainer, const lks_host_batch *batch, int64_t first,
+                                 lks_batch_info *info);
+/* Gives the batch back to the loader once its rows have left the host. */
+lks_status lks_trainer_release_batch(lks_trainer *trainer, lks_loader *loader,
+                                     const lks_host_batch *batch);
 /* Copies sums from the device, waiting for what is queued. */
 lks_status lks_trainer_read_sums(lks_trainer *trainer, const double *sums, int count, double *out);
 /* The means that stand in sums; NaN where the weight is zero. */

@@ -71,7 +71,9 @@ static inline lks_train_config case_config(void) {
     return config;
 }
 
-static inline lks_status case_open(train_case *run, MPI_Comm comm, const lks_train_config *config) {
+static inline lks_status case_open_layers(train_case *run, MPI_Comm comm,
+                                          const lks_layer_spec *layers,
+                                          const lks_train_config *config) {
     memset(run, 0, sizeof(*run));
     case_fill(run);
     const lks_context_config context = {.device = "cpu", .threads = 1, .verbosity = 0};
@@ -84,9 +86,13 @@ static inline lks_status case_open(train_case *run, MPI_Comm comm, const lks_tra
             lks_dataset_from_arrays(40, &case_input, run->inputs + (CASE_SAMPLES - 40) * CASE_INPUT,
                                     run->labels + CASE_SAMPLES - 40, NULL, NULL, &run->validation);
     if (status == LKS_OK)
-        status = lks_trainer_create(run->context, case_layers, &case_input, run->train,
-                                    run->validation, config, &run->trainer);
+        status = lks_trainer_create(run->context, layers, &case_input, run->train, run->validation,
+                                    config, &run->trainer);
     return status;
+}
+
+static inline lks_status case_open(train_case *run, MPI_Comm comm, const lks_train_config *config) {
+    return case_open_layers(run, comm, case_layers, config);
 }
 
 static inline void case_close(train_case *run) {
