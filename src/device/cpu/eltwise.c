@@ -57,7 +57,7 @@ static void leaky_relu(int64_t n, const float *x, float *y, float alpha) {
         y[i] = x[i] > 0.0f ? x[i] : x[i] * alpha;
 }
 
-/* Where alpha > 0, y has x's sign and stands for it. */
+/* Where alpha >= 0, y > 0 just where x > 0, and y stands for x. */
 LKS_CPU_CLONES
 static void leaky_relu_backward(int64_t n, const float *v, const float *dy, float *dx,
                                 float alpha) {
@@ -189,7 +189,7 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     op->count = d->count;
     op->alpha = (float)d->alpha;
     op->activation = activations[d->activation];
-    if (d->activation == LKS_ACTIVATION_LEAKY_RELU && !(op->alpha > 0.0f))
+    if (d->activation == LKS_ACTIVATION_LEAKY_RELU && !(op->alpha >= 0.0f))
         op->activation.from_y = false;
 
     const bool reads = op->activation.backward != NULL;
