@@ -36,8 +36,8 @@ static lks_status check_desc(const lks_conv2d_desc *d) {
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     lks_status status = check_desc(desc);
     if (status != LKS_OK) return status;
-    const lks_op_type *type =
-        lks_conv2d_winograd_fits(desc) ? &lks_cpu_conv2d_winograd : &lks_cpu_conv2d_direct;
+    const lks_op_type *type = lks_conv2d_winograd_fits(desc, max_batch) ? &lks_cpu_conv2d_winograd
+                                                                        : &lks_cpu_conv2d_direct;
     return type->create(device, desc, max_batch, out);
 }
 

@@ -7,6 +7,7 @@
  * multiplied with each thread at planes of its own, so that the order of summation does not depend
  * on the threads. */
 #include <omp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,7 @@ typedef struct tile_job {
     int64_t tiles, block;
     float *buffers; /* of thread t: t * buffer_floats on */
     int64_t buffer_floats;
+    atomic_int *failure; /* a dnnl_status_t of any thread's product that failed */
 } tile_job;
 
 /* ---- sizes ---- */
@@ -84,14 +86,19 @@ static int64_t most_tiles(const lks_conv2d_desc *d, int64_t batch) {
     return batch * most(in, out);
 }
 
-bool lks_conv2d_winograd_fits(const lks_conv2d_desc *d) {
+/* The bounds were measured: with fewer channels, or more than half of the tiles' outputs outside
+ * the image, the transforms eat what the products save; with few tiles, transforming the weights
+ * does. */
+bool lks_conv2d_winograd_fits(const lks_conv2d_desc *d, int64_t max_batch) {
+    enum { LEAST_CHANNELS = 48, LEAST_TILES = 32 };
     for (int i = 0; i < 2; i++)
         if (d->kernel[i] != 3 || d->stride[i] != 1 || d->dilation[i] != 1 || d->padding[i] > 2)
             return false;
     if (d->groups != 1 || d->in_channels % LANES || d->out_channels % LANES) return false;
     const int64_t pixels = d->out_size[0] * d->out_size[1];
     const int64_t tiles = tiles_along(d->out_size[0]) * tiles_along(d->out_size[1]);
-    return 2 * pixels >= tiles * OUTPUTS * OUTPUTS;
+    return d->in_channels + d->out_channels >= LEAST_CHANNELS &&
+           2 * pixels >= tiles * OUTPUTS * OUTPUTS && max_batch * tiles >= LEAST_TILES;
 }
 
 /* ---- the operation ---- */
@@ -140,9 +147,12 @@ static lks_winograd_images images(int64_t channels, const int64_t *size, int64_t
 /* Plane by plane m = v u. Inside a parallel region sgemm stays on its thread. */
 static void multiply(const tile_job *job, int64_t tiles, const float *v, float *m) {
     const int64_t in = job->x.channels, out = job->y.channels;
-    for (int64_t k = 0; k < PLANES; k++)
-        dnnl_sgemm('N', 'N', tiles, out, in, 1.0f, v + k * plane_stride(tiles, in), in,
-                   job->u + k * in * out, out, 0.0f, m + k * plane_stride(tiles, out), out);
+    for (int64_t k = 0; k < PLANES; k++) {
+        const dnnl_status_t status =
+            dnnl_sgemm('N', 'N', tiles, out, in, 1.0f, v + k * plane_stride(tiles, in), in,
+                       job->u + k * in * out, out, 0.0f, m + k * plane_stride(tiles, out), out);
+        if (status != dnnl_success) atomic_store(job->failure, (int)status);
+    }
 }
 
 static void tile_part(const void *data, int64_t begin, int64_t end) {
@@ -167,10 +177,13 @@ static int64_t choose_block(int64_t tiles, int64_t at_most) {
     return least(most((tiles + blocks - 1) / blocks, LEAST_BLOCK), at_most);
 }
 
-static void run_tiles(const winograd_op *op, tile_job *job) {
+static lks_status run_tiles(const winograd_op *op, tile_job *job) {
+    atomic_int failure = dnnl_success;
+    job->failure = &failure;
     job->block = choose_block(job->tiles, op->block);
     const int64_t blocks = (job->tiles + job->block - 1) / job->block;
     lks_cpu_parallel(op->op.device, blocks, 1, 1, tile_part, job);
+    return lks_onednn_check((dnnl_status_t)atomic_load(&failure), "products of conv2d");
 }
 
 typedef struct weights_job {
@@ -199,6 +212,7 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
     const winograd_op *op = (const winograd_op *)base;
     const lks_conv2d_desc *d = &op->desc;
     float *u = args->scratch;
+    if (args->batch == 0) return LKS_OK;
     const weights_job weights = {.desc = d, .weights = args->params[0], .u = u};
     lks_cpu_parallel(base->device, d->out_channels, LANES, LANES, weights_part, &weights);
     const lks_winograd_images y = images(d->out_channels, d->out_size, 0, 0, d->out_size);
@@ -214,12 +228,11 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
         .buffers = u + weights_floats(d),
         .buffer_floats = planes_floats(d, op->block),
     };
-    run_tiles(op, &job);
-    return LKS_OK;
+    return run_tiles(op, &job);
 }
 
 /* dx is the convolution of dy with the turned weights, padded so that all of dy takes part. */
-static void backward_data(const winograd_op *op, const lks_op_args *args) {
+static lks_status backward_data(const winograd_op *op, const lks_op_args *args) {
     const lks_conv2d_desc *d = &op->desc;
     float *u = args->scratch;
     const weights_job weights = {.desc = d, .weights = args->params[0], .u = u};
@@ -235,7 +248,7 @@ static void backward_data(const winograd_op *op, const lks_op_args *args) {
         .buffers = u + weights_floats(d),
         .buffer_floats = planes_floats(d, op->block),
     };
-    run_tiles(op, &job);
+    return run_tiles(op, &job);
 }
 
 /* ---- the gradient of the weights ---- */
@@ -245,9 +258,9 @@ typedef struct stretch_job {
     const float *x_from, *dy_from;
     int64_t first, tiles;
     float *v, *z, *du;
+    atomic_int *failure;
 } stretch_job;
 
-/* Units are groups of OUTPUTS tiles. */
 static void transform_part(const void *data, int64_t begin, int64_t end) {
     const stretch_job *job = data;
     const int64_t in = job->x.channels, out = job->dy.channels;
@@ -261,10 +274,13 @@ static void transform_part(const void *data, int64_t begin, int64_t end) {
 static void sum_part(const void *data, int64_t begin, int64_t end) {
     const stretch_job *job = data;
     const int64_t in = job->x.channels, out = job->dy.channels;
-    for (int64_t k = begin; k < end; k++)
-        dnnl_sgemm('T', 'N', in, out, job->tiles, 1.0f, job->v + k * plane_stride(job->tiles, in),
-                   in, job->z + k * plane_stride(job->tiles, out), out,
-                   job->first == 0 ? 0.0f : 1.0f, job->du + k * in * out, out);
+    for (int64_t k = begin; k < end; k++) {
+        const dnnl_status_t status = dnnl_sgemm(
+            'T', 'N', in, out, job->tiles, 1.0f, job->v + k * plane_stride(job->tiles, in), in,
+            job->z + k * plane_stride(job->tiles, out), out, job->first == 0 ? 0.0f : 1.0f,
+            job->du + k * in * out, out);
+        if (status != dnnl_success) atomic_store(job->failure, (int)status);
+    }
 }
 
 static void weights_gradient_part(const void *data, int64_t begin, int64_t end) {
@@ -273,10 +289,11 @@ static void weights_gradient_part(const void *data, int64_t begin, int64_t end) 
                                   job->accumulate, begin, end, job->dweights);
 }
 
-static void backward_weights(const winograd_op *op, const lks_op_args *args) {
+static lks_status backward_weights(const winograd_op *op, const lks_op_args *args) {
     const lks_conv2d_desc *d = &op->desc;
     const lks_device *device = op->op.device;
     float *du = args->scratch;
+    atomic_int failure = dnnl_success;
     stretch_job job = {
         .x = images(d->in_channels, d->in_size, d->padding[0], d->padding[1], d->out_size),
         .dy = images(d->out_channels, d->out_size, 0, 0, d->out_size),
@@ -284,6 +301,7 @@ static void backward_weights(const winograd_op *op, const lks_op_args *args) {
         .dy_from = args->dy,
         .v = du + weights_floats(d),
         .du = du,
+        .failure = &failure,
     };
     const int64_t tiles = args->batch * job.dy.tiles_high * job.dy.tiles_wide;
     for (; job.first < tiles; job.first += op->stretch) {
@@ -292,9 +310,13 @@ static void backward_weights(const winograd_op *op, const lks_op_args *args) {
         lks_cpu_parallel(device, job.tiles, 1, 1, transform_part, &job);
         lks_cpu_parallel(device, PLANES, 1, 1, sum_part, &job);
     }
+    if (atomic_load(&failure) != dnnl_success)
+        return lks_onednn_check((dnnl_status_t)atomic_load(&failure),
+                                "gradient of conv2d's weights");
     const weights_job weights = {
         .desc = d, .du = du, .dweights = args->dparams[0], .accumulate = args->accumulate};
     lks_cpu_parallel(device, d->out_channels, LANES, LANES, weights_gradient_part, &weights);
+    return LKS_OK;
 }
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
@@ -305,9 +327,9 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
         return LKS_OK;
     }
     lks_conv2d_bias_backward(base->device, &op->desc, args, args->scratch);
-    if (args->dparams) backward_weights(op, args);
-    if (args->dx) backward_data(op, args);
-    return LKS_OK;
+    lks_status status = args->dparams ? backward_weights(op, args) : LKS_OK;
+    if (status == LKS_OK && args->dx) status = backward_data(op, args);
+    return status;
 }
 
 const lks_op_type lks_cpu_conv2d_winograd = {
