@@ -1,6 +1,5 @@
 /* Batch norm and layer norm against plain loops in double precision. */
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -266,165 +265,6 @@ static void norms_take_an_empty_batch(void **state) {
     check_call_free(&layer);
 }
 
-/* ---- batch norm over ranks: threads stand for them ---- */
-
-enum { RANKS = 3, MAX_EXCHANGE = 64 };
-
-typedef struct meeting {
-    pthread_barrier_t barrier;
-    double values[RANKS][MAX_EXCHANGE];
-} meeting;
-
-typedef struct rank_run {
-    const char *kind;
-    meeting *meeting;
-    int rank;
-    lks_op_args args; /* batch and pointers to this rank's part, in host memory */
-    const lks_batch_norm_desc *desc;
-    float *results; /* y, dx, dparam and buffers one behind the other */
-    lks_status status;
-} rank_run;
-
-static lks_status all_reduce(void *data, double *values, int64_t count, lks_stream *stream) {
-    rank_run *run = data;
-    lks_status status = lks_stream_synchronize(stream);
-    memcpy(run->meeting->values[run->rank], values, (size_t)count * sizeof *values);
-    pthread_barrier_wait(&run->meeting->barrier);
-    for (int64_t i = 0; i < count; i++) {
-        values[i] = 0;
-        for (int r = 0; r < RANKS; r++)
-            values[i] += run->meeting->values[r][i];
-    }
-    pthread_barrier_wait(&run->meeting->barrier);
-    return status;
-}
-
-static size_t bytes_of(const rank_run *run) {
-    return (size_t)(run->args.batch * run->desc->spatial * run->desc->channels) * sizeof(float);
-}
-
-/* Copies between host and device, in the order x, dy, weight, bias, running mean and variance. */
-static lks_status upload(lks_device *device, void **to, const void *from, size_t bytes) {
-    lks_status status = lks_device_alloc(device, bytes, to);
-    if (status != LKS_OK || !from) return status;
-    return lks_device_copy(device, lks_device_stream(device, LKS_STREAM_COMPUTE), *to, from, bytes,
-                           LKS_COPY_TO_DEVICE);
-}
-
-static lks_status run_rank_on(lks_device *device, rank_run *run) {
-    enum { X, DY, WEIGHT, BIAS, MEAN, VARIANCE, Y, DX, DWEIGHT, DBIAS, SAVED, SCRATCH, COUNT };
-    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    const size_t big = bytes_of(run), small = (size_t)run->desc->channels * sizeof(float);
-    const void *from[COUNT] = {run->args.x,         run->args.dy,         run->args.params[0],
-                               run->args.params[1], run->args.buffers[0], run->args.buffers[1]};
-    size_t bytes[COUNT] = {big, big, small, small, small, small, big, big, small, small};
-    void *m[COUNT] = {0};
-    lks_op *op = NULL;
-    lks_status status = lks_op_create(device, LKS_OP_BATCH_NORM, run->desc, 8, &op);
-    if (status != LKS_OK) return status;
-    bytes[SAVED] = lks_op_get_needs(op)->saved_bytes;
-    bytes[SCRATCH] = lks_op_get_needs(op)->scratch_bytes;
-    for (int i = 0; i < COUNT && status == LKS_OK; i++)
-        status = upload(device, &m[i], from[i], bytes[i]);
-    lks_op_args args = run->args;
-    args.x = m[X];
-    args.y = m[Y];
-    args.dy = m[DY];
-    args.dx = m[DX];
-    args.saved = m[SAVED];
-    args.scratch = m[SCRATCH];
-    args.params = (const void *const[]){m[WEIGHT], m[BIAS]};
-    args.dparams = (void *const[]){m[DWEIGHT], m[DBIAS]};
-    args.buffers = (void *const[]){m[MEAN], m[VARIANCE]};
-    args.all_reduce = all_reduce;
-    args.all_reduce_data = run;
-    if (status == LKS_OK) status = lks_op_forward(op, stream, &args);
-    if (status == LKS_OK) status = lks_op_backward(op, stream, &args);
-    const int wanted[] = {Y, DX, DWEIGHT, DBIAS, MEAN, VARIANCE};
-    float *to = run->results;
-    for (int i = 0; i < 6 && status == LKS_OK; i++) {
-        status =
-            lks_device_copy(device, stream, to, m[wanted[i]], bytes[wanted[i]], LKS_COPY_TO_HOST);
-        to += bytes[wanted[i]] / sizeof(float);
-    }
-    if (status == LKS_OK) status = lks_stream_synchronize(stream);
-    for (int i = 0; i < COUNT; i++)
-        lks_device_free(device, m[i]);
-    lks_op_destroy(op);
-    return status;
-}
-
-static void *run_rank(void *data) {
-    rank_run *run = data;
-    lks_device *device = NULL;
-    const lks_device_config config = {.kind = run->kind, .threads = 1, .local_size = 1};
-    run->status = lks_device_create(&config, &device);
-    if (run->status == LKS_OK) run->status = run_rank_on(device, run);
-    lks_device_destroy(device);
-    return NULL;
-}
-
-/* Three ranks with 3, 0 and 4 samples see the statistics and gradients of 7. */
-static void batch_norm_shares_statistics(void **state) {
-    const lks_batch_norm_desc d = {.channels = 6,
-                                   .spatial = 5,
-                                   .layout = LKS_LAYOUT_CHANNELS_LAST,
-                                   .eps = 1e-5,
-                                   .momentum = 0.1,
-                                   .affine = true,
-                                   .track_running_stats = true,
-                                   .activation = LKS_ACTIVATION_RELU};
-    const int64_t batch[RANKS] = {3, 0, 4}, first[RANKS] = {0, 3, 3}, sample = 30;
-    check_call whole = batch_norm_call(&d, 7, 7);
-    check_call_fill(&whole, 8);
-    expected e = make_expected(7 * sample, d.channels);
-    batch_norm_expected(&whole, &e);
-    avoid_kinks(&whole, &e);
-    batch_norm_expected(&whole, &e);
-
-    meeting meet;
-    rank_run run[RANKS];
-    pthread_t thread[RANKS];
-    float *y = malloc(7 * 30 * sizeof *y), *dx = malloc(7 * 30 * sizeof *dx);
-    float dparam[12] = {0};
-    assert_true(y && dx);
-    assert_int_equal(pthread_barrier_init(&meet.barrier, NULL, RANKS), 0);
-    for (int r = 0; r < RANKS; r++) {
-        run[r] = (rank_run){.kind = lks_device_kind(*state),
-                            .meeting = &meet,
-                            .rank = r,
-                            .desc = &d,
-                            .results = calloc(7 * 60 + 24, sizeof(float))};
-        run[r].args = (lks_op_args){.batch = batch[r],
-                                    .training = true,
-                                    .x = whole.x + first[r] * sample,
-                                    .dy = whole.dy + first[r] * sample,
-                                    .params = (const void *const *)whole.param,
-                                    .buffers = (void *const *)whole.buffer};
-        assert_non_null(run[r].results);
-        assert_int_equal(pthread_create(&thread[r], NULL, run_rank, &run[r]), 0);
-    }
-    for (int r = 0; r < RANKS; r++) {
-        assert_int_equal(pthread_join(thread[r], NULL), 0);
-        assert_int_equal(run[r].status, LKS_OK);
-        const int64_t count = batch[r] * sample;
-        memcpy(y + first[r] * sample, run[r].results, (size_t)count * sizeof *y);
-        memcpy(dx + first[r] * sample, run[r].results + count, (size_t)count * sizeof *dx);
-        for (int i = 0; i < 12; i++) /* the ranks' gradients are parts of a sum */
-            dparam[i] += run[r].results[2 * count + i];
-        check_close("running", run[r].results + 2 * count + 12, e.buffer, 12, FORWARD);
-        free(run[r].results);
-    }
-    check_close("y", y, e.y, 7 * sample, FORWARD);
-    check_close("dx", dx, e.dx, 7 * sample, BACKWARD);
-    check_close("dparam", dparam, e.dparam, 12, BACKWARD);
-    pthread_barrier_destroy(&meet.barrier);
-    free(y);
-    free(dx);
-    release(&e);
-    check_call_free(&whole);
-}
-
 /* ---- layer norm ---- */
 
 static void layer_norm_expected(const check_call *call, expected *e) {
@@ -511,7 +351,6 @@ int main(void) {
         cmocka_unit_test(batch_norm_leaves_out_what_is_not_wanted),
         cmocka_unit_test(batch_norm_keeps_digits_far_from_zero),
         cmocka_unit_test(batch_norm_needs_two_values),
-        cmocka_unit_test(batch_norm_shares_statistics),
         cmocka_unit_test(norms_take_an_empty_batch),
         cmocka_unit_test(layer_norm_agrees),
         cmocka_unit_test(norms_refuse),
