@@ -55,6 +55,10 @@ typedef struct lks_math_ops {
                       const lks_sgd_update *sgd);
     lks_status (*adam)(lks_device *device, lks_stream *stream, const lks_update *update,
                        const lks_adam_update *adam);
+    lks_status (*rmsprop)(lks_device *device, lks_stream *stream, const lks_update *update,
+                          const lks_rmsprop_update *rmsprop);
+    lks_status (*adagrad)(lks_device *device, lks_stream *stream, const lks_update *update,
+                          const lks_adagrad_update *adagrad);
 } lks_math_ops;
 
 /* One line of the table of back ends (backends.c, the only file that knows which ones this build

@@ -244,3 +244,22 @@ lks_status lks_device_adam(lks_device *device, lks_stream *stream, const lks_upd
         return lks_fail(LKS_EINVAL, "adam update: exp_avg and exp_avg_sq are required");
     return device->backend->math->adam(device, stream, update, adam);
 }
+
+lks_status lks_device_rmsprop(lks_device *device, lks_stream *stream, const lks_update *update,
+                              const lks_rmsprop_update *rmsprop) {
+    lks_status status = check_update(update);
+    if (status != LKS_OK || update->count == 0) return status;
+    if (!rmsprop->square_avg || (rmsprop->momentum != 0 && !rmsprop->momentum_buffer))
+        return lks_fail(LKS_EINVAL,
+                        "rmsprop update: square_avg, and a buffer for momentum %g, are required",
+                        rmsprop->momentum);
+    return device->backend->math->rmsprop(device, stream, update, rmsprop);
+}
+
+lks_status lks_device_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
+                              const lks_adagrad_update *adagrad) {
+    lks_status status = check_update(update);
+    if (status != LKS_OK || update->count == 0) return status;
+    if (!adagrad->sum) return lks_fail(LKS_EINVAL, "adagrad update: sum is required");
+    return device->backend->math->adagrad(device, stream, update, adagrad);
+}

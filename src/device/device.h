@@ -342,10 +342,26 @@ typedef struct lks_adam_update {
     float *max_exp_avg_sq; /* amsgrad, else NULL */
 } lks_adam_update;
 
+typedef struct lks_rmsprop_update {
+    double alpha, eps, momentum;
+    float *square_avg;
+    float *grad_avg;        /* centered, else NULL */
+    float *momentum_buffer; /* NULL when momentum == 0 */
+} lks_rmsprop_update;
+
+typedef struct lks_adagrad_update {
+    double lr_decay, eps;
+    float *sum;
+} lks_adagrad_update;
+
 lks_status lks_device_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
                           const lks_sgd_update *sgd);
 lks_status lks_device_adam(lks_device *device, lks_stream *stream, const lks_update *update,
                            const lks_adam_update *adam);
+lks_status lks_device_rmsprop(lks_device *device, lks_stream *stream, const lks_update *update,
+                              const lks_rmsprop_update *rmsprop);
+lks_status lks_device_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
+                              const lks_adagrad_update *adagrad);
 
 /* ---- threads of a rank (CPU) ---- */
 

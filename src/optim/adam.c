@@ -15,12 +15,6 @@ typedef struct adam_config {
         .text = "[0.9, 0.999]", .high = 1, .high_open = true,                                  \
         .help = "Decay of the running means of the gradient and of its square."                \
     }
-#define EPS_OPTION                                                                    \
-    {                                                                                 \
-        .key = "eps", .type = LKS_OPTION_FLOAT, .offset = offsetof(adam_config, eps), \
-        .text = "1e-8", .high = INFINITY, .high_open = true,                          \
-        .help = "Added to the denominator, against division by zero."                 \
-    }
 #define AMSGRAD_OPTION                                                                       \
     {                                                                                        \
         .key = "amsgrad", .type = LKS_OPTION_BOOL, .offset = offsetof(adam_config, amsgrad), \
@@ -31,9 +25,8 @@ typedef struct adam_config {
 static const lks_option adam_options[] = {
     LKS_OPTIMIZER_LR_OPTION("1e-3"),
     BETAS_OPTION,
-    EPS_OPTION,
-    LKS_OPTIMIZER_WEIGHT_DECAY_OPTION(
-        "0", "L2 penalty: weight_decay times the parameter is added to the gradient."),
+    LKS_OPTIMIZER_EPS_OPTION(adam_config, "1e-8"),
+    LKS_OPTIMIZER_WEIGHT_DECAY_OPTION("0", LKS_OPTIMIZER_L2_HELP),
     AMSGRAD_OPTION,
     LKS_OPTIMIZER_MAXIMIZE_OPTION,
     {0},
@@ -42,7 +35,7 @@ static const lks_option adam_options[] = {
 static const lks_option adamw_options[] = {
     LKS_OPTIMIZER_LR_OPTION("1e-3"),
     BETAS_OPTION,
-    EPS_OPTION,
+    LKS_OPTIMIZER_EPS_OPTION(adam_config, "1e-8"),
     LKS_OPTIMIZER_WEIGHT_DECAY_OPTION(
         "0.01", "Decoupled decay: parameters shrink by lr * weight_decay in every step."),
     AMSGRAD_OPTION,

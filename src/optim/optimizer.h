@@ -26,6 +26,15 @@ typedef struct lks_optimizer_common {
         .offset = offsetof(lks_optimizer_common, weight_decay), .text = default_text, \
         .high = INFINITY, .high_open = true, .help = help_text                        \
     }
+#define LKS_OPTIMIZER_L2_HELP \
+    "L2 penalty: weight_decay times the parameter is added to the gradient."
+/* `config` has a member eps. */
+#define LKS_OPTIMIZER_EPS_OPTION(config, default_text)                           \
+    {                                                                            \
+        .key = "eps", .type = LKS_OPTION_FLOAT, .offset = offsetof(config, eps), \
+        .text = default_text, .high = INFINITY, .high_open = true,               \
+        .help = "Added to the denominator, against division by zero."            \
+    }
 #define LKS_OPTIMIZER_MAXIMIZE_OPTION                                        \
     {                                                                        \
         .key = "maximize", .type = LKS_OPTION_BOOL,                          \
@@ -57,6 +66,8 @@ typedef struct lks_optimizer_kind {
 extern const lks_optimizer_kind lks_optimizer_sgd;
 extern const lks_optimizer_kind lks_optimizer_adam;
 extern const lks_optimizer_kind lks_optimizer_adamw;
+extern const lks_optimizer_kind lks_optimizer_rmsprop;
+extern const lks_optimizer_kind lks_optimizer_adagrad;
 
 /* The kind called `type`, or NULL. */
 const lks_optimizer_kind *lks_optimizer_find(const char *type);

@@ -3,9 +3,8 @@
 #include "optim/optimizer.h"
 
 static const lks_optimizer_kind *const kinds[] = {
-    &lks_optimizer_sgd,
-    &lks_optimizer_adam,
-    &lks_optimizer_adamw,
+    &lks_optimizer_sgd,     &lks_optimizer_adam,    &lks_optimizer_adamw,
+    &lks_optimizer_rmsprop, &lks_optimizer_adagrad,
 };
 
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };

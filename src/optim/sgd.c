@@ -1,4 +1,5 @@
-/* Stochastic gradient descent as torch.optim.SGD of PyTorch 2.x. */
+/* Stochastic gradient descent as torch.optim.SGD of PyTorch 2.x. lr's default is that of 2.2 and
+ * later; before, it had none. */
 #include "optim/optimizer.h"
 
 typedef struct sgd_config {
@@ -25,8 +26,7 @@ static const lks_option options[] = {
      .low_open = true,
      .high_open = true,
      .help = "What the gradient loses when it enters the momentum: it is scaled by 1 - dampening."},
-    LKS_OPTIMIZER_WEIGHT_DECAY_OPTION(
-        "0", "L2 penalty: weight_decay times the parameter is added to the gradient."),
+    LKS_OPTIMIZER_WEIGHT_DECAY_OPTION("0", LKS_OPTIMIZER_L2_HELP),
     {.key = "nesterov",
      .type = LKS_OPTION_BOOL,
      .offset = offsetof(sgd_config, nesterov),

@@ -135,7 +135,7 @@ static void refuse(const char *type, const char *options, const char *words) {
 static void bad_configurations_are_refused(void **state) {
     (void)state;
     refuse("adamm", "", "did you mean 'adam");
-    refuse("qqqqqqqq", "", "expected one of sgd, adam, adamw");
+    refuse("qqqqqqqq", "", "expected one of sgd, adam, adamw, rmsprop, adagrad");
     refuse("sgd", "lr=-1", "lr: -1");
     refuse("sgd", "lr=inf", "lr: inf");
     refuse("sgd", "lr=nan", "lr");
@@ -164,7 +164,7 @@ static void the_registry_is_complete(void **state) {
         assert_string_equal(lks_optimizer_options(type)->name, type);
         assert_non_null(lks_options_find(lks_optimizer_options(type), "lr"));
     }
-    assert_int_equal(count, 3);
+    assert_int_equal(count, 5);
     assert_null(lks_optimizer_type(-1));
     assert_null(lks_optimizer_options("sgdd"));
     assert_null(lks_optimizer_options(NULL));

@@ -19,14 +19,9 @@ typedef struct adam_job {
     float eps;
 } adam_job;
 
-/* a + w (b - a), in the form that is exact at the nearer end, as torch.lerp. */
-LKS_CPU_INLINE float lerp(float a, float b, float w) {
-    return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w);
-}
-
 /* Element i of everything but the last step: returns the new exp_avg_sq, *m the new exp_avg. */
 LKS_CPU_INLINE float moments(const adam_job *job, float g, float m, float v, float *new_m) {
-    *new_m = lerp(m, g, job->weight1);
+    *new_m = lks_cpu_lerp(m, g, job->weight1);
     return v * job->beta2 + job->weight2 * g * g;
 }
 

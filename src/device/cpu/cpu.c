@@ -169,6 +169,8 @@ static const lks_math_ops math_ops = {
     .norm = lks_cpu_norm,
     .sgd = lks_cpu_sgd,
     .adam = lks_cpu_adam,
+    .rmsprop = lks_cpu_rmsprop,
+    .adagrad = lks_cpu_adagrad,
 };
 
 static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {

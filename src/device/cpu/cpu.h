@@ -40,5 +40,9 @@ lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update 
                        const lks_sgd_update *sgd);
 lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update *update,
                         const lks_adam_update *adam);
+lks_status lks_cpu_rmsprop(lks_device *device, lks_stream *stream, const lks_update *update,
+                           const lks_rmsprop_update *rmsprop);
+lks_status lks_cpu_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
+                           const lks_adagrad_update *adagrad);
 
 #endif

@@ -28,4 +28,9 @@ LKS_CPU_INLINE float lks_cpu_scaled(lks_cpu_gradient gradient, float grad) {
     return -gradient.clip > below ? -gradient.clip : below;
 }
 
+/* a + w (b - a), in the form that is exact at the nearer end, as torch.lerp. */
+LKS_CPU_INLINE float lks_cpu_lerp(float a, float b, float w) {
+    return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w);
+}
+
 #endif

@@ -1,0 +1,49 @@
+/* torch.optim.Adagrad's update. */
+#include <math.h>
+
+#include "device/cpu/cpu.h"
+#include "device/cpu/parallel.h"
+#include "device/cpu/update.h"
+
+typedef struct adagrad_job {
+    float *param, *sum;
+    const float *grad;
+    lks_cpu_gradient gradient;
+    float rate; /* lr / (1 + (step - 1) lr_decay) */
+    float weight_decay, eps;
+} adagrad_job;
+
+LKS_CPU_CLONES
+static void adagrad_range(const adagrad_job *shared, int64_t n, float *param, const float *grad,
+                          float *sum) {
+    const adagrad_job job = *shared;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = lks_cpu_scaled(job.gradient, grad[i]) + job.weight_decay * param[i];
+        const float s = sum[i] + g * g;
+        sum[i] = s;
+        param[i] -= job.rate * g / (sqrtf(s) + job.eps);
+    }
+}
+
+static void adagrad_part(const void *data, int64_t begin, int64_t end) {
+    const adagrad_job *job = data;
+    adagrad_range(job, end - begin, job->param + begin, job->grad + begin, job->sum + begin);
+}
+
+lks_status lks_cpu_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
+                           const lks_adagrad_update *adagrad) {
+    (void)stream;
+    const double decay = 1 + (double)(update->step - 1) * adagrad->lr_decay;
+    const adagrad_job job = {
+        .param = update->param,
+        .sum = adagrad->sum,
+        .grad = update->grad,
+        .gradient = lks_cpu_gradient_of(update),
+        .rate = (float)(update->lr / decay),
+        .weight_decay = (float)update->weight_decay,
+        .eps = (float)adagrad->eps,
+    };
+    lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adagrad_part, &job);
+    return LKS_OK;
+}
