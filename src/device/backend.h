@@ -61,6 +61,11 @@ typedef struct lks_math_ops {
                           const lks_adagrad_update *adagrad);
 } lks_math_ops;
 
+/* Where an operation's backward puts the gradient of parameter `index`; NULL: not wanted. */
+static inline float *lks_op_dparam(const lks_op_args *args, int index) {
+    return args->dparams ? args->dparams[index] : NULL;
+}
+
 /* One line of the table of back ends (backends.c, the only file that knows which ones this build
  * has). */
 typedef struct lks_device_backend {

@@ -239,7 +239,7 @@ typedef struct lks_op_args {
     const void *dy2;         /* fork: the second consumer's gradient */
     void *dx;                /* NULL: not wanted */
     void *dx2;               /* add: may equal dx or dy, then nothing is copied */
-    void *const *dparams;    /* NULL: not wanted (frozen parameters) */
+    void *const *dparams;    /* NULL, or an entry NULL: not wanted (frozen parameters) */
     void *saved, *scratch;
     lks_all_reduce_fn all_reduce; /* batch norm: NULL for statistics of this rank's samples alone */
     void *all_reduce_data;

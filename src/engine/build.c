@@ -159,8 +159,13 @@ static lks_status add_params(lks_graph *graph, const lks_layer_plan *plan, lks_n
     }
     node->param_count = graph->params.count - node->first_param;
     node->buffer_count = graph->buffers.count - node->first_buffer;
-    for (int i = node->first_param; i < graph->params.count; i++)
-        graph->layers[node->layer].param_count += graph->params.params[i].count;
+    const lks_graph_config *config = &graph->config;
+    for (int i = node->first_param; i < graph->params.count; i++) {
+        lks_param *param = &graph->params.params[i];
+        graph->layers[node->layer].param_count += param->count;
+        param->frozen = config->is_frozen && config->is_frozen(config->is_frozen_data, param->name);
+        if (!param->frozen) node->trains = true;
+    }
     return LKS_OK;
 }
 
@@ -357,12 +362,12 @@ static lks_layer_layout first_layout(const lks_layer_spec *specs) {
     return LKS_LAYER_ANY_LAYOUT;
 }
 
-/* A gradient is needed wherever a parameter stands upstream of it. */
+/* A gradient is needed wherever a trainable parameter stands upstream of it. */
 static void mark_gradients(lks_graph *graph) {
     graph->values[graph->input].needs_grad = graph->config.input_gradient;
     for (int i = 0; i < graph->node_count; i++) {
         const lks_node *node = &graph->nodes[i];
-        bool needed = node->param_count > 0 || graph->values[node->x].needs_grad ||
+        bool needed = node->trains || graph->values[node->x].needs_grad ||
                       (node->x2 != LKS_NO_VALUE && graph->values[node->x2].needs_grad);
         graph->values[node->y].needs_grad = needed;
         if (node->y2 != LKS_NO_VALUE) graph->values[node->y2].needs_grad = needed;
@@ -371,20 +376,38 @@ static void mark_gradients(lks_graph *graph) {
 
 enum { FLAT_ALIGNMENT = 16 };
 
+/* Places the parameters of a node that are frozen, or those that are not, from `end` on; returns
+ * the new end. */
+static int64_t place_node(lks_graph *graph, const lks_node *node, bool frozen, int64_t end) {
+    for (int p = 0; p < node->param_count; p++) {
+        lks_param *param = &graph->params.params[node->first_param + p];
+        if (param->frozen != frozen) continue;
+        param->offset = end;
+        end = (int64_t)lks_round_up((size_t)(end + param->count), FLAT_ALIGNMENT);
+    }
+    return end;
+}
+
 static void place_params(lks_graph *graph) {
     int64_t end = 0;
     for (int i = graph->node_count - 1; i >= 0; i--) {
-        lks_node *node = &graph->nodes[i];
-        for (int p = 0; p < node->param_count; p++) {
-            lks_param *param = &graph->params.params[node->first_param + p];
-            param->offset = end;
-            end = (int64_t)lks_round_up((size_t)(end + param->count), FLAT_ALIGNMENT);
-        }
-        node->ready_end = end;
+        end = place_node(graph, &graph->nodes[i], false, end);
+        graph->nodes[i].ready_end = end;
     }
-    graph->params.flat_count = end;
+    int64_t multiple = graph->config.trainable_multiple;
+    graph->trainable_count = multiple > 0 ? (end + multiple - 1) / multiple * multiple : end;
+    /* The padding is ready with the last gradient. */
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i].ready_end == end) graph->nodes[i].ready_end = graph->trainable_count;
 
-    end = 0;
+    end = graph->trainable_count;
+    for (int i = graph->node_count - 1; i >= 0; i--)
+        end = place_node(graph, &graph->nodes[i], true, end);
+    graph->params.flat_count = end;
+}
+
+static void place_buffers(lks_graph *graph) {
+    int64_t end = 0;
     for (int i = 0; i < graph->buffers.count; i++) {
         graph->buffers.params[i].offset = end;
         end = (int64_t)lks_round_up((size_t)(end + graph->buffers.params[i].count), FLAT_ALIGNMENT);
@@ -412,5 +435,6 @@ lks_status lks_graph_build(lks_graph *graph, const lks_layer_spec *layers) {
     graph->output_shape = flow.shape;
     mark_gradients(graph);
     place_params(graph);
+    place_buffers(graph);
     return LKS_OK;
 }

@@ -16,6 +16,12 @@ typedef struct lks_graph_config {
     bool unshared_memory;         /* no two arrays share memory: to check the memory plan */
     lks_all_reduce_fn all_reduce; /* for batch norm with synchronize: true; NULL on one rank */
     void *all_reduce_data;
+    /* Which parameters get no gradient, by state_dict name; NULL: all get one. Asked once for each
+     * parameter, while the graph is created. */
+    bool (*is_frozen)(void *data, const char *name);
+    void *is_frozen_data;
+    int64_t trainable_multiple; /* the trainable part of the flat buffers is padded to a multiple
+                                   of it, so that ranks can share it evenly; 0: no matter */
 } lks_graph_config;
 
 /* A parameter, or a buffer (batch norm's running statistics: is_buffer). */
@@ -25,6 +31,7 @@ typedef struct lks_param {
     int64_t offset;   /* of its first element in the flat buffer (of parameters, or of buffers) */
     int64_t count;
     int layer; /* index of its layer in the graph, for messages */
+    bool frozen;
 } lks_param;
 
 /* Builds the graph: shape inference, parameter table, memory plan. layers: as in lockstep/spec.h;
@@ -46,16 +53,18 @@ int64_t lks_graph_ignore_index(const lks_graph *graph);
 /* Which layout the engine wants its input in: the loader writes it so. */
 lks_layout lks_graph_input_layout(const lks_graph *graph);
 
-/* Flat buffers, on the device, float32. The parameters stand in the order in which backward
- * completes their gradients (last layer first), each aligned to 16 elements; gaps are zero and stay
- * zero. flat_count covers them all. */
+/* Flat buffers, on the device, float32. The trainable parameters stand first, in the order in which
+ * backward completes their gradients (last layer first), then the frozen ones; each is aligned to
+ * 16 elements; gaps are zero and stay zero. flat_count covers them all, trainable_count those that
+ * have gradients, with the padding that the configuration asks for. */
 /* Index: the order in which the layers declare them, that of a state_dict. */
 int lks_graph_param_count(const lks_graph *graph);
 const lks_param *lks_graph_param(const lks_graph *graph, int index);
 int64_t lks_graph_flat_count(const lks_graph *graph);
-/* The caller (which knows the buckets' padding) supplies the flat buffers, at least flat_count
- * float32 each, on the device; grads NULL for inference. They stay the caller's. Must be called
- * once, before anything below; writes the initial parameters. */
+int64_t lks_graph_trainable_count(const lks_graph *graph);
+/* The caller supplies the flat buffers on the device, float32: params [flat_count], grads
+ * [trainable_count], NULL for inference. They stay the caller's. Must be called once, before
+ * anything below; writes the initial parameters, which freezing does not change. */
 lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads);
 
 /* Buffers (running statistics): one flat array owned by the graph, initialised. */
@@ -97,8 +106,8 @@ const float *lks_graph_output(const lks_graph *graph);
 lks_status lks_graph_loss(lks_graph *graph, const lks_batch_info *info, double *sums);
 
 /* Called during backward on the host as soon as the gradients of flat elements [0, ready_end) are
- * queued on the compute stream; ready_end grows, the last call has flat_count. Also the place where
- * communication is moved forward. */
+ * queued on the compute stream; ready_end grows, the last call has trainable_count. Also the place
+ * where communication is moved forward. */
 typedef lks_status (*lks_grads_ready_fn)(void *data, int64_t ready_end);
 lks_status lks_graph_backward(lks_graph *graph, const lks_batch_info *info,
                               lks_grads_ready_fn ready, void *ready_data);

@@ -119,14 +119,14 @@ lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads) {
     if (status == LKS_OK && grads != NULL)
         status =
             lks_device_zero(graph->device, lks_device_stream(graph->device, LKS_STREAM_COMPUTE),
-                            grads, (size_t)graph->params.flat_count * sizeof(float));
+                            grads, (size_t)graph->trainable_count * sizeof(float));
     if (status != LKS_OK) return status;
     for (int i = 0; i < graph->node_count; i++) {
         lks_node *node = &graph->nodes[i];
         for (int p = 0; p < node->param_count; p++) {
-            int64_t offset = graph->params.params[node->first_param + p].offset;
-            node->params[p] = params + offset;
-            node->dparams[p] = grads != NULL ? grads + offset : NULL;
+            const lks_param *param = &graph->params.params[node->first_param + p];
+            node->params[p] = params + param->offset;
+            node->dparams[p] = grads != NULL && !param->frozen ? grads + param->offset : NULL;
         }
     }
     graph->bound = true;
@@ -165,6 +165,10 @@ const lks_param *lks_graph_param(const lks_graph *graph, int index) {
 
 int64_t lks_graph_flat_count(const lks_graph *graph) {
     return graph->params.flat_count;
+}
+
+int64_t lks_graph_trainable_count(const lks_graph *graph) {
+    return graph->trainable_count;
 }
 
 int lks_graph_buffer_count(const lks_graph *graph) {

@@ -24,6 +24,7 @@ typedef struct lks_node {
     int layer;
     int x, x2, y, y2; /* values; LKS_NO_VALUE where the kind has none (x2: add, y2: fork) */
     int first_param, param_count;
+    bool trains; /* some parameter of it has a gradient */
     int first_buffer, buffer_count;
     bool synchronize;
     int64_t ready_end; /* flat elements whose gradients exist after this node's backward */
@@ -59,6 +60,7 @@ struct lks_graph {
     lks_value *values;
     int value_count;
     lks_param_table params, buffers;
+    int64_t trainable_count; /* elements of params, at their begin, that have gradients */
 
     bool has_loss;
     lks_loss loss;

@@ -82,7 +82,7 @@ static lks_status run_backward(lks_graph *graph, const lks_node *node, const lks
     args.dy2 = grad_of(graph, node->y2);
     args.dx = grad_of(graph, node->x);
     args.dx2 = grad_of(graph, node->x2);
-    args.dparams = node->dparams;
+    args.dparams = node->trains ? node->dparams : NULL;
     lks_status status = lks_op_backward(node->op, compute_stream(graph), &args);
     return status == LKS_OK ? LKS_OK : lks_graph_fail_in_layer(graph, node->layer, status);
 }
@@ -96,7 +96,7 @@ lks_status lks_graph_backward(lks_graph *graph, const lks_batch_info *info,
         const lks_node *node = &graph->nodes[i];
         if (!lks_node_has_backward(graph, node)) continue;
         status = run_backward(graph, node, info);
-        if (status == LKS_OK && node->param_count > 0 && ready != NULL)
+        if (status == LKS_OK && node->trains && ready != NULL)
             status = ready(ready_data, node->ready_end);
     }
     return status;

@@ -245,8 +245,8 @@ static void store_gradients(const norm_op *op, const lks_op_args *args) {
     memcpy(s.exchange, s.sums, (size_t)(2 * channels) * sizeof(double));
     for (int64_t c = 0; c < channels && args->batch > 0; c++)
         s.exchange[channels + c] *= (double)saved.invstd[c];
-    lks_column_store(channels, s.exchange + channels, args->accumulate, args->dparams[0]);
-    lks_column_store(channels, s.exchange, args->accumulate, args->dparams[1]);
+    lks_column_store(channels, s.exchange + channels, args->accumulate, lks_op_dparam(args, 0));
+    lks_column_store(channels, s.exchange, args->accumulate, lks_op_dparam(args, 1));
 }
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {

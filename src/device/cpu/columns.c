@@ -20,7 +20,7 @@ void lks_column_combine(int64_t chunks, int64_t count, double *partial) {
 }
 
 void lks_column_store(int64_t count, const double *sum, bool accumulate, float *to) {
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; to && i < count; i++)
         to[i] = accumulate ? to[i] + (float)sum[i] : (float)sum[i];
 }
 

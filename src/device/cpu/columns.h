@@ -20,7 +20,7 @@ int64_t lks_column_chunk_begin(int64_t rows, int64_t chunks, int64_t chunk);
 /* sum[i] = partial[0][i] + partial[1][i] + ... for [chunks][count] partial sums, into the first. */
 void lks_column_combine(int64_t chunks, int64_t count, double *partial);
 
-/* to[i] = sum[i], or += with accumulate. */
+/* to[i] = sum[i], or += with accumulate. to NULL: not wanted. */
 void lks_column_store(int64_t count, const double *sum, bool accumulate, float *to);
 
 /* Bytes of scratch memory for lks_cpu_bias_backward over at most max_rows rows. */

@@ -45,16 +45,16 @@ void lks_conv2d_bias_backward(const lks_device *device, const lks_conv2d_desc *d
                               const lks_op_args *args, void *scratch) {
     lks_cpu_bias_backward(device, args->batch * d->out_size[0] * d->out_size[1], d->out_channels,
                           d->activation == LKS_ACTIVATION_RELU ? args->y : NULL, args->dy,
-                          args->dparams && d->bias ? args->dparams[1] : NULL, args->accumulate,
-                          scratch);
+                          d->bias ? lks_op_dparam(args, 1) : NULL, args->accumulate, scratch);
 }
 
 void lks_conv2d_clear_gradients(const lks_conv2d_desc *d, const lks_op_args *args) {
-    if (!args->dparams || args->accumulate) return;
+    float *dweight = lks_op_dparam(args, 0), *dbias = d->bias ? lks_op_dparam(args, 1) : NULL;
+    if (args->accumulate) return;
     const int64_t weights =
         d->out_channels * (d->in_channels / d->groups) * d->kernel[0] * d->kernel[1];
-    memset(args->dparams[0], 0, (size_t)weights * sizeof(float));
-    if (d->bias) memset(args->dparams[1], 0, (size_t)d->out_channels * sizeof(float));
+    if (dweight) memset(dweight, 0, (size_t)weights * sizeof(float));
+    if (dbias) memset(dbias, 0, (size_t)d->out_channels * sizeof(float));
 }
 
 /* The operation that create makes has the type of its method. */

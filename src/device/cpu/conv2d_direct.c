@@ -257,7 +257,7 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
     void *room = plan->own_weights ? plan->own_weights : args->scratch;
     lks_conv2d_bias_backward(base->device, &op->desc, args,
                              (char *)args->scratch + op->scratch_weights_bytes);
-    if (args->dparams) status = backward_weights(op, &plan->weights, args, room);
+    if (lks_op_dparam(args, 0)) status = backward_weights(op, &plan->weights, args, room);
     if (status != LKS_OK || !args->dx) return status;
     const void *weights;
     status = prepare_weights(op, &plan->data, args->params[0], room, &weights);

@@ -193,9 +193,9 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
     lks_cpu_parallel(base->device, job.chunks, 1, 1, backward_part, &job);
     if (!job.sums) return LKS_OK;
     lks_column_combine(job.chunks, 2 * job.width, job.sums);
-    lks_column_store(job.width, job.sums, args->accumulate, args->dparams[0]);
+    lks_column_store(job.width, job.sums, args->accumulate, lks_op_dparam(args, 0));
     if (op->desc.bias)
-        lks_column_store(job.width, job.sums + job.width, args->accumulate, args->dparams[1]);
+        lks_column_store(job.width, job.sums + job.width, args->accumulate, lks_op_dparam(args, 1));
     return LKS_OK;
 }
 

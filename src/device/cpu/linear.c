@@ -120,9 +120,10 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
 
 static void clear_gradients(const linear_op *op, const lks_op_args *args) {
     const lks_linear_desc *d = &op->desc;
-    if (!args->dparams || args->accumulate) return;
-    memset(args->dparams[0], 0, (size_t)(d->in_features * d->out_features) * sizeof(float));
-    if (d->bias) memset(args->dparams[1], 0, (size_t)d->out_features * sizeof(float));
+    float *dweight = lks_op_dparam(args, 0), *dbias = d->bias ? lks_op_dparam(args, 1) : NULL;
+    if (args->accumulate) return;
+    if (dweight) memset(dweight, 0, (size_t)(d->in_features * d->out_features) * sizeof(float));
+    if (dbias) memset(dbias, 0, (size_t)d->out_features * sizeof(float));
 }
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
@@ -137,12 +138,12 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
     }
     lks_cpu_bias_backward(op->op.device, rows, features,
                           d->activation == LKS_ACTIVATION_RELU ? args->y : NULL, args->dy,
-                          args->dparams && d->bias ? args->dparams[1] : NULL, args->accumulate,
-                          args->scratch);
+                          d->bias ? lks_op_dparam(args, 1) : NULL, args->accumulate, args->scratch);
     dnnl_status_t status = dnnl_success;
-    if (args->dparams) /* dW[out, in] = dy^T x */
+    float *dweight = lks_op_dparam(args, 0);
+    if (dweight) /* dW[out, in] = dy^T x */
         status = dnnl_sgemm('T', 'N', features, in, rows, 1.0f, args->dy, features, args->x, in,
-                            args->accumulate ? 1.0f : 0.0f, args->dparams[0], in);
+                            args->accumulate ? 1.0f : 0.0f, dweight, in);
     if (args->dx && status == dnnl_success) /* dx = dy W */
         status = dnnl_sgemm('N', 'N', rows, in, features, 1.0f, args->dy, features, args->params[0],
                             in, 0.0f, args->dx, in);
