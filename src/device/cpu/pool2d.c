@@ -16,7 +16,7 @@ typedef struct window {
     int64_t extent; /* inputs to divide by, along this axis */
 } window;
 
-/* The outputs [first, last) that may cover an input place. */
+/* The outputs [first, last) whose windows reach over an input place. */
 typedef struct cover {
     int64_t first, last;
 } cover;
@@ -146,12 +146,11 @@ static void average_row(const pool_op *op, const float *image, const window *row
     }
 }
 
-/* The tap with which window w covers input place i, or -1. */
+/* The tap with which a window that reaches over input place i covers it, or -1 where the dilation
+ * steps over it. */
 LKS_CPU_INLINE int64_t tap_of(const window *w, int64_t step, int64_t i) {
     const int64_t from_begin = i - w->begin;
-    if (step > 1 && from_begin % step != 0) return -1;
-    const int64_t tap = from_begin / step;
-    return from_begin >= 0 && tap < w->last ? tap : -1;
+    return step > 1 && from_begin % step != 0 ? -1 : from_begin / step;
 }
 
 /* dx[n] += dy where the tap won */
