@@ -39,6 +39,8 @@ typedef struct lks_progress {
     int64_t step, steps;   /* done in this epoch */
     double loss, acc; /* running means of this epoch over all ranks; acc NaN where there is none */
     double lr;
+    double grad_norm;          /* of the last step, before clipping */
+    int64_t skipped_steps;     /* of the run, because of a loss or gradient that was not finite */
     double samples_per_second; /* NaN until known */
     double seconds_left;       /* of this epoch; NaN until known */
     bool validating;
@@ -62,12 +64,13 @@ typedef struct lks_train_config {
     int64_t micro_batch_size; /* most samples of a rank that go through the model at a time; the
                                  gradients of its micro-batches are added up; 0: all */
     int64_t zero_stage;       /* 0: every rank updates everything; 1: each rank keeps state for, and
-                                 updates, its share */
+                                 updates, its share; 2: and has only its share of the gradients' sum */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
     lks_spec loss, optimizer, schedule;       /* schedule.type NULL: constant */
     const char *early_stopping; /* options text, "monitor=val_loss patience=5"; NULL: none */
     const char
         *data; /* options text of the data settings, "shuffle=true scale=0.0039"; NULL: defaults */
+    const char *gradients;  /* options text, "clip_norm=1 on_nonfinite=skip"; NULL: defaults */
     const char *checkpoint; /* options text, "every_epochs=5"; NULL: defaults */
     const char
         *output; /* run directory: metrics.jsonl, log.txt, checkpoints/; NULL: nothing is written */

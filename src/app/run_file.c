@@ -13,8 +13,9 @@
 enum { MAX_FILE_BYTES = 16 << 20 };
 
 /* The keys of the top level that have sections of their own. */
-static const char *const section_keys[] = {"data",     "model",          "loss",       "optimizer",
-                                           "schedule", "early_stopping", "checkpoint", NULL};
+static const char *const section_keys[] = {"data",           "model",      "loss",
+                                           "optimizer",      "gradients",  "schedule",
+                                           "early_stopping", "checkpoint", NULL};
 
 typedef struct model_settings {
     lks_int_list input;
@@ -143,7 +144,7 @@ static lks_status read_typed(lks_run_parser *parser, const lks_node *root, const
     return lks_run_read_spec(parser, lks_section_find(key), key, "\n", node, out);
 }
 
-/* early_stopping and checkpoint: *out stays NULL where the section is not given. */
+/* early_stopping, gradients and checkpoint: *out stays NULL where the section is not given. */
 static lks_status read_table(lks_run_parser *parser, const lks_node *root, const char *key,
                              const char **out) {
     const lks_option_table *table = lks_section_find(key)->table;
@@ -168,6 +169,7 @@ static lks_status read_sections(lks_run_parser *parser, const lks_node *root, lk
     if (!status) status = read_typed(parser, root, "optimizer", &run->config.optimizer);
     if (!status) status = read_typed(parser, root, "schedule", &run->config.schedule);
     if (!status) status = read_table(parser, root, "early_stopping", &run->config.early_stopping);
+    if (!status) status = read_table(parser, root, "gradients", &run->config.gradients);
     if (!status) status = read_table(parser, root, "checkpoint", &run->config.checkpoint);
     return status;
 }

@@ -10,8 +10,6 @@
 typedef struct decision {
     lks_epoch_result result;
     lks_early_stopping stopping;
-    double schedule_state[LKS_SCHEDULE_STATE_MAX];
-    int schedule_state_count;
     double best_value;
     int64_t best_epoch;
     bool stop_requested;
@@ -44,10 +42,11 @@ static void decide(lks_trainer *t, decision *out) {
     if (t->stopping_config.enabled)
         lks_early_stopping_update(&t->stopping_config, &out->stopping, result->epoch,
                                   monitored(result, t->stopping_config.monitor));
-    if (!lks_schedule_per_step(t->schedule))
-        lks_schedule_advance(t->schedule,
-                             &(lks_schedule_input){.metric = monitored(result, monitor)});
-    out->schedule_state_count = lks_schedule_get_state(t->schedule, out->schedule_state);
+    if (!lks_rates_per_step(t->rates)) {
+        int watched = lks_rates_monitor(t->rates);
+        lks_rates_advance(t->rates, watched < 0 ? NAN : monitored(result, watched));
+    }
+    lks_rates_get_state(t->rates, t->rates_state);
     out->stop_requested = t->stop_requested;
 }
 
@@ -61,8 +60,9 @@ static lks_status share_decision(lks_trainer *t, decision *shared) {
     t->best_value = shared->best_value;
     t->best_epoch = shared->best_epoch;
     t->stopping_now = t->stopping_now || shared->stop_requested;
-    return lks_schedule_set_state(t->schedule, shared->schedule_state,
-                                  shared->schedule_state_count);
+    int count = lks_rates_state_count(t->rates);
+    status = lks_comm_broadcast(comm, t->rates_state, count * (int64_t)sizeof *t->rates_state, 0);
+    return status ? status : lks_rates_set_state(t->rates, t->rates_state, count);
 }
 
 static lks_status remember(lks_trainer *t, const lks_epoch_result *result) {

@@ -24,24 +24,24 @@ static lks_status evaluate_batch(lks_trainer *t, lks_loader *loader) {
 static lks_status evaluate_part(lks_trainer *t, lks_loader *loader, double *sums) {
     lks_device *device = t->context->device;
     lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
-                                        t->step_sums, LKS_STEP_SUM_COUNT * sizeof(double));
+                                        t->step_sums, LKS_LOSS_SUM_COUNT * sizeof(double));
     if (status == LKS_OK) status = lks_loader_begin(loader, 0, 0);
     for (int64_t step = 0; step < lks_loader_steps(loader) && status == LKS_OK; step++)
         status = evaluate_batch(t, loader);
-    if (status == LKS_OK) status = lks_trainer_read_sums(t, t->step_sums, LKS_STEP_SUM_COUNT, sums);
+    if (status == LKS_OK) status = lks_trainer_read_sums(t, t->step_sums, LKS_LOSS_SUM_COUNT, sums);
     return status;
 }
 
 lks_status lks_trainer_evaluate(lks_trainer *t, lks_loader *loader, double *out_loss,
                                 double *out_acc) {
-    double sums[LKS_STEP_SUM_COUNT] = {0};
+    double sums[LKS_STEP_FAILED + 1] = {0};
     lks_status local = evaluate_part(t, loader, sums);
     if (local != LKS_OK) memset(sums, 0, sizeof(sums));
     sums[LKS_STEP_FAILED] = local == LKS_OK ? 0 : 1;
 
     lks_comm *comm = t->context->comm;
     lks_status status =
-        lks_comm_all_reduce(comm, sums, LKS_STEP_SUM_COUNT, LKS_F64, LKS_REDUCE_SUM);
+        lks_comm_all_reduce(comm, sums, LKS_STEP_FAILED + 1, LKS_F64, LKS_REDUCE_SUM);
     if (status == LKS_OK && sums[LKS_STEP_FAILED] > 0) status = lks_comm_agree(comm, local);
     if (status == LKS_OK) lks_sums_means(sums, out_loss, out_acc);
     return status;

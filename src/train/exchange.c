@@ -1,116 +1,168 @@
 #include "train/exchange.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 struct lks_exchange {
     lks_comm *comm;
+    lks_device *device;
     const lks_shard_plan *plan;
     lks_optimizer *optimizer;
     float *params, *grads;
-    int started;           /* buckets whose all-reduce has been started in this step */
+    double *norm;          /* device, [1] */
+    int started;           /* buckets whose reduction has been started in this step */
     lks_request **reduce;  /* [bucket_count] */
     lks_request **gather;  /* [bucket_count] */
     int64_t *shard_counts; /* [bucket_count][size]: every rank's part of a bucket */
+    lks_range *ranges;     /* [bucket_count] scratch */
 };
 
-lks_status lks_exchange_create(lks_comm *comm, const lks_shard_plan *plan, lks_optimizer *optimizer,
-                               float *params, float *grads, lks_exchange **out) {
-    lks_exchange *exchange = calloc(1, sizeof(*exchange));
-    if (exchange == NULL)
-        return lks_fail(LKS_ENOMEM, "the exchange of gradients: out of host memory");
-    *exchange = (lks_exchange){
-        .comm = comm, .plan = plan, .optimizer = optimizer, .params = params, .grads = grads};
-
+static lks_status allocate(lks_exchange *exchange) {
+    const lks_shard_plan *plan = exchange->plan;
     size_t buckets = (size_t)plan->bucket_count, size = (size_t)plan->size;
-    exchange->reduce = calloc(buckets + 1, sizeof(*exchange->reduce));
-    exchange->gather = calloc(buckets + 1, sizeof(*exchange->gather));
-    exchange->shard_counts = calloc(buckets * size + 1, sizeof(*exchange->shard_counts));
-    if (exchange->reduce == NULL || exchange->gather == NULL || exchange->shard_counts == NULL) {
-        lks_exchange_destroy(exchange);
+    exchange->reduce = calloc(buckets + 1, sizeof *exchange->reduce);
+    exchange->gather = calloc(buckets + 1, sizeof *exchange->gather);
+    exchange->shard_counts = calloc(buckets * size + 1, sizeof *exchange->shard_counts);
+    exchange->ranges = calloc(buckets + 1, sizeof *exchange->ranges);
+    if (!exchange->reduce || !exchange->gather || !exchange->shard_counts || !exchange->ranges)
         return lks_fail(LKS_ENOMEM, "the exchange of %d buckets: out of host memory",
                         plan->bucket_count);
-    }
     for (size_t b = 0; b < buckets; b++)
         for (size_t r = 0; r < size; r++)
             exchange->shard_counts[b * size + r] = plan->buckets[b].count / plan->size;
-    *out = exchange;
-    return LKS_OK;
+    return lks_device_alloc(exchange->device, sizeof *exchange->norm, (void **)&exchange->norm);
+}
+
+lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
+                               lks_optimizer *optimizer, float *params, float *grads,
+                               lks_exchange **out) {
+    lks_exchange *exchange = calloc(1, sizeof *exchange);
+    if (!exchange) return lks_fail(LKS_ENOMEM, "the exchange of gradients: out of host memory");
+    *exchange = (lks_exchange){.comm = comm,
+                               .device = device,
+                               .plan = plan,
+                               .optimizer = optimizer,
+                               .params = params,
+                               .grads = grads};
+    lks_status status = allocate(exchange);
+    if (status)
+        lks_exchange_destroy(exchange);
+    else
+        *out = exchange;
+    return status;
 }
 
 void lks_exchange_destroy(lks_exchange *exchange) {
-    if (exchange == NULL) return;
+    if (!exchange) return;
+    lks_device_free(exchange->device, exchange->norm);
     free(exchange->reduce);
     free(exchange->gather);
     free(exchange->shard_counts);
+    free(exchange->ranges);
     free(exchange);
 }
 
+/* ---- starting and waiting ---- */
+
+static int64_t *counts_of(const lks_exchange *exchange, int bucket) {
+    return exchange->shard_counts + (size_t)bucket * (size_t)exchange->plan->size;
+}
+
+/* Stage 2 needs the sum of its own part alone. */
 static lks_status start_reduce(lks_exchange *exchange, int bucket) {
     const lks_bucket *b = &exchange->plan->buckets[bucket];
-    return lks_comm_all_reduce_start(exchange->comm, exchange->grads + b->offset, b->count, LKS_F32,
-                                     LKS_REDUCE_SUM, &exchange->reduce[bucket]);
+    float *grads = exchange->grads + b->offset;
+    if (exchange->plan->zero_stage == 2)
+        return lks_comm_reduce_scatter_start(exchange->comm, grads, counts_of(exchange, bucket),
+                                             LKS_F32, LKS_REDUCE_SUM, &exchange->reduce[bucket]);
+    return lks_comm_all_reduce_start(exchange->comm, grads, b->count, LKS_F32, LKS_REDUCE_SUM,
+                                     &exchange->reduce[bucket]);
 }
 
 lks_status lks_exchange_grads_ready(void *data, int64_t ready_end) {
     lks_exchange *exchange = data;
     const lks_shard_plan *plan = exchange->plan;
     if (plan->size == 1) return LKS_OK;
-    while (exchange->started < plan->bucket_count) {
+    for (; exchange->started < plan->bucket_count; exchange->started++) {
         const lks_bucket *b = &plan->buckets[exchange->started];
         if (b->offset + b->count > ready_end) break;
         lks_status status = start_reduce(exchange, exchange->started);
-        if (status != LKS_OK) return status;
-        exchange->started++;
+        if (status) return status;
     }
     return lks_comm_progress(exchange->comm);
-}
-
-/* The last bucket's padding lies behind the last gradient, so it is started here. */
-static lks_status start_remaining(lks_exchange *exchange) {
-    const lks_shard_plan *plan = exchange->plan;
-    return lks_exchange_grads_ready(exchange, plan->padded_count);
-}
-
-static lks_status start_gather(lks_exchange *exchange, int bucket) {
-    const lks_shard_plan *plan = exchange->plan;
-    return lks_comm_all_gather_start(exchange->comm,
-                                     exchange->params + plan->buckets[bucket].offset,
-                                     exchange->shard_counts + (size_t)bucket * (size_t)plan->size,
-                                     LKS_F32, &exchange->gather[bucket]);
 }
 
 static lks_status wait_for(lks_exchange *exchange, lks_request **request) {
     lks_request *waited = *request;
     *request = NULL;
-    return waited == NULL ? LKS_OK : lks_comm_wait(exchange->comm, waited);
+    return waited ? lks_comm_wait(exchange->comm, waited) : LKS_OK;
 }
 
-lks_status lks_exchange_finish(lks_exchange *exchange, double lr, const double *divisor) {
-    const lks_shard_plan *plan = exchange->plan;
-    lks_status status = start_remaining(exchange);
-    exchange->started = 0;
-    const lks_group_rates rates = {.lr = lr, .momentum = NAN};
-    const lks_grad_scale scale = {.divisor = divisor, .scale = 1};
-    if (status == LKS_OK) status = lks_optimizer_begin_step(exchange->optimizer, &rates);
-
-    bool sharded = plan->size > 1 && plan->zero_stage >= 1;
-    for (int b = 0; b < plan->bucket_count && status == LKS_OK; b++) {
-        status = wait_for(exchange, &exchange->reduce[b]);
-        if (status == LKS_OK)
-            status = lks_optimizer_step_bucket(exchange->optimizer, b, exchange->params,
-                                               exchange->grads, &scale);
-        if (status == LKS_OK && sharded) status = start_gather(exchange, b);
-    }
-    for (int b = 0; b < plan->bucket_count && status == LKS_OK && sharded; b++)
-        status = wait_for(exchange, &exchange->gather[b]);
+static lks_status wait_for_all(lks_exchange *exchange, lks_request **requests) {
+    lks_status status = LKS_OK;
+    for (int b = 0; b < exchange->plan->bucket_count && !status; b++)
+        status = wait_for(exchange, &requests[b]);
     return status;
+}
+
+/* The last bucket's padding lies behind the last gradient, so backward never says that it is ready.
+ */
+static lks_status finish_reduce(lks_exchange *exchange) {
+    lks_status status = lks_exchange_grads_ready(exchange, exchange->plan->padded_count);
+    exchange->started = 0;
+    return status ? status : wait_for_all(exchange, exchange->reduce);
 }
 
 lks_status lks_exchange_abandon(lks_exchange *exchange) {
-    lks_status status = start_remaining(exchange);
-    exchange->started = 0;
-    for (int b = 0; b < exchange->plan->bucket_count && status == LKS_OK; b++)
-        status = wait_for(exchange, &exchange->reduce[b]);
-    return status;
+    return finish_reduce(exchange);
+}
+
+/* ---- the norm ---- */
+
+lks_range *lks_exchange_ranges(lks_exchange *exchange) {
+    return exchange->ranges;
+}
+
+lks_status lks_exchange_norm(lks_exchange *exchange, lks_norm_kind kind, const lks_range *ranges,
+                             int count, double *out) {
+    lks_device *device = exchange->device;
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    lks_status status = lks_device_zero(device, stream, exchange->norm, sizeof *exchange->norm);
+    for (int i = 0; i < count && !status; i++)
+        status = lks_device_norm(device, stream, kind, ranges[i].count,
+                                 exchange->grads + ranges[i].offset, exchange->norm);
+    if (!status)
+        status =
+            lks_device_copy(device, stream, out, exchange->norm, sizeof *out, LKS_COPY_TO_HOST);
+    return status ? status : lks_stream_synchronize(stream);
+}
+
+/* Every rank adds up what it owns, also where it holds the whole sum: so the order of the
+ * additions, and with it every bit of the norm, is the same at every zero_stage. */
+lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *out_norm) {
+    const lks_shard_plan *plan = exchange->plan;
+    lks_status status = finish_reduce(exchange);
+    if (status) return status;
+    int count =
+        lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, plan->padded_count, exchange->ranges);
+    status = lks_exchange_norm(exchange, kind, exchange->ranges, count, out_norm);
+    lks_reduce_op op = kind == LKS_NORM_INF ? LKS_REDUCE_MAX : LKS_REDUCE_SUM;
+    return status ? status : lks_comm_all_reduce(exchange->comm, out_norm, 1, LKS_F64, op);
+}
+
+/* ---- the update ---- */
+
+lks_status lks_exchange_update(lks_exchange *exchange, const lks_group_rates *rates,
+                               const lks_grad_scale *scale) {
+    const lks_shard_plan *plan = exchange->plan;
+    bool sharded = plan->size > 1 && plan->zero_stage >= 1;
+    lks_status status = lks_optimizer_begin_step(exchange->optimizer, rates);
+    for (int b = 0; b < plan->bucket_count && !status; b++) {
+        status = lks_optimizer_step_bucket(exchange->optimizer, b, exchange->params,
+                                           exchange->grads, scale);
+        if (!status && sharded)
+            status = lks_comm_all_gather_start(
+                exchange->comm, exchange->params + plan->buckets[b].offset, counts_of(exchange, b),
+                LKS_F32, &exchange->gather[b]);
+    }
+    return status ? status : wait_for_all(exchange, exchange->gather);
 }

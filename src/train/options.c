@@ -38,9 +38,9 @@ static const lks_option train_options[] = {
      .offset = offsetof(lks_train_config, zero_stage),
      .text = "1",
      .low = 0,
-     .high = 1,
+     .high = 2,
      .help = "0: every rank updates all parameters; 1: each rank keeps optimizer state for, and "
-             "updates, its share."},
+             "updates, its share; 2: each rank also keeps only its share of the gradients."},
     {.key = "bucket_bytes",
      .type = LKS_OPTION_BYTES,
      .offset = offsetof(lks_train_config, bucket_bytes),
@@ -69,6 +69,56 @@ const lks_option_table lks_train_options = {
     .help = "The run as a whole.",
     .struct_bytes = sizeof(lks_train_config),
     .options = train_options,
+};
+
+/* In the order of lks_norm_kind. */
+static const char *const norm_type_names[] = {"1", "2", "inf", NULL};
+static const char *const nonfinite_names[] = {"error", "skip", NULL};
+
+static const lks_option gradient_options[] = {
+    {.key = "clip_norm",
+     .type = LKS_OPTION_FLOAT,
+     .offset = offsetof(lks_gradient_settings, clip_norm),
+     .text = "0",
+     .low = 0,
+     .high = 1e300,
+     .help = "Largest norm of all gradients together; larger ones are scaled down to it, as "
+             "torch.nn.utils.clip_grad_norm_ does; 0: not clipped."},
+    {.key = "norm_type",
+     .type = LKS_OPTION_CHOICE,
+     .offset = offsetof(lks_gradient_settings, norm_type),
+     .text = "2",
+     .choices = norm_type_names,
+     .help = "The norm that is clipped and reported."},
+    {.key = "clip_value",
+     .type = LKS_OPTION_FLOAT,
+     .offset = offsetof(lks_gradient_settings, clip_value),
+     .text = "0",
+     .low = 0,
+     .high = 1e300,
+     .help = "Largest magnitude of a gradient's element, after clip_norm; 0: not clipped."},
+    {.key = "on_nonfinite",
+     .type = LKS_OPTION_CHOICE,
+     .offset = offsetof(lks_gradient_settings, on_nonfinite),
+     .text = "error",
+     .choices = nonfinite_names,
+     .help = "When the loss or the norm is not a finite number: end with an error that names the "
+             "step and the first parameter concerned, or skip the step."},
+    {.key = "max_skipped",
+     .type = LKS_OPTION_INT,
+     .offset = offsetof(lks_gradient_settings, max_skipped),
+     .text = "10",
+     .low = 0,
+     .high = 1e9,
+     .help = "Steps that may be skipped in a row; one more is an error."},
+    {0},
+};
+
+const lks_option_table lks_gradient_settings_options = {
+    .name = "gradients",
+    .help = "What is done to gradients before the update.",
+    .struct_bytes = sizeof(lks_gradient_settings),
+    .options = gradient_options,
 };
 
 static const lks_option checkpoint_options[] = {

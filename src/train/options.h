@@ -9,6 +9,18 @@
  * agrees with the defaults (a test says so). */
 extern const lks_option_table lks_train_options;
 
+/* What is done to gradients between their sum over the ranks and the update. */
+typedef struct lks_gradient_settings {
+    double clip_norm; /* largest norm of all gradients together; 0: not clipped */
+    int norm_type;    /* index into lks_norm_type_names, an lks_norm_kind */
+    double
+        clip_value; /* largest magnitude of one element, applied after clip_norm; 0: not clipped */
+    int on_nonfinite;    /* 0 error, 1 skip: a norm that is not finite */
+    int64_t max_skipped; /* steps skipped in a row before giving up */
+} lks_gradient_settings;
+enum { LKS_NONFINITE_ERROR, LKS_NONFINITE_SKIP };
+extern const lks_option_table lks_gradient_settings_options;
+
 /* When checkpoints are written, and which are kept. */
 typedef struct lks_checkpoint_settings {
     int64_t every_epochs; /* 0: never */

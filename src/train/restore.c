@@ -91,8 +91,8 @@ static lks_status compare_run(lks_trainer *t, lks_checkpoint *file, const char *
     lks_status status = compare_name(file, "/optimizer", "optimizer",
                                      lks_optimizer_name(t->optimizer), &differences);
     if (status == LKS_OK)
-        status = compare_name(file, "/scheduler", "schedule", lks_schedule_name(t->schedule),
-                              &differences);
+        status =
+            compare_name(file, "/scheduler", "schedule", lks_rates_name(t->rates), &differences);
     if (status == LKS_OK)
         status = compare_i64(file, "/rng", "seed", (int64_t)t->config.seed, &differences);
     if (status == LKS_OK)
@@ -143,17 +143,18 @@ static lks_status read_position(lks_trainer *t, lks_checkpoint *file) {
         status = lks_device_copy(t->context->device,
                                  lks_device_stream(t->context->device, LKS_STREAM_COMPUTE),
                                  t->epoch_sums, sums, sizeof(sums), LKS_COPY_TO_DEVICE);
+    if (status == LKS_OK) status = lks_checkpoint_get_i64(file, "/sampler", "skipped", &t->skipped);
+    if (status == LKS_OK)
+        status = lks_checkpoint_get_i64(file, "/sampler", "skipped_in_row", &t->skipped_in_row);
     if (status == LKS_OK) status = lks_checkpoint_get_i64(file, "/optimizer", "step", &steps);
     if (status == LKS_OK) lks_optimizer_set_steps(t->optimizer, steps);
     return status;
 }
 
 static lks_status read_schedule(lks_trainer *t, lks_checkpoint *file) {
-    double state[LKS_SCHEDULE_STATE_MAX];
-    int count;
-    lks_status status =
-        lks_checkpoint_get_f64(file, "/scheduler", "state", state, LKS_SCHEDULE_STATE_MAX, &count);
-    return status == LKS_OK ? lks_schedule_set_state(t->schedule, state, count) : status;
+    int count = lks_rates_state_count(t->rates);
+    lks_status status = read_f64(file, "/scheduler", "state", t->rates_state, count);
+    return status == LKS_OK ? lks_rates_set_state(t->rates, t->rates_state, count) : status;
 }
 
 static lks_status read_history(lks_trainer *t, lks_checkpoint *file) {

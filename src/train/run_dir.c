@@ -115,6 +115,7 @@ void lks_run_dir_progress(lks_run_dir *dir, const lks_progress *progress, int64_
     add_number(&line, "train_loss", progress->loss);
     add_number(&line, "train_acc", progress->acc);
     add_number(&line, "lr", progress->lr);
+    add_number(&line, "grad_norm", progress->grad_norm);
     add_number(&line, "samples_per_second", progress->samples_per_second);
     write_line(dir, &line);
 }

@@ -7,15 +7,16 @@
 
 #include "train/state.h"
 
-/* The numbers and texts that decide the next step. `sums` and `schedule` outlive the list. */
-static void list_attributes(lks_trainer *t, const double *sums, const double *schedule,
-                            int schedule_count, lks_state_list *list) {
+/* The numbers and texts that decide the next step. `sums` outlives the list. */
+static void list_attributes(lks_trainer *t, const double *sums, lks_state_list *list) {
     lks_state_list_add_text(list, "/optimizer", "name", lks_optimizer_name(t->optimizer));
     lks_state_list_add_text(list, "/optimizer", "hyper_parameters",
                             lks_optimizer_hyper(t->optimizer));
     lks_state_list_add_i64(list, "/optimizer", "step", lks_optimizer_steps(t->optimizer));
-    lks_state_list_add_text(list, "/scheduler", "name", lks_schedule_name(t->schedule));
-    lks_state_list_add_f64(list, "/scheduler", "state", schedule, schedule_count);
+    lks_state_list_add_text(list, "/scheduler", "name", lks_rates_name(t->rates));
+    lks_rates_get_state(t->rates, t->rates_state);
+    lks_state_list_add_f64(list, "/scheduler", "state", t->rates_state,
+                           lks_rates_state_count(t->rates));
     lks_state_list_add_f64(list, "/early_stopping", "best", &t->stopping.best, 1);
     lks_state_list_add_i64(list, "/early_stopping", "bad_epochs", t->stopping.bad_epochs);
     lks_state_list_add_i64(list, "/early_stopping", "best_epoch", t->stopping.best_epoch);
@@ -27,6 +28,8 @@ static void list_attributes(lks_trainer *t, const double *sums, const double *sc
     lks_state_list_add_i64(list, "/sampler", "sample_count", lks_dataset_count(t->train_data));
     lks_state_list_add_f64(list, "/sampler", "epoch_sums", sums, LKS_LOSS_SUM_COUNT);
     lks_state_list_add_f64(list, "/sampler", "epoch_lr", &t->epoch_lr, 1);
+    lks_state_list_add_i64(list, "/sampler", "skipped", t->skipped);
+    lks_state_list_add_i64(list, "/sampler", "skipped_in_row", t->skipped_in_row);
     lks_state_list_add_i64(list, "/rng", "seed", (int64_t)t->config.seed);
     lks_state_list_add_f64(list, "/best", "value", &t->best_value, 1);
     lks_state_list_add_i64(list, "/best", "epoch", t->best_epoch);
@@ -63,8 +66,7 @@ lks_status lks_trainer_save(lks_trainer *t, const char *path) {
     lks_state_list list = {0};
     lks_state_mirror mirror = {0};
     double *history = NULL;
-    double sums[LKS_LOSS_SUM_COUNT] = {0}, schedule[LKS_SCHEDULE_STATE_MAX];
-    int schedule_count = lks_schedule_get_state(t->schedule, schedule);
+    double sums[LKS_LOSS_SUM_COUNT] = {0};
 
     lks_status status = lks_state_mirror_open(t, LKS_STATE_SAVE, &mirror);
     if (status == LKS_OK && t->position.step > 0)
@@ -73,7 +75,7 @@ lks_status lks_trainer_save(lks_trainer *t, const char *path) {
         lks_state_list_model(t, &mirror, LKS_STATE_SAVE, &list);
         lks_state_list_training(t, &mirror, LKS_STATE_SAVE, &list);
         list_history(t, &history, &list);
-        list_attributes(t, sums, schedule, schedule_count, &list);
+        list_attributes(t, sums, &list);
         status = list.status;
     }
     status = lks_comm_agree(t->context->comm, status);

@@ -40,7 +40,7 @@ static void log_training(const lks_trainer *t, const lks_logger *logger) {
                 lks_dataset_describe(t->validation_data), lks_dataset_count(t->validation_data));
     lks_log(logger, LKS_LOG_INFO, "optimizer: %s, %s; schedule: %s",
             lks_optimizer_name(t->optimizer), lks_optimizer_hyper(t->optimizer),
-            lks_schedule_name(t->schedule));
+            lks_rates_name(t->rates));
     lks_log(logger, LKS_LOG_INFO,
             "optimizer state: %s per rank (zero_stage %d); gradients in %d bucket%s",
             bytes_text(lks_optimizer_state_bytes(t->optimizer), state), plan->zero_stage,

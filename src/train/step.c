@@ -1,5 +1,6 @@
 /* The hot loop: one step. Nothing here allocates. */
 #include <math.h>
+#include <string.h>
 
 #include "train/trainer.h"
 
@@ -9,7 +10,7 @@ static lks_status begin_epoch(lks_trainer *t) {
     t->train_seconds = 0;
     t->samples_this_session = 0;
     if (t->position.step == 0) {
-        t->epoch_lr = lks_schedule_lr(t->schedule);
+        t->epoch_lr = lks_rates_lr(t->rates);
         lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
                                             t->epoch_sums, LKS_LOSS_SUM_COUNT * sizeof(double));
         if (status != LKS_OK) return status;
@@ -19,16 +20,21 @@ static lks_status begin_epoch(lks_trainer *t) {
 
 /* What this rank adds to the step's sums beside the loss: its failure, and rank 0's decisions. */
 static lks_status add_decisions(lks_trainer *t) {
-    double local[LKS_STEP_SUM_COUNT - LKS_LOSS_SUM_COUNT] = {0};
-    local[LKS_STEP_FAILED - LKS_LOSS_SUM_COUNT] = t->failure == LKS_OK ? 0 : 1;
+    double *mine = t->step_sums_host + LKS_LOSS_SUM_COUNT;
+    size_t bytes = (size_t)(t->step_sum_count - LKS_LOSS_SUM_COUNT) * sizeof *mine;
+    memset(mine, 0, bytes);
+    t->step_sums_host[LKS_STEP_FAILED] = t->failure == LKS_OK ? 0 : 1;
     if (lks_comm_rank(t->context->comm) == 0) {
-        local[LKS_STEP_STOP - LKS_LOSS_SUM_COUNT] = t->stop_requested ? 1 : 0;
-        local[LKS_STEP_LR - LKS_LOSS_SUM_COUNT] = lks_schedule_lr(t->schedule);
+        t->step_sums_host[LKS_STEP_STOP] = t->stop_requested ? 1 : 0;
+        lks_rates_now(t->rates, t->group_rates);
+        for (int g = 0; g < lks_rates_group_count(t->rates); g++) {
+            t->step_sums_host[LKS_STEP_RATES + 2 * g] = t->group_rates[g].lr;
+            t->step_sums_host[LKS_STEP_RATES + 2 * g + 1] = t->group_rates[g].momentum;
+        }
     }
     lks_device *device = t->context->device;
     return lks_device_copy(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
-                           t->step_sums + LKS_LOSS_SUM_COUNT, local, sizeof(local),
-                           LKS_COPY_TO_DEVICE);
+                           t->step_sums + LKS_LOSS_SUM_COUNT, mine, bytes, LKS_COPY_TO_DEVICE);
 }
 
 /* Samples of the present step over all ranks. Known without the loader, so also to a rank that has
@@ -53,7 +59,7 @@ static int64_t micro_batches(const lks_trainer *t) {
 static lks_status start_sums(lks_trainer *t, lks_request **out) {
     lks_status status = add_decisions(t);
     if (status == LKS_OK)
-        status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, LKS_STEP_SUM_COUNT,
+        status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, t->step_sum_count,
                                            LKS_F64, LKS_REDUCE_SUM, out);
     return status;
 }
@@ -63,7 +69,7 @@ static lks_status start_sums(lks_trainer *t, lks_request **out) {
 static lks_status compute(lks_trainer *t, const lks_host_batch *batch, lks_request **sums_request) {
     lks_device *device = t->context->device;
     lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
-                                        t->step_sums, LKS_STEP_SUM_COUNT * sizeof(double));
+                                        t->step_sums, (size_t)t->step_sum_count * sizeof(double));
     int64_t count = micro_batches(t);
     for (int64_t i = 0; i < count && status == LKS_OK; i++) {
         lks_batch_info info = {.step = t->position.global_step, .training = true};
@@ -99,7 +105,9 @@ static lks_status report_progress(lks_trainer *t, bool epoch_done) {
         .epochs = t->config.epochs,
         .step = t->position.step,
         .steps = lks_loader_steps(t->loader),
-        .lr = lks_schedule_lr(t->schedule),
+        .lr = lks_rates_lr(t->rates),
+        .grad_norm = t->grad_norm,
+        .skipped_steps = t->skipped,
         .samples_per_second =
             t->train_seconds > 0 ? (double)t->samples_this_session / t->train_seconds : NAN,
     };
@@ -110,34 +118,6 @@ static lks_status report_progress(lks_trainer *t, bool epoch_done) {
     if (callbacks->on_step != NULL && callbacks->on_step(callbacks->data, &progress) == LKS_STOP)
         t->stop_requested = true;
     return LKS_OK;
-}
-
-/* All ranks have the same sums, so all take the same branch. */
-static lks_status update(lks_trainer *t, lks_request *sums_request) {
-    lks_status status = lks_comm_wait(t->context->comm, sums_request);
-    double sums[LKS_STEP_SUM_COUNT];
-    if (status == LKS_OK) status = lks_trainer_read_sums(t, t->step_sums, LKS_STEP_SUM_COUNT, sums);
-    if (status != LKS_OK) return status;
-
-    if (sums[LKS_STEP_FAILED] > 0 || !isfinite(sums[LKS_SUM_LOSS])) {
-        status = lks_exchange_abandon(t->exchange);
-        if (status == LKS_OK) status = lks_comm_agree(t->context->comm, t->failure);
-        if (status == LKS_OK)
-            status = lks_fail(LKS_ENUMERIC,
-                              "the loss is not a finite number in step %lld (epoch %lld): lower "
-                              "the learning rate "
-                              "(it is %g), or look at the data",
-                              (long long)t->position.global_step + 1,
-                              (long long)t->position.epoch + 1, sums[LKS_STEP_LR]);
-        return status;
-    }
-    if (sums[LKS_STEP_STOP] > 0) t->stopping_now = true;
-    status = lks_exchange_finish(t->exchange, sums[LKS_STEP_LR], t->step_sums + LKS_SUM_WEIGHT);
-    if (status == LKS_OK)
-        status = lks_device_add_f64(t->context->device,
-                                    lks_device_stream(t->context->device, LKS_STREAM_COMPUTE),
-                                    LKS_LOSS_SUM_COUNT, t->step_sums, t->epoch_sums);
-    return status;
 }
 
 lks_status lks_step(lks_trainer *t, bool *epoch_done) {
@@ -156,11 +136,10 @@ lks_status lks_step(lks_trainer *t, bool *epoch_done) {
         lks_status released = lks_trainer_release_batch(t, t->loader, &batch);
         if (t->failure == LKS_OK) t->failure = released;
     }
-    if (status == LKS_OK) status = update(t, sums_request);
+    if (status == LKS_OK) status = lks_trainer_update(t, sums_request);
     if (status != LKS_OK) return status;
 
-    if (lks_schedule_per_step(t->schedule))
-        lks_schedule_advance(t->schedule, &(lks_schedule_input){.metric = NAN});
+    if (lks_rates_per_step(t->rates)) lks_rates_advance(t->rates, NAN);
     t->samples_this_session += global_rows(t);
     t->position.step++;
     t->position.global_step++;

@@ -34,7 +34,7 @@ static lks_status copy_config(lks_train_config *out, const lks_train_config *con
     lks_status results[] = {
         copy_spec(&out->loss),           copy_spec(&out->optimizer), copy_spec(&out->schedule),
         copy_text(&out->early_stopping), copy_text(&out->data),      copy_text(&out->checkpoint),
-        copy_text(&out->output),         copy_text(&out->run_file),
+        copy_text(&out->gradients),      copy_text(&out->output),    copy_text(&out->run_file),
     };
     for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
         if (results[i] != LKS_OK) return results[i];
@@ -48,6 +48,7 @@ static void free_config(lks_train_config *config) {
     free((char *)config->early_stopping);
     free((char *)config->data);
     free((char *)config->checkpoint);
+    free((char *)config->gradients);
     free((char *)config->output);
     free((char *)config->run_file);
 }
@@ -59,6 +60,9 @@ static lks_status parse_settings(lks_trainer *t) {
     if (status == LKS_OK)
         status = lks_options_parse(&lks_checkpoint_settings_options, &t->checkpoint_settings,
                                    c->checkpoint, "checkpoint");
+    if (status == LKS_OK)
+        status = lks_options_parse(&lks_gradient_settings_options, &t->gradient_settings,
+                                   c->gradients, "gradients");
     if (status == LKS_OK)
         status = lks_options_parse(&lks_early_stopping_options, &t->stopping_config,
                                    c->early_stopping, "early_stopping");
@@ -84,8 +88,8 @@ static lks_status check_scalars(const lks_trainer *t) {
     if (c->micro_batch_size < 0)
         return lks_fail(LKS_ECONFIG, "micro_batch_size: %lld is out of range: expected 0 or more",
                         (long long)c->micro_batch_size);
-    if (c->zero_stage < 0 || c->zero_stage > 1)
-        return lks_fail(LKS_ECONFIG, "zero_stage: %lld is out of range: expected 0 or 1",
+    if (c->zero_stage < 0 || c->zero_stage > 2)
+        return lks_fail(LKS_ECONFIG, "zero_stage: %lld is out of range: expected 0, 1 or 2",
                         (long long)c->zero_stage);
     return LKS_OK;
 }
@@ -209,18 +213,29 @@ static lks_status build_parameters(lks_trainer *t) {
     return status;
 }
 
+/* What a step sums over the ranks, and what rank 0 decides for it. */
+static lks_status build_decisions(lks_trainer *t) {
+    int groups = lks_rates_group_count(t->rates);
+    t->step_sum_count = LKS_STEP_RATES + 2 * groups;
+    t->step_sums_host = calloc((size_t)t->step_sum_count, sizeof(double));
+    t->group_rates = calloc((size_t)groups, sizeof(lks_group_rates));
+    t->rates_state = calloc((size_t)lks_rates_state_count(t->rates) + 1, sizeof(double));
+    if (t->step_sums_host == NULL || t->group_rates == NULL || t->rates_state == NULL)
+        return lks_fail(LKS_ENOMEM, "the rates of %d groups: out of host memory", groups);
+    return LKS_OK;
+}
+
 static lks_status build_training(lks_trainer *t) {
     lks_context *context = t->context;
     const lks_optimizer_groups groups = {.spec = t->config.optimizer, .group_count = 1};
     lks_status status = lks_trainer_open_loader(t, t->train_data, true, &t->loader);
     if (status == LKS_OK)
         status = lks_optimizer_create(context->device, &groups, t->plan, &t->optimizer);
+    if (status == LKS_OK) status = lks_rates_create(&t->config.schedule, t->optimizer, &t->rates);
+    if (status == LKS_OK) status = build_decisions(t);
     if (status == LKS_OK)
-        status = lks_schedule_create(&t->config.schedule, lks_optimizer_base_lr(t->optimizer, 0),
-                                     &t->schedule);
-    if (status == LKS_OK)
-        status = lks_exchange_create(context->comm, t->plan, t->optimizer, t->params, t->grads,
-                                     &t->exchange);
+        status = lks_exchange_create(context->comm, context->device, t->plan, t->optimizer,
+                                     t->params, t->grads, &t->exchange);
     if (status == LKS_OK && t->stopping_config.enabled && t->stopping_config.restore_best) {
         t->best_params = malloc((size_t)t->plan->padded_count * sizeof(float));
         t->best_buffers =
@@ -243,11 +258,12 @@ static lks_status build(lks_trainer *t, const lks_layer_spec *layers, const lks_
         status = lks_trainer_check_dataset(t, t->validation_data);
     if (status == LKS_OK) status = build_parameters(t);
     if (status == LKS_OK)
-        status = alloc_device(t, LKS_STEP_SUM_COUNT, sizeof(double), (void **)&t->step_sums);
-    if (status == LKS_OK)
         status = alloc_device(t, LKS_LOSS_SUM_COUNT, sizeof(double), (void **)&t->epoch_sums);
     if (status == LKS_OK) status = lks_event_create(t->context->device, &t->copied);
+    t->step_sum_count = LKS_STEP_RATES;
     if (status == LKS_OK && t->train_data != NULL) status = build_training(t);
+    if (status == LKS_OK)
+        status = alloc_device(t, (size_t)t->step_sum_count, sizeof(double), (void **)&t->step_sums);
     if (status == LKS_OK && t->validation_data != NULL)
         status = lks_trainer_open_loader(t, t->validation_data, false, &t->validation_loader);
     if (status == LKS_OK && t->config.output != NULL && t->train_data != NULL &&
@@ -294,7 +310,10 @@ void lks_trainer_destroy(lks_trainer *t) {
     lks_loader_destroy(t->loader);
     lks_loader_destroy(t->validation_loader);
     lks_exchange_destroy(t->exchange);
-    lks_schedule_destroy(t->schedule);
+    lks_rates_destroy(t->rates);
+    free(t->step_sums_host);
+    free(t->group_rates);
+    free(t->rates_state);
     lks_optimizer_destroy(t->optimizer);
     lks_shard_plan_destroy(t->plan);
     lks_graph_destroy(t->graph);
@@ -307,6 +326,7 @@ void lks_trainer_destroy(lks_trainer *t) {
     free(t->best_buffers);
     free(t->history);
     lks_options_free(&lks_data_settings_options, &t->data_settings);
+    lks_options_free(&lks_gradient_settings_options, &t->gradient_settings);
     lks_options_free(&lks_checkpoint_settings_options, &t->checkpoint_settings);
     lks_options_free(&lks_early_stopping_options, &t->stopping_config);
     free_config(&t->config);

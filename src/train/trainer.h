@@ -10,6 +10,7 @@
 #include "optim/optim.h"
 #include "sched/sched.h"
 #include "train/exchange.h"
+#include "train/rates.h"
 #include "train/run_dir.h"
 #include "train/train.h"
 
@@ -20,13 +21,12 @@ struct lks_context {
 };
 
 /* One step's numbers, all-reduced together as float64 while backward runs: the sums of the loss,
- * and behind them what all ranks must agree on. Rank 0 alone adds to STOP and LR, so the sum is
+ * and behind them what all ranks must agree on. Rank 0 alone adds to STOP and RATES, so the sum is
  * rank 0's value to the last bit. */
 enum {
     LKS_STEP_FAILED = LKS_LOSS_SUM_COUNT, /* how many ranks have failed */
     LKS_STEP_STOP,
-    LKS_STEP_LR,
-    LKS_STEP_SUM_COUNT
+    LKS_STEP_RATES /* learning rate and momentum of every group */
 };
 
 /* Where the run stands: everything that decides the next step beside the tensors. */
@@ -41,6 +41,7 @@ struct lks_trainer {
     lks_train_config config; /* its strings are the trainer's own copies */
     lks_data_settings data_settings;
     lks_checkpoint_settings checkpoint_settings;
+    lks_gradient_settings gradient_settings;
     lks_early_stopping_config stopping_config;
 
     lks_dataset *train_data, *validation_data; /* borrowed */
@@ -48,14 +49,18 @@ struct lks_trainer {
     lks_graph *graph;
     lks_shard_plan *plan;
     lks_optimizer *optimizer;
-    lks_schedule *schedule;
+    lks_rates *rates;
+    double *rates_state;          /* [lks_rates_state_count] scratch */
+    lks_group_rates *group_rates; /* [group count] of the running step */
     lks_exchange *exchange;
     lks_run_dir *run_dir; /* rank 0 with an output, else NULL */
 
     int64_t input_count, output_count; /* elements of one sample */
     int64_t max_rows;                  /* samples that go through the graph at a time */
     float *params, *grads;             /* device, [plan->padded_count] */
-    double *step_sums;                 /* device, [LKS_STEP_SUM_COUNT] */
+    double *step_sums;                 /* device, [step_sum_count] */
+    double *step_sums_host;            /* the same after the reduction */
+    int step_sum_count;                /* LKS_STEP_RATES + 2 * groups */
     double *epoch_sums; /* device, [LKS_LOSS_SUM_COUNT]: of all ranks, over the present epoch */
     lks_event *copied;  /* the input of the running step has left the loader's memory */
 
@@ -67,9 +72,11 @@ struct lks_trainer {
     lks_epoch_result *history;
     int64_t history_count, history_capacity;
 
-    lks_status failure;  /* of this rank; the next step's reduction tells the others */
-    bool stop_requested; /* by rank 0's on_step, not yet told to the others */
-    bool stopping_now;   /* agreed by all ranks */
+    double grad_norm;                /* of the last step, before clipping */
+    int64_t skipped, skipped_in_row; /* steps that were not finite */
+    lks_status failure;              /* of this rank; the next step's reduction tells the others */
+    bool stop_requested;             /* by rank 0's on_step, not yet told to the others */
+    bool stopping_now;               /* agreed by all ranks */
     lks_fit_end end;
     double epoch_began,
         train_seconds; /* clock at the begin of the epoch; training time of it so far */
@@ -97,6 +104,11 @@ lks_status lks_trainer_release_batch(lks_trainer *trainer, lks_loader *loader,
 lks_status lks_trainer_read_sums(lks_trainer *trainer, const double *sums, int count, double *out);
 /* The means that stand in sums; NaN where the weight is zero. */
 void lks_sums_means(const double *sums, double *out_loss, double *out_acc);
+
+/* update.c */
+/* Waits for the step's sums and gradients and updates the parameters, or skips the step, or fails
+ * with the same status on every rank. Collective. */
+lks_status lks_trainer_update(lks_trainer *trainer, lks_request *sums_request);
 
 /* evaluate.c */
 /* Loss and accuracy of a loader's data set from its first step, exact means over all ranks.
