@@ -309,7 +309,7 @@ static void many_arrays_come_back(void **state) {
     (void)state;
     enum { MANY = 300 };
     shared_folder_open();
-    char names[MANY][24], path[320];
+    char names[MANY][32], path[320];
     float values[MANY], found[MANY];
     lks_piece pieces[MANY];
     lks_checkpoint_array arrays[MANY];
