@@ -10,16 +10,21 @@ static const double tolerance = 1e-6;
 
 enum { STEPS = 3, MAX_STATES = 3 };
 
-/* The options of both optimizers; is_adam says which are meant. */
+typedef enum update_kind { SGD, ADAM, RMSPROP, ADAGRAD } update_kind;
+
+/* The options of all optimizers; kind says which are meant. */
 typedef struct update_case {
-    bool is_adam;
+    update_kind kind;
     double lr, weight_decay;
     bool maximize;
     double momentum, dampening;
     bool nesterov;
     double beta1, beta2, eps;
     bool decoupled, amsgrad;
-    double grad_scale, divisor;
+    double alpha;
+    bool centered;
+    double lr_decay, initial_accumulator_value;
+    double grad_scale, divisor, clip_value;
 } update_case;
 
 static const update_case cases[] = {
@@ -27,23 +32,23 @@ static const update_case cases[] = {
     {.lr = 0.1, .weight_decay = 0.05, .maximize = true},
     {.lr = 0.1, .momentum = 0.9, .dampening = 0.25, .weight_decay = 0.05},
     {.lr = 0.1, .momentum = 0.9, .nesterov = true, .weight_decay = 0.05},
-    {.is_adam = true, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
-    {.is_adam = true,
+    {.kind = ADAM, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
+    {.kind = ADAM,
      .lr = 0.01,
      .beta1 = 0.8,
      .beta2 = 0.95,
      .eps = 1e-6,
      .weight_decay = 0.1,
      .amsgrad = true},
-    {.is_adam = true, .lr = 0.01, .beta1 = 0.3, .beta2 = 0.99, .eps = 1e-8, .maximize = true},
-    {.is_adam = true,
+    {.kind = ADAM, .lr = 0.01, .beta1 = 0.3, .beta2 = 0.99, .eps = 1e-8, .maximize = true},
+    {.kind = ADAM,
      .lr = 0.01,
      .beta1 = 0.9,
      .beta2 = 0.999,
      .eps = 1e-8,
      .weight_decay = 0.1,
      .decoupled = true},
-    {.is_adam = true,
+    {.kind = ADAM,
      .lr = 0.01,
      .beta1 = 0.5,
      .beta2 = 0.6,
@@ -51,16 +56,74 @@ static const update_case cases[] = {
      .weight_decay = 0.1,
      .decoupled = true,
      .amsgrad = true},
+    {.kind = RMSPROP, .lr = 0.01, .alpha = 0.9, .eps = 1e-8, .weight_decay = 0.05},
+    {.kind = RMSPROP, .lr = 0.01, .alpha = 0.9, .eps = 1e-8, .momentum = 0.8},
+    {.kind = RMSPROP, .lr = 0.01, .alpha = 0.4, .eps = 1e-2, .centered = true, .maximize = true},
+    {.kind = RMSPROP,
+     .lr = 0.01,
+     .alpha = 0.9,
+     .eps = 1e-3,
+     .momentum = 0.9,
+     .centered = true,
+     .weight_decay = 0.1},
+    {.kind = ADAGRAD, .lr = 0.1, .eps = 1e-10},
+    {.kind = ADAGRAD,
+     .lr = 0.1,
+     .lr_decay = 0.5,
+     .weight_decay = 0.1,
+     .initial_accumulator_value = 0.25,
+     .eps = 1e-3,
+     .maximize = true},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
+/* In the order of PyTorch's state dictionaries; an array that a case does not have is left out. */
 static int state_count(const update_case *c) {
-    if (c->is_adam) return c->amsgrad ? 3 : 2;
-    return c->momentum != 0;
+    switch (c->kind) {
+    case SGD:
+        return c->momentum != 0;
+    case ADAM:
+        return c->amsgrad ? 3 : 2;
+    case RMSPROP:
+        return 1 + (c->momentum != 0) + c->centered;
+    case ADAGRAD:
+        return 1;
+    }
+    return 0;
 }
 
-/* STEPS steps over count elements; grad[step] and state[i] are [count]. State starts at zero, but
- * SGD's at NaN, as its first step must not read it. */
+/* SGD's first step must not read its state. */
+static double initial_state(const update_case *c) {
+    return c->kind == SGD ? (double)NAN : c->initial_accumulator_value;
+}
+
+static lks_status update_once(lks_device *device, const update_case *c, const lks_update *update,
+                              void *const s[MAX_STATES]) {
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    const lks_sgd_update sgd = {c->momentum, c->dampening, c->nesterov, s[0]};
+    const lks_adam_update adam = {c->beta1, c->beta2, c->eps, c->decoupled, s[0], s[1], s[2]};
+    const bool has_buffer = c->momentum != 0;
+    const lks_rmsprop_update rmsprop = {.alpha = c->alpha,
+                                        .eps = c->eps,
+                                        .momentum = c->momentum,
+                                        .square_avg = s[0],
+                                        .grad_avg = c->centered ? s[has_buffer ? 2 : 1] : NULL,
+                                        .momentum_buffer = has_buffer ? s[1] : NULL};
+    const lks_adagrad_update adagrad = {c->lr_decay, c->eps, s[0]};
+    switch (c->kind) {
+    case SGD:
+        return lks_device_sgd(device, stream, update, &sgd);
+    case ADAM:
+        return lks_device_adam(device, stream, update, &adam);
+    case RMSPROP:
+        return lks_device_rmsprop(device, stream, update, &rmsprop);
+    case ADAGRAD:
+        return lks_device_adagrad(device, stream, update, &adagrad);
+    }
+    return LKS_EINVAL;
+}
+
+/* STEPS steps over count elements; grad[step] and state[i] are [count]. */
 static void run_updates(lks_device *device, const update_case *c, int64_t count, float *param,
                         float *const grad[STEPS], float *state[MAX_STATES]) {
     const size_t bytes = (size_t)count * sizeof(float);
@@ -69,26 +132,23 @@ static void run_updates(lks_device *device, const update_case *c, int64_t count,
     void *d = check_device_copy(device, &divisor, sizeof divisor), *s[MAX_STATES] = {NULL};
     for (int i = 0; i < state_count(c); i++) {
         for (int64_t e = 0; e < count; e++)
-            state[i][e] = c->is_adam ? 0.0f : NAN;
+            state[i][e] = (float)initial_state(c);
         s[i] = check_device_copy(device, state[i], bytes);
     }
     for (int step = 0; step < STEPS; step++) {
-        lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
         const lks_update update = {.count = count,
                                    .param = p,
                                    .grad = g,
                                    .divisor = d,
                                    .grad_scale = c->grad_scale != 0 ? c->grad_scale : 1,
+                                   .clip_value = c->clip_value,
                                    .lr = c->lr,
                                    .weight_decay = c->weight_decay,
                                    .maximize = c->maximize,
                                    .step = step + 1};
-        const lks_sgd_update sgd = {c->momentum, c->dampening, c->nesterov, s[0]};
-        const lks_adam_update adam = {c->beta1, c->beta2, c->eps, c->decoupled, s[0], s[1], s[2]};
         check_upload(device, g, grad[step], bytes);
-        check_ok(c->is_adam ? lks_device_adam(device, stream, &update, &adam)
-                            : lks_device_sgd(device, stream, &update, &sgd));
-        check_ok(lks_stream_synchronize(stream));
+        check_ok(update_once(device, c, &update, s));
+        check_ok(lks_stream_synchronize(lks_device_stream(device, LKS_STREAM_COMPUTE)));
     }
     check_download(device, param, p, bytes);
     for (int i = 0; i < state_count(c); i++) {
@@ -120,15 +180,44 @@ static void reference_adam(const update_case *c, int step, double g, double *p, 
     *p -= c->lr * mean / (sqrt(square) + c->eps);
 }
 
+static void reference_rmsprop(const update_case *c, double g, double *p, double state[]) {
+    double *buffer = &state[1], *mean = &state[c->momentum != 0 ? 2 : 1];
+    state[0] = c->alpha * state[0] + (1 - c->alpha) * g * g;
+    double variance = state[0];
+    if (c->centered) {
+        *mean = c->alpha * *mean + (1 - c->alpha) * g;
+        variance -= *mean * *mean;
+    }
+    const double step = g / (sqrt(variance) + c->eps);
+    if (c->momentum != 0) *buffer = c->momentum * *buffer + step;
+    *p -= c->lr * (c->momentum != 0 ? *buffer : step);
+}
+
+static void reference_adagrad(const update_case *c, int step, double g, double *p, double *sum) {
+    *sum += g * g;
+    *p -= c->lr / (1 + (step - 1) * c->lr_decay) * g / (sqrt(*sum) + c->eps);
+}
+
 static void reference_step(const update_case *c, int step, double grad, double *p, double state[]) {
     double g = grad * (c->grad_scale != 0 ? c->grad_scale : 1);
     g /= c->divisor != 0 ? c->divisor : 1;
+    if (c->clip_value > 0) g = fmin(fmax(g, -c->clip_value), c->clip_value);
     if (c->maximize) g = -g;
     if (!c->decoupled) g += c->weight_decay * *p;
-    if (c->is_adam)
-        reference_adam(c, step, g, p, state);
-    else
+    switch (c->kind) {
+    case SGD:
         reference_sgd(c, step, g, p, state);
+        break;
+    case ADAM:
+        reference_adam(c, step, g, p, state);
+        break;
+    case RMSPROP:
+        reference_rmsprop(c, g, p, state);
+        break;
+    case ADAGRAD:
+        reference_adagrad(c, step, g, p, state);
+        break;
+    }
 }
 
 /* ---- operands ---- */
@@ -166,7 +255,8 @@ static void check_against_reference(lks_device *device, const update_case *c, in
     for (int i = 0; i < MAX_STATES; i++)
         state[i] = check_zeros(count);
     for (int64_t e = 0; e < count; e++) {
-        double p = (double)a.param[e], s[MAX_STATES] = {0};
+        const double start = c->kind == SGD ? 0 : initial_state(c);
+        double p = (double)a.param[e], s[MAX_STATES] = {start, start, start};
         for (int step = 1; step <= STEPS; step++)
             reference_step(c, step, (double)a.grad[step - 1][e], &p, s);
         param[e] = p;
@@ -191,6 +281,10 @@ static void test_against_reference(void **state) {
             check_against_reference(*state, &scaled, counts[c]);
             scaled.grad_scale = 2;
             scaled.divisor = 3;
+            check_against_reference(*state, &scaled, counts[c]);
+            scaled.clip_value = 0.5; /* most gradients are 2/3 of 0.25 to 1.25 */
+            check_against_reference(*state, &scaled, counts[c]);
+            scaled.clip_value = (double)INFINITY;
             check_against_reference(*state, &scaled, counts[c]);
         }
 }
@@ -223,6 +317,22 @@ static void test_numbers_of_pytorch(void **state) {
          {0.2578125, 0.109375, 0.140625, -0.1875},
          {0.25712502, 0.0930625051, 0.11500001, 0.120250002},
          {0.25712502, 0.0930625051, 0.189062506, 0.120250002}},
+        {{-1.85982132, 1.71600521, 1.43648422, 1.27688563},
+         {0.0856681913, 0.0407906696, 0.0525741316, 0.0347104594}},
+        {{-1.82134545, 1.69714069, 1.44609547, 1.31165755},
+         {0.0855507776, 0.0338125005, 0.0429296903, 0.0393203124},
+         {0.326645136, 1.88799334, 2.22817349, -2.5606153}},
+        {{-1.88010418, 1.76804769, 1.51790357, 1.22784078},
+         {0.328968763, 0.105843753, 0.115781263, 0.151781261},
+         {-0.346500009, -0.13350001, -0.127499998, 0.223499998}},
+        {{-1.78800595, 1.65980124, 1.34506249, 1.30326259},
+         {0.0907776579, 0.0514900945, 0.065066427, 0.0320998505},
+         {-1.65839863, 3.88208437, 5.9671526, -1.86945462},
+         {-0.0367470421, 0.0744880363, 0.0950288624, -0.0114832669}},
+        {{-1.84571064, 1.66994333, 1.40905356, 1.35272396},
+         {0.9453125, 0.37890625, 0.4765625, 0.4296875}},
+        {{-1.88956702, 1.74815834, 1.50550008, 1.16683567},
+         {1.31277311, 0.615791917, 0.610473633, 0.848331571}},
     };
     for (int n = 0; n < CASES; n++) {
         arrays a = make_arrays(COUNT, 1);
@@ -266,15 +376,80 @@ static void test_any_partition(void **state) {
     }
 }
 
+/* A constant gradient has no variance: what rounding leaves of it must not be a negative number
+ * under a root. */
+static void test_centered_constant_gradient(void **state) {
+    enum { COUNT = 64, MANY = 2000 };
+    float *param = check_random(1, COUNT, -1, 1), *grad = check_random(2, COUNT, 0.5, 1);
+    const double divisor = 1;
+    const size_t bytes = COUNT * sizeof(float);
+    void *p = check_device_copy(*state, param, bytes), *g = check_device_copy(*state, grad, bytes);
+    void *d = check_device_copy(*state, &divisor, sizeof divisor), *s[MAX_STATES];
+    const update_case c = {
+        .kind = RMSPROP, .lr = 1e-6, .alpha = 0.5, .eps = 1e-3, .centered = true};
+    memset(param, 0, bytes);
+    for (int i = 0; i < MAX_STATES; i++)
+        s[i] = check_device_copy(*state, param, bytes);
+    for (int step = 1; step <= MANY; step++) {
+        const lks_update update = {.count = COUNT,
+                                   .param = p,
+                                   .grad = g,
+                                   .divisor = d,
+                                   .grad_scale = 1,
+                                   .lr = c.lr,
+                                   .step = step};
+        check_ok(update_once(*state, &c, &update, s));
+    }
+    check_download(*state, param, p, bytes);
+    for (int i = 0; i < COUNT; i++)
+        assert_true(isfinite(param[i]));
+    for (int i = 0; i < MAX_STATES; i++)
+        lks_device_free(*state, s[i]);
+    lks_device_free(*state, d);
+    lks_device_free(*state, g);
+    lks_device_free(*state, p);
+    free(grad);
+    free(param);
+}
+
+static void test_refused(void **state) {
+    float array[1] = {0};
+    const double divisor = 1;
+    void *s[MAX_STATES] = {array, array, array}, *nothing[MAX_STATES] = {NULL};
+    const lks_update good = {
+        .count = 1, .param = array, .grad = array, .divisor = &divisor, .grad_scale = 1, .step = 1};
+    for (int n = 0; n < CASES; n++) {
+        lks_update bad = good;
+        bad.count = -1;
+        assert_int_equal(update_once(*state, &cases[n], &bad, s), LKS_EINVAL);
+        bad = good;
+        bad.divisor = NULL;
+        assert_int_equal(update_once(*state, &cases[n], &bad, s), LKS_EINVAL);
+        bad = good;
+        bad.clip_value = -1;
+        assert_int_equal(update_once(*state, &cases[n], &bad, s), LKS_EINVAL);
+        bad.clip_value = (double)NAN;
+        assert_int_equal(update_once(*state, &cases[n], &bad, s), LKS_EINVAL);
+        if (state_count(&cases[n]) > 0)
+            assert_int_equal(update_once(*state, &cases[n], &good, nothing), LKS_EINVAL);
+    }
+}
+
 /* A gradient that is not finite shows in the parameter, and spreads no further. */
 static void test_not_finite(void **state) {
     enum { COUNT = 40, AT = 33 };
     for (int n = 0; n < CASES; n++) {
         arrays a = make_arrays(COUNT, 1);
         a.grad[1][AT] = NAN;
-        run_updates(*state, &cases[n], COUNT, a.param, a.grad, a.state);
-        for (int i = 0; i < COUNT; i++)
-            assert_true(isfinite(a.param[i]) == (i != AT));
+        for (int clipped = 0; clipped <= 1; clipped++) {
+            update_case c = cases[n];
+            c.clip_value = clipped;
+            arrays b = make_arrays(COUNT, 1);
+            run_updates(*state, &c, COUNT, b.param, a.grad, b.state);
+            for (int i = 0; i < COUNT; i++)
+                assert_true(isfinite(b.param[i]) == (i != AT));
+            free_arrays(&b);
+        }
         free_arrays(&a);
     }
 }
@@ -285,6 +460,8 @@ int main(void) {
         cmocka_unit_test(test_numbers_of_pytorch),
         cmocka_unit_test(test_any_partition),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_centered_constant_gradient),
+        cmocka_unit_test(test_refused),
     };
     return check_on_every_device(tests, sizeof tests / sizeof *tests);
 }
