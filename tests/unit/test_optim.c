@@ -63,6 +63,11 @@ static void only_the_state_that_is_needed_is_kept(void **state) {
     check_states("adam", "", "exp_avg exp_avg_sq ");
     check_states("adamw", NULL, "exp_avg exp_avg_sq ");
     check_states("adamw", "amsgrad=true", "exp_avg exp_avg_sq max_exp_avg_sq ");
+    check_states("rmsprop", "", "square_avg ");
+    check_states("rmsprop", "momentum=0.9", "square_avg momentum_buffer ");
+    check_states("rmsprop", "centered=true", "square_avg grad_avg ");
+    check_states("rmsprop", "centered=true momentum=0.9", "square_avg momentum_buffer grad_avg ");
+    check_states("adagrad", "", "sum ");
     lks_optimizer_destroy(NULL);
 }
 
@@ -86,6 +91,16 @@ static void the_hyper_parameters_are_pytorchs(void **state) {
     lks_optimizer_destroy(optimizer);
     optimizer = make("adam", "");
     assert_non_null(strstr(lks_optimizer_hyper(optimizer), "weight_decay=0 "));
+    lks_optimizer_destroy(optimizer);
+    optimizer = make("rmsprop", "");
+    assert_string_equal(lks_optimizer_hyper(optimizer),
+                        "lr=0.01 alpha=0.99 eps=1e-08 weight_decay=0 momentum=0 centered=false "
+                        "maximize=false");
+    lks_optimizer_destroy(optimizer);
+    optimizer = make("adagrad", "");
+    assert_string_equal(lks_optimizer_hyper(optimizer),
+                        "lr=0.01 lr_decay=0 weight_decay=0 initial_accumulator_value=0 eps=1e-10 "
+                        "maximize=false");
     lks_optimizer_destroy(optimizer);
 }
 
@@ -149,6 +164,15 @@ static void bad_configurations_are_refused(void **state) {
     refuse("adamw", "betas=0.9", "betas");
     refuse("adamw", "eps=-1e-8", "eps");
     refuse("adam", "momentum=0.9", "momentum");
+    refuse("rmsprop", "alpha=1", "alpha");
+    refuse("rmsprop", "alpha=-0.1", "alpha");
+    refuse("rmsprop", "momentum=-0.1", "momentum");
+    refuse("rmsprop", "eps=-1", "eps");
+    refuse("rmsprop", "weight_decay=nan", "weight_decay");
+    refuse("adagrad", "lr_decay=-0.1", "lr_decay");
+    refuse("adagrad", "initial_accumulator_value=-1", "initial_accumulator_value");
+    refuse("adagrad", "initial_accumulator_value=inf", "initial_accumulator_value");
+    refuse("adagrad", "eps=-1", "eps");
 
     lks_optimizer *optimizer = NULL;
     const lks_optimizer_groups nothing = {.group_count = 1};
