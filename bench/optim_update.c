@@ -1,0 +1,138 @@
+/* Times one optimizer's update against copying memory, by turns, with the same threads.
+ *
+ *     bench_optim_update TYPE OPTIONS PARAMETERS THREADS TURNS
+ *
+ * Prints one JSON object: the bytes that an update and a copy read and write, and the seconds that
+ * each took in every turn. bench/optim calls it. */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "optim/optim.h"
+
+typedef struct bench {
+    lks_device *device;
+    lks_shard_plan *plan;
+    lks_optimizer *optimizer;
+    float *params, *grads, *copy; /* [count] */
+    int64_t count;
+    int threads;
+} bench;
+
+static lks_status allocate(bench *b, float **out) {
+    void *memory = NULL;
+    lks_status status =
+        lks_device_alloc(b->device, (size_t)b->plan->padded_count * sizeof(float), &memory);
+    *out = memory;
+    return status;
+}
+
+static lks_status open_bench(bench *b, const char *type, const char *options) {
+    const lks_device_config config = {.kind = "cpu", .threads = b->threads, .local_size = 1};
+    const lks_optimizer_groups groups = {.spec = {type, options, NULL}, .group_count = 1};
+    const int64_t bytes = b->count * (int64_t)sizeof(float); /* one bucket */
+    lks_status status = lks_device_create(&config, &b->device);
+    if (!status) status = lks_shard_plan_create(b->count, bytes, bytes, 1, 0, 1, &b->plan);
+    if (!status) status = lks_optimizer_create(b->device, &groups, b->plan, &b->optimizer);
+    if (!status) status = allocate(b, &b->params);
+    if (!status) status = allocate(b, &b->grads);
+    if (!status) status = allocate(b, &b->copy);
+    if (status) return status;
+    for (int64_t i = 0; i < b->plan->padded_count; i++) {
+        b->params[i] = (float)(i % 1009 - 504) / 500;
+        b->grads[i] = (float)(i % 997 - 498) / 5000;
+        b->copy[i] = 0;
+    }
+    return LKS_OK;
+}
+
+static void close_bench(bench *b) {
+    lks_device_free(b->device, b->params);
+    lks_device_free(b->device, b->grads);
+    lks_device_free(b->device, b->copy);
+    lks_optimizer_destroy(b->optimizer);
+    lks_shard_plan_destroy(b->plan);
+    lks_device_destroy(b->device);
+}
+
+/* What memory can do: every thread copies its part as the C library does it best. */
+static double time_copy(const bench *b) {
+    const double start = lks_clock_seconds();
+#pragma omp parallel num_threads(b->threads)
+    {
+        int64_t begin, end;
+        lks_split(b->count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
+        memcpy(b->copy + begin, b->grads + begin, (size_t)(end - begin) * sizeof(float));
+    }
+    return lks_clock_seconds() - start;
+}
+
+static lks_status time_update(bench *b, double *seconds) {
+    const double divisor = 1, start = lks_clock_seconds();
+    const lks_group_rates rates = {.lr = lks_optimizer_base_lr(b->optimizer, 0), .momentum = NAN};
+    const lks_grad_scale scale = {.divisor = &divisor, .scale = 1};
+    lks_status status = lks_optimizer_step(b->optimizer, &rates, b->params, b->grads, &scale);
+    *seconds = lks_clock_seconds() - start;
+    return status;
+}
+
+static void print_list(const char *name, const double *values, int count) {
+    printf("\"%s\": [", name);
+    for (int i = 0; i < count; i++)
+        printf("%s%.6f", i ? ", " : "", values[i]);
+    printf("]");
+}
+
+static lks_status measure(bench *b, int turns) {
+    double *seconds = calloc(2 * (size_t)turns, sizeof *seconds), unused;
+    if (!seconds) return lks_fail(LKS_ENOMEM, "out of memory for %d turns", turns);
+    double *copies = seconds, *updates = seconds + turns;
+    time_copy(b); /* touches every page */
+    lks_status status = time_update(b, &unused);
+    for (int t = 0; !status && t < turns; t++) {
+        copies[t] = time_copy(b);
+        status = time_update(b, &updates[t]);
+    }
+    if (!status) {
+        /* Parameters and states are read and written, gradients are read. */
+        const int64_t update_bytes =
+            (12 + 8 * (int64_t)lks_optimizer_state_array_count(b->optimizer)) * b->count;
+        printf("{\"update_bytes\": %" PRId64 ", \"copy_bytes\": %" PRId64 ", ", update_bytes,
+               8 * b->count);
+        print_list("update_s", updates, turns);
+        printf(", ");
+        print_list("copy_s", copies, turns);
+        printf("}\n");
+    }
+    free(seconds);
+    return status;
+}
+
+/* A whole number above zero. */
+static int64_t read_count(const char *text) {
+    char *end;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    return errno || end == text || *end || value < 1 ? 0 : value;
+}
+
+int main(int argc, char **argv) {
+    bench b = {0};
+    b.count = argc == 6 ? read_count(argv[3]) : 0;
+    b.threads = argc == 6 ? (int)read_count(argv[4]) : 0;
+    const int turns = argc == 6 ? (int)read_count(argv[5]) : 0;
+    if (b.count < 1 || b.threads < 1 || turns < 1) {
+        fprintf(stderr, "usage: bench_optim_update TYPE OPTIONS PARAMETERS THREADS TURNS\n");
+        return 2;
+    }
+    lks_status status = open_bench(&b, argv[1], argv[2]);
+    if (!status) status = measure(&b, turns);
+    if (status)
+        fprintf(stderr, "bench_optim_update: %s: %s\n", lks_status_text(status), lks_last_error());
+    close_bench(&b);
+    return status != LKS_OK;
+}
