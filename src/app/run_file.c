@@ -61,8 +61,8 @@ static lks_status read_top(lks_run_parser *parser, const lks_node *root, lks_run
     const char **beside_train = join_keys(parser->arena, section_keys, &lks_machine_options);
     const char **beside_machine = join_keys(parser->arena, section_keys, &lks_train_options);
     if (!beside_train || !beside_machine) return lks_run_out_of_memory(root);
-    lks_map_reader train = {&lks_train_options, NULL, beside_train, "\n"};
-    lks_map_reader machine = {&lks_machine_options, NULL, beside_machine, "\n"};
+    lks_map_reader train = {&lks_train_options, NULL, beside_train, "\n", NULL};
+    lks_map_reader machine = {&lks_machine_options, NULL, beside_machine, "\n", NULL};
     const lks_train_config defaults = LKS_TRAIN_CONFIG_DEFAULT;
     lks_status status = lks_run_read_options(parser, &train, root, &run->config, NULL);
     run->config.loss = defaults.loss;
@@ -83,7 +83,7 @@ static lks_status find_map(const lks_node *root, const char *key, const lks_node
 
 static lks_status read_data(lks_run_parser *parser, const lks_node *root, lks_run *run) {
     static const char *const other_keys[] = {"train", "validation", NULL};
-    lks_map_reader reader = {&lks_data_settings_options, "data", other_keys, "\n  "};
+    lks_map_reader reader = {&lks_data_settings_options, "data", other_keys, "\n  ", NULL};
     lks_data_settings settings;
     const lks_node *data;
     lks_status status = find_map(root, "data", &data);
@@ -116,7 +116,7 @@ static lks_status set_input(const lks_node *model, const lks_int_list *input, lk
 
 static lks_status read_model(lks_run_parser *parser, const lks_node *root, lks_run *run) {
     static const char *const other_keys[] = {"layers", NULL};
-    lks_map_reader reader = {&model_table, "model", other_keys, "\n  "};
+    lks_map_reader reader = {&model_table, "model", other_keys, "\n  ", NULL};
     model_settings settings;
     const lks_node *model, *layers;
     lks_status status = find_map(root, "model", &model);
@@ -153,11 +153,19 @@ static lks_status read_table(lks_run_parser *parser, const lks_node *root, const
     if (status || !node) return status;
     void *config = calloc(1, table->struct_bytes + 1);
     if (!config) return lks_run_out_of_memory(node);
-    lks_map_reader reader = {table, key, NULL, "\n  "};
+    lks_map_reader reader = {table, key, NULL, "\n  ", NULL};
     lks_strbuf_add(&parser->resolved, "\n%s:", key);
     status = lks_run_read_options(parser, &reader, node, config, out);
     lks_options_free(table, config);
     free(config);
+    return status;
+}
+
+/* What the options of a schedule say only together. */
+static lks_status check_schedule(const lks_spec *spec) {
+    lks_schedule *schedule;
+    lks_status status = lks_schedule_create(spec, 0, &schedule);
+    if (!status) lks_schedule_destroy(schedule);
     return status;
 }
 
@@ -168,6 +176,7 @@ static lks_status read_sections(lks_run_parser *parser, const lks_node *root, lk
     if (!status) status = read_typed(parser, root, "loss", &run->config.loss);
     if (!status) status = read_typed(parser, root, "optimizer", &run->config.optimizer);
     if (!status) status = read_typed(parser, root, "schedule", &run->config.schedule);
+    if (!status) status = check_schedule(&run->config.schedule);
     if (!status) status = read_table(parser, root, "early_stopping", &run->config.early_stopping);
     if (!status) status = read_table(parser, root, "gradients", &run->config.gradients);
     if (!status) status = read_table(parser, root, "checkpoint", &run->config.checkpoint);

@@ -17,6 +17,16 @@ static bool is_other_key(const lks_map_reader *reader, const char *key) {
     return false;
 }
 
+/* What has been read of a map. */
+typedef struct reading {
+    lks_run_parser *parser;
+    const lks_map_reader *reader;
+    void *config;
+    lks_strbuf text;  /* what was given, in lks_spec's text form */
+    lks_strbuf specs; /* the resolved text of the table's SPEC_LIST */
+    uint64_t given;   /* bit i: option i of the table */
+} reading;
+
 /* Puts what and where in front of the recorded error. */
 static lks_status locate(const lks_map_reader *reader, const lks_node *node, lks_status status) {
     if (reader->what) lks_fail_in(status, "%s", reader->what);
@@ -50,7 +60,8 @@ static lks_status refuse_kind(const lks_option *option, const lks_node *node) {
     lks_option_print_expected(option, &expected);
     const char *given = node->kind == LKS_NODE_MAP    ? "a map"
                         : node->kind == LKS_NODE_LIST ? "a list of lists or maps"
-                                                      : "nothing";
+                        : lks_node_is_null(node)      ? "nothing"
+                                                      : "one value";
     lks_status status = lks_fail(LKS_ECONFIG, "%s: %s stands here: expected %s", option->key, given,
                                  expected.failed ? "another value" : expected.text);
     lks_strbuf_free(&expected);
@@ -73,65 +84,113 @@ static const char *absolute_path(const lks_run_parser *parser, const char *path)
     return absolute;
 }
 
-static lks_status assign_path(lks_run_parser *parser, const lks_option *option,
-                              const lks_node *node, void *config, lks_strbuf *text) {
-    const char *path = locate_path(parser, node);
-    const char *absolute = path ? absolute_path(parser, path) : NULL;
+static lks_status assign_path(reading *in, const lks_option *option, const lks_node *node) {
+    const char *path = locate_path(in->parser, node);
+    const char *absolute = path ? absolute_path(in->parser, path) : NULL;
     if (!absolute) return lks_fail(LKS_ENOMEM, "out of memory");
-    lks_options_append_text(text, option->key, &path, 1, false);
-    return lks_option_assign(option, config, &absolute, 1, false);
+    lks_options_append_text(&in->text, option->key, &path, 1, false);
+    return lks_option_assign(option, in->config, &absolute, 1, false);
 }
 
-/* Stores one option's value in `config` and appends it to `text`. */
-static lks_status assign(lks_run_parser *parser, const lks_option *option, const lks_node *node,
-                         void *config, lks_strbuf *text) {
-    if (node->kind == LKS_NODE_MAP || lks_node_is_null(node)) return refuse_kind(option, node);
-    if (node->kind == LKS_NODE_SCALAR && option->type == LKS_OPTION_PATH)
-        return assign_path(parser, option, node, config, text);
-    if (node->kind == LKS_NODE_SCALAR) {
-        lks_options_append_text(text, option->key, &node->text, 1, false);
-        return lks_option_assign(option, config, &node->text, 1, false);
-    }
-    int count = lks_node_count(node), i = 0;
-    const char **values = calloc((size_t)count + 1, sizeof *values);
-    if (!values) return lks_fail(LKS_ENOMEM, "out of memory");
-    lks_status status = LKS_OK;
-    for (const lks_node *element = node->first; element && !status; element = element->next) {
-        if (element->kind != LKS_NODE_SCALAR)
-            status = refuse_kind(option, node);
+static lks_status read_spec(lks_run_parser *parser, const lks_section *section, const char *name,
+                            const lks_option_table *outer, const lks_node *node, lks_spec *out);
+
+/* One element of a SPEC_LIST, `{type: T, options}` or `T`, as "T key=value ..."; its resolved text
+ * goes to in->specs. */
+static lks_status read_list_spec(reading *in, const lks_option *option, int index,
+                                 const lks_node *node, const char **out) {
+    lks_run_parser *parser = in->parser;
+    lks_spec spec = {0};
+    const char *name = lks_arena_printf(parser->arena, "%s[%d]", option->key, index);
+    if (!name) return lks_run_out_of_memory(node);
+    lks_strbuf outer = parser->resolved;
+    parser->resolved = in->specs;
+    lks_strbuf_add(&parser->resolved, "%s{type: ", index ? ", " : "");
+    lks_status status =
+        read_spec(parser, lks_section_find(option->section), name, in->reader->table, node, &spec);
+    lks_strbuf_add(&parser->resolved, "}");
+    in->specs = parser->resolved;
+    parser->resolved = outer;
+    if (status) return status;
+    *out = lks_arena_printf(parser->arena, "%s%s%s", spec.type, *spec.options ? " " : "",
+                            spec.options);
+    return *out ? LKS_OK : lks_run_out_of_memory(node);
+}
+
+static lks_status read_values(reading *in, const lks_option *option, const lks_node *node,
+                              const char **values) {
+    int i = 0;
+    for (const lks_node *element = node->first; element; element = element->next, i++) {
+        lks_status status = LKS_OK;
+        if (option->type == LKS_OPTION_SPEC_LIST)
+            status = read_list_spec(in, option, i, element, &values[i]);
+        else if (element->kind == LKS_NODE_SCALAR)
+            values[i] = element->text;
         else
-            values[i++] = element->text;
+            status = locate(in->reader, node, refuse_kind(option, node));
+        if (status) return status;
     }
+    return LKS_OK;
+}
+
+static lks_status assign_list(reading *in, const lks_option *option, const lks_node *node) {
+    int count = lks_node_count(node);
+    const char **values = calloc((size_t)count + 1, sizeof *values);
+    if (!values) return lks_run_out_of_memory(node);
+    lks_status status = read_values(in, option, node, values);
     if (!status) {
-        lks_options_append_text(text, option->key, values, count, true);
-        status = lks_option_assign(option, config, values, count, true);
+        lks_options_append_text(&in->text, option->key, values, count, true);
+        status = lks_option_assign(option, in->config, values, count, true);
+        if (status) locate(in->reader, node, status);
     }
     free(values);
     return status;
 }
 
-/* All options that have a value, as a user would write them. */
-static void print_resolved(lks_run_parser *parser, const lks_map_reader *reader, const void *config,
-                           uint64_t given) {
-    for (int i = 0; reader->table->options[i].key; i++) {
-        const lks_option *option = &reader->table->options[i];
-        if (!option->text && !(given >> i & 1)) continue;
-        lks_strbuf_add(&parser->resolved, "%s%s: ", reader->separator, option->key);
-        lks_option_print(option, config, &parser->resolved);
+/* Stores one option's value in the struct and appends it to the text. */
+static lks_status assign(reading *in, const lks_option *option, const lks_node *node) {
+    if (node->kind == LKS_NODE_LIST) return assign_list(in, option, node);
+    bool unfit = node->kind == LKS_NODE_MAP || lks_node_is_null(node) ||
+                 option->type == LKS_OPTION_SPEC_LIST;
+    lks_status status = unfit ? refuse_kind(option, node) : LKS_OK;
+    if (!status && option->type == LKS_OPTION_PATH) {
+        status = assign_path(in, option, node);
+    } else if (!status) {
+        lks_options_append_text(&in->text, option->key, &node->text, 1, false);
+        status = lks_option_assign(option, in->config, &node->text, 1, false);
     }
+    return status ? locate(in->reader, node, status) : LKS_OK;
 }
 
-static lks_status read_elements(lks_run_parser *parser, const lks_map_reader *reader,
-                                const lks_node *map, void *config, lks_strbuf *text,
-                                uint64_t *given) {
+/* All options that have a value, as a user would write them. */
+static void print_resolved(reading *in) {
+    const lks_map_reader *reader = in->reader;
+    lks_strbuf *resolved = &in->parser->resolved;
+    for (int i = 0; reader->table->options[i].key; i++) {
+        const lks_option *option = &reader->table->options[i];
+        bool given = in->given >> i & 1;
+        if (!option->text && !given) continue;
+        /* In a list's element, what the map around it says counts. */
+        if (!given && reader->outer && lks_options_find(reader->outer, option->key)) continue;
+        lks_strbuf_add(resolved, "%s%s: ", reader->separator, option->key);
+        if (option->type == LKS_OPTION_SPEC_LIST)
+            lks_strbuf_add(resolved, "[%s]", in->specs.text ? in->specs.text : "");
+        else
+            lks_option_print(option, in->config, resolved);
+    }
+    resolved->failed = resolved->failed || in->specs.failed;
+}
+
+static lks_status read_elements(reading *in, const lks_node *map) {
+    const lks_map_reader *reader = in->reader;
     for (const lks_node *node = map->first; node; node = node->next) {
         if (is_other_key(reader, node->key)) continue;
         const lks_option *option = lks_options_find(reader->table, node->key);
         if (!option) return refuse_key(reader, node);
         if (lks_node_is_null(node) && option->optional) continue;
-        lks_status status = assign(parser, option, node, config, text);
-        if (status) return locate(reader, node, status);
-        *given |= UINT64_C(1) << (option - reader->table->options);
+        lks_status status = assign(in, option, node);
+        if (status) return status;
+        in->given |= UINT64_C(1) << (option - reader->table->options);
     }
     return LKS_OK;
 }
@@ -141,21 +200,21 @@ lks_status lks_run_read_options(lks_run_parser *parser, const lks_map_reader *re
     /* A scalar that the caller accepts, such as a type's name, has no elements. */
     static const lks_node nothing = {.kind = LKS_NODE_SCALAR, .source = "the run file"};
     if (!map) map = &nothing;
-    lks_strbuf text = {0};
-    uint64_t given = 0;
+    reading in = {.parser = parser, .reader = reader, .config = config};
     lks_status status = lks_options_init(reader->table, config);
     if (status) return status;
-    status = read_elements(parser, reader, map, config, &text, &given);
+    status = read_elements(&in, map);
     if (!status) {
-        status = lks_options_check_required(reader->table, given);
+        status = lks_options_check_required(reader->table, in.given);
         if (status) status = locate(reader, map, status);
     }
     if (!status && out_text) {
-        *out_text = lks_arena_copy(parser->arena, text.text ? text.text : "", text.length);
-        if (text.failed || !*out_text) status = lks_run_out_of_memory(map);
+        *out_text = lks_arena_copy(parser->arena, in.text.text ? in.text.text : "", in.text.length);
+        if (in.text.failed || !*out_text) status = lks_run_out_of_memory(map);
     }
-    if (!status) print_resolved(parser, reader, config, given);
-    lks_strbuf_free(&text);
+    if (!status) print_resolved(&in);
+    lks_strbuf_free(&in.text);
+    lks_strbuf_free(&in.specs);
     return status;
 }
 
@@ -173,8 +232,9 @@ lks_status lks_run_read_type(lks_run_parser *parser, const lks_section *section,
     return status ? lks_node_fail_in(type, status) : LKS_OK;
 }
 
-lks_status lks_run_read_spec(lks_run_parser *parser, const lks_section *section, const char *name,
-                             const char *separator, const lks_node *node, lks_spec *out) {
+/* What stands behind `{type: ` in the resolved text. outer: as in lks_map_reader. */
+static lks_status read_spec(lks_run_parser *parser, const lks_section *section, const char *name,
+                            const lks_option_table *outer, const lks_node *node, lks_spec *out) {
     static const char *const other_keys[] = {"type", NULL};
     const lks_option_table *table;
     lks_status status = lks_run_read_type(parser, section, node, &out->type, &table);
@@ -186,11 +246,18 @@ lks_status lks_run_read_spec(lks_run_parser *parser, const lks_section *section,
         free(config);
         return lks_run_out_of_memory(node);
     }
-    lks_strbuf_add(&parser->resolved, "%s%s: {type: %s", separator, name, out->type);
-    lks_map_reader reader = {table, what, other_keys, ", "};
+    lks_strbuf_add(&parser->resolved, "%s", out->type);
+    lks_map_reader reader = {table, what, other_keys, ", ", outer};
     status = lks_run_read_options(parser, &reader, node, config, &out->options);
-    lks_strbuf_add(&parser->resolved, "}");
     lks_options_free(table, config);
     free(config);
+    return status;
+}
+
+lks_status lks_run_read_spec(lks_run_parser *parser, const lks_section *section, const char *name,
+                             const char *separator, const lks_node *node, lks_spec *out) {
+    lks_strbuf_add(&parser->resolved, "%s%s: {type: ", separator, name);
+    lks_status status = read_spec(parser, section, name, NULL, node, out);
+    lks_strbuf_add(&parser->resolved, "}");
     return status;
 }

@@ -21,6 +21,7 @@ typedef struct lks_map_reader {
     const char *what;              /* "layer conv1", NULL at the top level */
     const char *const *other_keys; /* keys that are no options of the table, ended by NULL */
     const char *separator;         /* stands before each "key: value" of the resolved text */
+    const lks_option_table *outer; /* of the map whose list this map stands in, or NULL */
 } lks_map_reader;
 
 /* Checks a map's options and stores them in `config`, which is then the caller's to free

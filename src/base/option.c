@@ -105,6 +105,30 @@ static lks_status set_list(const lks_option *option, void *member, const char *c
     return LKS_OK;
 }
 
+static void free_texts(lks_text_list *list) {
+    for (int i = 0; i < list->count; i++)
+        free(list->values[i]);
+    free(list->values);
+    *list = (lks_text_list){0};
+}
+
+static lks_status set_texts(const lks_option *option, lks_text_list *member,
+                            const char *const *values, int count) {
+    lks_text_list list = {.values = calloc((size_t)count + 1, sizeof *list.values)};
+    bool complete = list.values != NULL;
+    for (; complete && list.count < count; list.count++) {
+        list.values[list.count] = lks_strdup(values[list.count]);
+        complete = list.values[list.count] != NULL;
+    }
+    if (!complete) {
+        free_texts(&list);
+        return lks_fail(LKS_ENOMEM, "%s: out of memory", option->key);
+    }
+    free_texts(member);
+    *member = list;
+    return LKS_OK;
+}
+
 lks_status lks_option_assign(const lks_option *option, void *config, const char *const *values,
                              int count, bool as_list) {
     void *member = lks_option_member(option, config);
@@ -112,6 +136,8 @@ lks_status lks_option_assign(const lks_option *option, void *config, const char 
     case LKS_OPTION_INT_LIST:
     case LKS_OPTION_FLOAT_LIST:
         return set_list(option, member, values, count);
+    case LKS_OPTION_SPEC_LIST:
+        return set_texts(option, member, values, count);
     case LKS_OPTION_INT_PAIR:
         if (count != 2 && (count != 1 || as_list))
             return refuse_values(option, values, count, as_list);
@@ -184,6 +210,9 @@ void lks_options_free(const lks_option_table *table, void *config) {
         case LKS_OPTION_FLOAT_LIST:
             free(((lks_float_list *)member)->values);
             *(lks_float_list *)member = (lks_float_list){0};
+            break;
+        case LKS_OPTION_SPEC_LIST:
+            free_texts(member);
             break;
         default:
             break;

@@ -22,7 +22,8 @@ typedef enum lks_option_type {
     LKS_OPTION_INT_PAIR, /* int64_t[2]: 3 or [3, 5]; one number stands for both */
     LKS_OPTION_FLOAT_PAIR, /* double[2]: [0.9, 0.999] */
     LKS_OPTION_INT_LIST,   /* lks_int_list */
-    LKS_OPTION_FLOAT_LIST  /* lks_float_list */
+    LKS_OPTION_FLOAT_LIST, /* lks_float_list */
+    LKS_OPTION_SPEC_LIST   /* lks_text_list: things of a registry, each "TYPE key=value ..." */
 } lks_option_type;
 
 typedef struct lks_int_list {
@@ -34,6 +35,11 @@ typedef struct lks_float_list {
     double *values;
     int count;
 } lks_float_list;
+
+typedef struct lks_text_list {
+    char **values; /* each owned by the list */
+    int count;
+} lks_text_list;
 
 /* One option. `text` is the default in the form a user would write it; NULL: required unless
  * `optional`. A number must satisfy low <= value <= high, or low < value / value < high where the
@@ -47,6 +53,7 @@ typedef struct lks_option {
     bool low_open, high_open;
     bool optional;
     const char *const *choices; /* ended by NULL */
+    const char *section;        /* of a SPEC_LIST: whose types its elements are, "schedule" */
     const char *help;           /* one sentence, units included */
 } lks_option;
 

@@ -49,21 +49,32 @@ static lks_status read_quoted(const char **s, lks_option_token *token) {
     return add_value(token, value.failed ? NULL : value.text);
 }
 
-/* A list from *s (the bracket): numbers and words, separated by commas. */
+/* An element of a list from *s: a quoted text, or a number or word up to the next comma. */
+static lks_status read_element(const char **s, lks_option_token *token) {
+    if (**s == '"') return read_quoted(s, token);
+    size_t length = strcspn(*s, ",]");
+    const char *element = *s;
+    *s += length;
+    while (length > 0 && isspace((unsigned char)element[length - 1]))
+        length--;
+    if (length == 0)
+        return lks_fail(LKS_ECONFIG, "%s: an element of the list is empty", token->key);
+    return add_value(token, strndup(element, length));
+}
+
+/* A list from *s (the bracket), its elements separated by commas. */
 static lks_status read_list(const char **s, lks_option_token *token) {
     const char *p = skip_blanks(*s + 1);
     token->as_list = true;
     while (*p && *p != ']') {
-        size_t length = strcspn(p, ",]");
-        const char *next = p + length;
-        while (length > 0 && isspace((unsigned char)p[length - 1]))
-            length--;
-        if (length == 0)
-            return lks_fail(LKS_ECONFIG, "%s: an element of the list is empty", token->key);
-        lks_status status = add_value(token, strndup(p, length));
+        lks_status status = read_element(&p, token);
         if (status) return status;
-        p = next;
-        if (*p == ',') p = skip_blanks(p + 1);
+        p = skip_blanks(p);
+        if (*p == ',')
+            p = skip_blanks(p + 1);
+        else if (*p && *p != ']')
+            return lks_fail(LKS_ECONFIG, "%s: \"%.40s\" follows an element without a comma",
+                            token->key, p);
     }
     if (*p != ']')
         return lks_fail(LKS_ECONFIG, "%s: the closing bracket of the list is missing", token->key);
@@ -115,10 +126,10 @@ lks_status lks_option_assign_text(const lks_option *option, void *config, const 
     return status;
 }
 
-static void append_value(lks_strbuf *out, const char *value) {
+static void append_value(lks_strbuf *out, const char *value, bool in_list) {
     bool plain = *value && *value != '[' && *value != '"';
     for (const char *s = value; *s && plain; s++)
-        plain = !isspace((unsigned char)*s);
+        plain = !isspace((unsigned char)*s) && !(in_list && (*s == ',' || *s == ']'));
     if (plain) {
         lks_strbuf_add(out, "%s", value);
         return;
@@ -133,11 +144,13 @@ void lks_options_append_text(lks_strbuf *out, const char *key, const char *const
                              bool as_list) {
     lks_strbuf_add(out, "%s%s=", out->length ? " " : "", key);
     if (count == 1 && !as_list) {
-        append_value(out, values[0]);
+        append_value(out, values[0], false);
         return;
     }
     lks_strbuf_add(out, "[");
-    for (int i = 0; i < count; i++)
-        lks_strbuf_add(out, "%s%s", i ? "," : "", values[i]);
+    for (int i = 0; i < count; i++) {
+        lks_strbuf_add(out, "%s", i ? "," : "");
+        append_value(out, values[i], true);
+    }
     lks_strbuf_add(out, "]");
 }

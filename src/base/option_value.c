@@ -132,6 +132,7 @@ lks_status lks_option_read_value(const lks_option *option, const char *text, voi
         return read_number(option, text, (double *)out + index, NULL);
     case LKS_OPTION_STRING:
     case LKS_OPTION_PATH:
+    case LKS_OPTION_SPEC_LIST:
         break;
     }
     return lks_fail(LKS_EINTERNAL, "option %s has the unknown type %d", option->key,
@@ -192,6 +193,7 @@ void lks_option_print_expected(const lks_option *option, lks_strbuf *out) {
         [LKS_OPTION_FLOAT_PAIR] = "a list of two numbers, each",
         [LKS_OPTION_INT_LIST] = "a list of integers, each",
         [LKS_OPTION_FLOAT_LIST] = "a list of numbers, each",
+        [LKS_OPTION_SPEC_LIST] = "a list of types with their options",
     };
     lks_strbuf_add(out, "%s", words[option->type]);
     if (option->type == LKS_OPTION_CHOICE)
@@ -200,7 +202,7 @@ void lks_option_print_expected(const lks_option *option, lks_strbuf *out) {
     size_t before = out->length;
     print_bounds(option, out);
     /* "each" belongs to the bounds that follow it */
-    bool many = option->type >= LKS_OPTION_INT_PAIR;
+    bool many = option->type >= LKS_OPTION_INT_PAIR && option->type <= LKS_OPTION_FLOAT_LIST;
     if (many && out->length == before && !out->failed) {
         out->length -= strlen(", each");
         out->text[out->length] = '\0';
@@ -233,6 +235,15 @@ static void print_floats(const double *values, int count, lks_strbuf *out) {
     for (int i = 0; i < count; i++) {
         lks_strbuf_add(out, "%s", i ? ", " : "");
         print_float(values[i], out);
+    }
+    lks_strbuf_add(out, "]");
+}
+
+static void print_texts(const lks_text_list *list, lks_strbuf *out) {
+    lks_strbuf_add(out, "[");
+    for (int i = 0; i < list->count; i++) {
+        lks_strbuf_add(out, "%s", i ? ", " : "");
+        lks_strbuf_add_json(out, list->values[i]);
     }
     lks_strbuf_add(out, "]");
 }
@@ -275,6 +286,9 @@ void lks_option_print(const lks_option *option, const void *config, lks_strbuf *
     case LKS_OPTION_FLOAT_LIST:
         print_floats(((const lks_float_list *)member)->values,
                      ((const lks_float_list *)member)->count, out);
+        break;
+    case LKS_OPTION_SPEC_LIST:
+        print_texts(member, out);
         break;
     }
 }

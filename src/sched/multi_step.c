@@ -34,8 +34,8 @@ static const lks_option_table table = {
     .options = options,
 };
 
-static lks_status check(const void *config) {
-    const lks_int_list *milestones = &((const multi_step_config *)config)->milestones;
+static lks_status prepare(void *config) {
+    const lks_int_list *milestones = &((multi_step_config *)config)->milestones;
     for (int i = 1; i < milestones->count; i++) {
         if (milestones->values[i] < milestones->values[i - 1]) {
             return lks_fail(LKS_ECONFIG,
@@ -57,4 +57,4 @@ static void advance(const void *config, lks_schedule_state *state,
 }
 
 const lks_schedule_kind lks_schedule_multi_step = {
-    .options = &table, .check = check, .advance = advance};
+    .options = &table, .prepare = prepare, .advance = advance};

@@ -1,5 +1,6 @@
-/* torch.optim.lr_scheduler.OneCycleLR, its learning rate: up from max_lr / div_factor to max_lr,
- * then down to a fraction of where it began. The optimizer's own rate plays no part. */
+/* torch.optim.lr_scheduler.OneCycleLR: the learning rate goes up from max_lr / div_factor to
+ * max_lr, then down to a fraction of where it began, and momentum the other way. The optimizer's
+ * own rate and momentum play no part. */
 #include "sched/schedule.h"
 
 static const double PI = 3.14159265358979323846;
@@ -13,6 +14,8 @@ typedef struct one_cycle_config {
     int64_t total_steps;
     double pct_start;
     int anneal_strategy;
+    bool cycle_momentum;
+    double base_momentum, max_momentum;
     double div_factor, final_div_factor;
     bool three_phase;
 } one_cycle_config;
@@ -42,6 +45,25 @@ static const lks_option options[] = {
      .text = "cos",
      .choices = anneal_names,
      .help = "Along a cosine or a straight line."},
+    {.key = "cycle_momentum",
+     .type = LKS_OPTION_BOOL,
+     .offset = offsetof(one_cycle_config, cycle_momentum),
+     .text = "true",
+     .help = "Momentum (Adam's first beta) goes down while the rate goes up, and up again."},
+    {.key = "base_momentum",
+     .type = LKS_OPTION_FLOAT,
+     .offset = offsetof(one_cycle_config, base_momentum),
+     .text = "0.85",
+     .high = 1,
+     .high_open = true,
+     .help = "The lowest momentum, at max_lr."},
+    {.key = "max_momentum",
+     .type = LKS_OPTION_FLOAT,
+     .offset = offsetof(one_cycle_config, max_momentum),
+     .text = "0.95",
+     .high = 1,
+     .high_open = true,
+     .help = "The highest momentum, at the beginning and the end."},
     {.key = "div_factor",
      .type = LKS_OPTION_FLOAT,
      .offset = offsetof(one_cycle_config, div_factor),
@@ -69,53 +91,63 @@ static const lks_option options[] = {
 
 static const lks_option_table table = {
     .name = "one_cycle",
-    .help = "One rise and fall of the learning rate (OneCycleLR without momentum cycling).",
+    .help = "One rise and fall of the learning rate (OneCycleLR).",
     .struct_bytes = sizeof(one_cycle_config),
     .options = options,
 };
 
 typedef struct phase {
     double end; /* the move with which it ends */
-    double from, to;
+    double lr_from, lr_to;
+    double momentum_from, momentum_to;
 } phase;
+
+static double first_lr(const one_cycle_config *cycle) {
+    return cycle->max_lr / cycle->div_factor;
+}
 
 /* Fills phases[3] and returns how many there are. */
 static int make_phases(const one_cycle_config *cycle, phase *phases) {
     double total = (double)cycle->total_steps;
-    double first = cycle->max_lr / cycle->div_factor;
-    double last = first / cycle->final_div_factor;
-    phases[0] = (phase){cycle->pct_start * total - 1, first, cycle->max_lr};
+    double first = first_lr(cycle), top = cycle->max_lr, last = first / cycle->final_div_factor;
+    double low = cycle->base_momentum, high = cycle->max_momentum;
+    phases[0] = (phase){cycle->pct_start * total - 1, first, top, high, low};
     if (!cycle->three_phase) {
-        phases[1] = (phase){total - 1, cycle->max_lr, last};
+        phases[1] = (phase){total - 1, top, last, low, high};
         return 2;
     }
-    phases[1] = (phase){2 * cycle->pct_start * total - 2, cycle->max_lr, first};
-    phases[2] = (phase){total - 1, first, last};
+    phases[1] = (phase){2 * cycle->pct_start * total - 2, top, first, low, high};
+    phases[2] = (phase){total - 1, first, last, high, high};
     return 3;
 }
 
-static double anneal(const one_cycle_config *cycle, const phase *p, double part) {
-    if (cycle->anneal_strategy == ANNEAL_LINEAR) return (p->to - p->from) * part + p->from;
-    return p->to + (p->from - p->to) / 2.0 * (cos(PI * part) + 1);
+/* The phase of a move, and which part of it lies behind: 0..1. */
+static phase find_phase(const one_cycle_config *cycle, double move, double *out_part) {
+    phase phases[3];
+    int count = make_phases(cycle, phases), i = 0;
+    double begin = 0;
+    if (move > phases[count - 1].end) move = phases[count - 1].end;
+    while (i < count - 1 && move > phases[i].end)
+        begin = phases[i++].end;
+    double length = phases[i].end - begin;
+    *out_part = length != 0 ? (move - begin) / length : 1; /* one without length is over at once */
+    return phases[i];
 }
 
-static void set_lr(const void *config, lks_schedule_state *state) {
-    const one_cycle_config *cycle = config;
-    phase phases[3];
-    int count = make_phases(cycle, phases);
-    double move = state->moves;
-    if (move > phases[count - 1].end) move = phases[count - 1].end;
-    double begin = 0;
-    for (int i = 0; i < count; i++) {
-        const phase *p = &phases[i];
-        if (move <= p->end || i == count - 1) {
-            /* A phase without length is over at once. */
-            double part = p->end != begin ? (move - begin) / (p->end - begin) : 1;
-            state->lr = anneal(cycle, p, part);
-            return;
-        }
-        begin = p->end;
-    }
+static double anneal(const one_cycle_config *cycle, double from, double to, double part) {
+    if (cycle->anneal_strategy == ANNEAL_LINEAR) return (to - from) * part + from;
+    return to + (from - to) / 2.0 * (cos(PI * part) + 1);
+}
+
+static void set_lr(const one_cycle_config *cycle, lks_schedule_state *state) {
+    double part;
+    phase p = find_phase(cycle, state->moves, &part);
+    state->lr = anneal(cycle, p.lr_from, p.lr_to, part);
+}
+
+static void start(const void *config, lks_schedule_state *state) {
+    state->base_lr = first_lr(config);
+    set_lr(config, state);
 }
 
 static void advance(const void *config, lks_schedule_state *state,
@@ -124,5 +156,13 @@ static void advance(const void *config, lks_schedule_state *state,
     set_lr(config, state);
 }
 
+static double momentum(const void *config, const lks_schedule_state *state) {
+    const one_cycle_config *cycle = config;
+    double part;
+    if (!cycle->cycle_momentum) return NAN;
+    phase p = find_phase(cycle, state->moves, &part);
+    return anneal(cycle, p.momentum_from, p.momentum_to, part);
+}
+
 const lks_schedule_kind lks_schedule_one_cycle = {
-    .options = &table, .start = set_lr, .advance = advance};
+    .options = &table, .start = start, .advance = advance, .momentum = momentum};

@@ -7,7 +7,9 @@ static const char *const mode_names[] = {"auto", "min", "max", NULL};
 enum { THRESHOLD_REL, THRESHOLD_ABS };
 static const char *const threshold_modes[] = {"rel", "abs", NULL};
 
-/* The metric exists after epochs alone: there is no `interval`. */
+/* The metric exists after epochs alone. */
+static const char *const intervals[] = {"epoch", NULL};
+
 typedef struct plateau_config {
     lks_schedule_common common;
     int monitor, mode;
@@ -17,6 +19,7 @@ typedef struct plateau_config {
     int threshold_mode;
     int64_t cooldown;
     double min_lr, eps;
+    bool verbose;
 } plateau_config;
 
 enum { BEST, BAD_EPOCHS, COOLDOWN_LEFT, EXTRA_COUNT }; /* state.extra */
@@ -81,6 +84,17 @@ static const lks_option options[] = {
      .high = INFINITY,
      .high_open = true,
      .help = "Smaller reductions than this are not made."},
+    {.key = "verbose",
+     .type = LKS_OPTION_BOOL,
+     .offset = offsetof(plateau_config, verbose),
+     .text = "false",
+     .help = "Say when the rate is reduced."},
+    {.key = "interval",
+     .type = LKS_OPTION_CHOICE,
+     .offset = offsetof(lks_schedule_common, interval),
+     .text = "epoch",
+     .choices = intervals,
+     .help = "It moves on after every epoch, since there is no metric in between."},
     {0},
 };
 
@@ -138,10 +152,15 @@ static int monitor(const void *config) {
     return ((const plateau_config *)config)->monitor;
 }
 
+static bool verbose(const void *config) {
+    return ((const plateau_config *)config)->verbose;
+}
+
 const lks_schedule_kind lks_schedule_reduce_on_plateau = {
     .options = &table,
     .extra_count = EXTRA_COUNT,
     .start = start,
     .advance = advance,
     .monitor = monitor,
+    .verbose = verbose,
 };

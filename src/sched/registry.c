@@ -10,6 +10,7 @@ static const lks_schedule_kind *const kinds[] = {
     &lks_schedule_cosine_annealing, &lks_schedule_cosine_annealing_warm_restarts,
     &lks_schedule_one_cycle,        &lks_schedule_linear,
     &lks_schedule_polynomial,       &lks_schedule_reduce_on_plateau,
+    &lks_schedule_sequential,       &lks_schedule_by_lambda,
 };
 
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };

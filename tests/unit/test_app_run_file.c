@@ -149,6 +149,32 @@ static void the_resolved_text_is_a_run_file(void **state) {
     lks_run_free(&second);
 }
 
+static void a_list_of_schedules_becomes_texts(void **state) {
+    (void)state;
+    static const char text[] = "model: {layers: [relu]}\n"
+                               "schedule:\n"
+                               "  type: sequential\n"
+                               "  schedules:\n"
+                               "    - {type: linear, start_factor: 0.1}\n"
+                               "    - {type: multi_step, milestones: [3, 4]}\n"
+                               "    - constant\n"
+                               "  milestones: [5, 9]\n"
+                               "  interval: step\n";
+    lks_run first = parsed("run.yaml", text);
+    assert_string_equal(first.config.schedule.options,
+                        "schedules=[\"linear start_factor=0.1\",\"multi_step milestones=[3,4]\","
+                        "constant] milestones=[5,9] interval=step");
+    assert_non_null(strstr(first.config.run_file,
+                           "schedule: {type: sequential, schedules: [{type: linear, start_factor: "
+                           "0.1, end_factor: 1, total_iters: 5}, {type: multi_step, milestones: "
+                           "[3, 4], gamma: 0.1}, {type: constant}], milestones: [5, 9], interval: "
+                           "step}\n"));
+    lks_run second = parsed("config.yaml", first.config.run_file);
+    assert_string_equal(first.config.run_file, second.config.run_file);
+    lks_run_free(&first);
+    lks_run_free(&second);
+}
+
 /* The good file with one line replaced (or one more at the end: line 31). */
 static char *with_line(int line, const char *text) {
     lks_strbuf s = {0};
@@ -227,6 +253,21 @@ static const mistake mistakes[] = {
     {26, "optimizer: {lr: 1}", "run.yaml:26: optimizer: the key \"type\" is missing"},
     {26, "optimizer: {type: sgd, lr: 0.1, lr: 0.2}", "run.yaml:26: \"lr\" is given twice"},
     {27, "schedule: step", "run.yaml:27: schedule step: missing required option: step_size"},
+    {27, "schedule: {type: multi_step, milestones: [5, 3]}",
+     "run.yaml:27: schedule (multi_step): milestones: 3 stands after 5"},
+    {27, "schedule: lambda", "run.yaml:27: schedule (lambda): there is no function"},
+    {27, "schedule: {type: sequential, schedules: linear, milestones: []}",
+     "run.yaml:27: schedule sequential: schedules: one value stands here: expected a list of"},
+    {27,
+     "schedule:\n  type: sequential\n  schedules:\n    - linear\n"
+     "    - {type: cosine_annealing, T_max: 0}\n  milestones: [5]",
+     "run.yaml:31: schedules[1] cosine_annealing: T_max: 0 is out of range"},
+    {27,
+     "schedule:\n  type: sequential\n  schedules:\n    - linear\n"
+     "    - {type: cosine_anealing}\n  milestones: [5]",
+     "run.yaml:31: unknown schedule type \"cosine_anealing\": did you mean \"cosine_annealing\"?"},
+    {27, "schedule: {type: sequential, schedules: [linear, [step]], milestones: [5]}",
+     "run.yaml:27: schedule: expected a type's name or a map"},
     {28, "early_stopping: yes", "run.yaml:28: early_stopping: expected a map of keys and values"},
     {28, "early_stopping: {monitor: loss}",
      "run.yaml:28: early_stopping: monitor: \"loss\" is not"},
@@ -406,6 +447,7 @@ int main(void) {
         cmocka_unit_test(layers_become_specs),
         cmocka_unit_test(what_is_not_given_has_defaults),
         cmocka_unit_test(the_resolved_text_is_a_run_file),
+        cmocka_unit_test(a_list_of_schedules_becomes_texts),
         cmocka_unit_test(mistakes_are_named_with_their_line),
         cmocka_unit_test(a_file_that_is_no_map),
         cmocka_unit_test(null_takes_sections_away),

@@ -22,6 +22,7 @@ typedef struct thing {
     double betas[2];
     lks_int_list milestones;
     lks_float_list mean;
+    lks_text_list stages;
 } thing;
 
 static const char *const reductions[] = {"mean", "sum", NULL};
@@ -40,6 +41,7 @@ static const lks_option thing_options[] = {
      .low_open = true, .high_open = true},
     {"milestones", LKS_OPTION_INT_LIST, THING(milestones), .text = "[]"},
     {"mean", LKS_OPTION_FLOAT_LIST, THING(mean), .optional = true, .low = -1, .high = 1},
+    {"stages", LKS_OPTION_SPEC_LIST, THING(stages), .optional = true, .section = "stage"},
     {0},
 };
 static const lks_option_table thing_table = {"thing", "A thing.", sizeof(thing), thing_options};
@@ -67,6 +69,35 @@ static void defaults(void **state) {
     assert_int_equal(t.mean.count, 0);
     lks_options_free(&thing_table, &t);
     assert_null(t.name);
+}
+
+/* Elements of a list of texts may be quoted, and hold what otherwise ends an element. */
+static void a_list_of_texts_is_read_and_written(void **state) {
+    (void)state;
+    thing t = parsed("kernel_size=3 stages=[one, \"two a=[1,2] b=\\\"x y\\\"\" ,three]");
+    assert_int_equal(t.stages.count, 3);
+    assert_string_equal(t.stages.values[0], "one");
+    assert_string_equal(t.stages.values[1], "two a=[1,2] b=\"x y\"");
+    assert_string_equal(t.stages.values[2], "three");
+
+    lks_strbuf text = {0}, shown = {0};
+    lks_options_append_text(&text, "kernel_size", (const char *const[]){"3"}, 1, false);
+    lks_options_append_text(&text, "stages", (const char *const *)t.stages.values, 3, true);
+    thing again = parsed(text.text);
+    assert_int_equal(again.stages.count, 3);
+    assert_string_equal(again.stages.values[1], t.stages.values[1]);
+    lks_option_print(lks_options_find(&thing_table, "stages"), &t, &shown);
+    assert_string_equal(shown.text, "[\"one\", \"two a=[1,2] b=\\\"x y\\\"\", \"three\"]");
+    lks_strbuf_free(&shown);
+    lks_strbuf_free(&text);
+    lks_options_free(&thing_table, &again);
+    lks_options_free(&thing_table, &t);
+    assert_null(t.stages.values);
+
+    static const char *const bad[] = {"stages=[\"a\" b]", "stages=[\"a", "stages=[a,,b]",
+                                      "stages=[\"a\"", "stages=one"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(lks_options_parse(&thing_table, &t, bad[i], "thing"), LKS_ECONFIG);
 }
 
 static void every_type_is_read(void **state) {
@@ -145,7 +176,7 @@ static const refusal refusals[] = {
     {"kernel_size=3 kernel_size=3", "thing: kernel_size is given twice"},
     {"kernal_size=3", "thing: unknown option \"kernal_size\": did you mean \"kernel_size\"?"},
     {"qqqqqqqq=1", "thing: unknown option \"qqqqqqqq\": thing has steps, bytes, lr, nesterov, "
-                   "reduction, name, file, kernel_size, betas, milestones, mean"},
+                   "reduction, name, file, kernel_size, betas, milestones, mean, stages"},
 };
 
 static void what_is_wrong_is_refused_with_a_message(void **state) {
@@ -290,6 +321,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(every_type_is_read),
+        cmocka_unit_test(a_list_of_texts_is_read_and_written),
         cmocka_unit_test(what_is_wrong_is_refused_with_a_message),
         cmocka_unit_test(set_one_at_a_time),
         cmocka_unit_test(required_options),
