@@ -67,6 +67,11 @@ typedef struct lks_train_config {
                                  updates, its share; 2: and has only its share of the gradients' sum */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
     lks_spec loss, optimizer, schedule;       /* schedule.type NULL: constant */
+    /* For the schedule type "lambda", alone or in a sequence: the learning rate of epoch (or step)
+     * `epoch`, from 0, is the optimizer's times lr_lambda(lr_lambda_data, epoch), which must depend
+     * on nothing else. Called on every rank; what rank 0 is told counts. NULL: none. */
+    double (*lr_lambda)(void *data, int64_t epoch);
+    void *lr_lambda_data;
     const char *early_stopping; /* options text, "monitor=val_loss patience=5"; NULL: none */
     const char
         *data; /* options text of the data settings, "shuffle=true scale=0.0039"; NULL: defaults */

@@ -1,5 +1,6 @@
 #include "app/args.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,11 +8,13 @@
 #define BIT(command_) (1u << LKS_COMMAND_##command_)
 enum {
     ON_TRAIN = BIT(TRAIN),
-    ON_RUN_FILE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT) | BIT(CONFIG),
+    ON_RUN_FILE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT) | BIT(CONFIG) | BIT(SCHEDULE),
     ON_DEVICE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT),
     ON_SPLIT = BIT(EVAL) | BIT(PREDICT),
     ON_PREDICT = BIT(PREDICT),
-    ON_INSPECT = BIT(INSPECT),
+    ON_JSON = BIT(INSPECT) | BIT(SCHEDULE),
+    ON_SCHEDULE = BIT(SCHEDULE),
+    ON_PLOT = BIT(PLOT),
     ON_HELP = BIT(HELP),
     ON_ALL = (1u << LKS_COMMAND_COUNT) - 1
 };
@@ -32,6 +35,11 @@ static const command commands[LKS_COMMAND_COUNT] = {
                              1},
     [LKS_COMMAND_CONFIG] = {"config", "RUN.yaml",
                             "check a run file and print it with every default filled in", 1, 1},
+    [LKS_COMMAND_SCHEDULE] = {"schedule", "RUN.yaml",
+                              "print the learning rates that a run would have", 1, 1},
+    [LKS_COMMAND_PLOT] = {"plot", "RUN_DIR...",
+                          "draw loss, accuracy and learning rate of one or more runs", 1,
+                          LKS_MAX_OPERANDS},
     [LKS_COMMAND_HELP] = {"help", "[COMMAND | SECTION [TYPE]]",
                           "explain a command, or a section of the run file and its options", 0, 2},
     [LKS_COMMAND_VERSION] = {"version", "", "print the versions of lockstep and its libraries", 0,
@@ -46,6 +54,10 @@ typedef enum option_id {
     OPTION_OUTPUT,
     OPTION_SPLIT,
     OPTION_OUT,
+    OPTION_EPOCHS,
+    OPTION_STEPS,
+    OPTION_METRIC,
+    OPTION_PLOT,
     OPTION_JSON,
     OPTION_MARKDOWN,
     OPTION_QUIET,
@@ -79,7 +91,17 @@ static const cli_option cli_options[] = {
      "which of the run file's data sets; validation by default"},
     {OPTION_OUT, "out", 'o', "FILE.h5", ON_PREDICT,
      "where to write `outputs` and, for classifiers, `labels`"},
-    {OPTION_JSON, "json", 0, NULL, ON_INSPECT, "print JSON"},
+    {OPTION_OUT, "out", 'o', "FILE", ON_PLOT,
+     "the picture, .svg or .png; without it, or with -, one in text"},
+    {OPTION_EPOCHS, "epochs", 'n', "N", ON_SCHEDULE, "so many epochs, whatever the run file says"},
+    {OPTION_STEPS, "steps-per-epoch", 0, "N", ON_SCHEDULE,
+     "steps of an epoch, for schedules that move on after every\n"
+     "step; without it the training data are asked"},
+    {OPTION_METRIC, "metric-from", 0, "FILE", ON_SCHEDULE,
+     "the metrics.jsonl of a run, for schedules that depend on one"},
+    {OPTION_PLOT, "plot", 'p', "FILE", ON_SCHEDULE,
+     "draw a picture instead of a table: .svg or .png, - for text"},
+    {OPTION_JSON, "json", 0, NULL, ON_JSON, "print JSON"},
     {OPTION_MARKDOWN, "markdown", 0, NULL, ON_HELP,
      "print the whole reference of the run file (docs/config.md)"},
     {OPTION_QUIET, "quiet", 'q', NULL, ON_DEVICE, "warnings, errors and results only"},
@@ -198,6 +220,16 @@ static lks_status set_split(lks_args *args, const char *value) {
     return LKS_OK;
 }
 
+static lks_status set_steps(lks_args *args, const char *value) {
+    char *end;
+    errno = 0;
+    long long steps = strtoll(value, &end, 10);
+    if (errno || end == value || *end || steps < 1)
+        return lks_fail(LKS_EUSAGE, "--steps-per-epoch %s: expected an integer >= 1", value);
+    args->steps_per_epoch = steps;
+    return LKS_OK;
+}
+
 static lks_status apply(lks_args *args, const cli_option *option, char *value) {
     switch (option->id) {
     case OPTION_SET:
@@ -208,6 +240,10 @@ static lks_status apply(lks_args *args, const cli_option *option, char *value) {
         return add_override(args, "--threads", "threads", value);
     case OPTION_OUTPUT:
         return add_override(args, "--output", "output", value);
+    case OPTION_EPOCHS:
+        return add_override(args, "--epochs", "epochs", value);
+    case OPTION_STEPS:
+        return set_steps(args, value);
     case OPTION_SPLIT:
         return set_split(args, value);
     case OPTION_RESUME:
@@ -215,6 +251,12 @@ static lks_status apply(lks_args *args, const cli_option *option, char *value) {
         break;
     case OPTION_OUT:
         args->out = value;
+        break;
+    case OPTION_METRIC:
+        args->metric_from = value;
+        break;
+    case OPTION_PLOT:
+        args->plot = value;
         break;
     case OPTION_JSON:
         args->json = true;

@@ -13,23 +13,27 @@ typedef enum lks_command_kind {
     LKS_COMMAND_PREDICT,
     LKS_COMMAND_INSPECT,
     LKS_COMMAND_CONFIG,
+    LKS_COMMAND_SCHEDULE,
+    LKS_COMMAND_PLOT,
     LKS_COMMAND_HELP,
     LKS_COMMAND_VERSION,
     LKS_COMMAND_COUNT
 } lks_command_kind;
 
-enum { LKS_MAX_OPERANDS = 2 };
+enum { LKS_MAX_OPERANDS = 16 };
 
 /* What the command line says. Texts are argv's. */
 typedef struct lks_args {
     lks_command_kind command;
     lks_command_kind help_for; /* `help`: the command that is asked about, LKS_COMMAND_HELP: none */
-    const char *operands[LKS_MAX_OPERANDS]; /* RUN.yaml, CHECKPOINT */
+    const char *operands[LKS_MAX_OPERANDS]; /* RUN.yaml, CHECKPOINT, run directories */
     int operand_count;
     lks_override *overrides; /* --set, and the options that stand for one: --output, --device ... */
     int override_count;
     const char *resume, *out, *split;
-    int verbosity; /* 0 quiet, 1, 2 verbose */
+    const char *plot, *metric_from;
+    int64_t steps_per_epoch; /* 0: not given */
+    int verbosity;           /* 0 quiet, 1, 2 verbose */
     bool json, markdown;
 } lks_args;
 

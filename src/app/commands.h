@@ -12,6 +12,8 @@ lks_status lks_command_predict(const lks_args *args);
 /* Without MPI. */
 lks_status lks_command_inspect(const lks_args *args);
 lks_status lks_command_config(const lks_args *args);
+lks_status lks_command_schedule(const lks_args *args);
+lks_status lks_command_plot(const lks_args *args);
 lks_status lks_command_help(const lks_args *args);
 lks_status lks_command_version(const lks_args *args);
 

@@ -250,3 +250,12 @@ lks_status lks_run_read_text(const char *path, char **out) {
         *out = text.text;
     return status;
 }
+
+lks_status lks_run_load(const char *path, const lks_override *overrides, int count, lks_run *out) {
+    char *text;
+    lks_status status = lks_run_read_text(path, &text);
+    if (status) return status;
+    status = lks_run_parse(path, text, overrides, count, out);
+    free(text);
+    return status;
+}

@@ -32,6 +32,8 @@ typedef struct lks_run {
  * no place; LKS_ENOMEM. On failure *out is free. */
 lks_status lks_run_parse(const char *path, const char *text, const lks_override *overrides,
                          int count, lks_run *out);
+/* lks_run_parse over the file at path. */
+lks_status lks_run_load(const char *path, const lks_override *overrides, int count, lks_run *out);
 void lks_run_free(lks_run *run);
 
 /* The whole file as a NUL-terminated text; the caller frees it. LKS_EIO, LKS_ECONFIG for one that

@@ -11,7 +11,7 @@
 
 #include "app/args.h"
 
-enum { MAX_WORDS = 16 };
+enum { MAX_WORDS = 32 };
 
 /* Splits at blanks into argv, as a shell would. The words live in a static buffer. */
 static lks_status parse(const char *line, lks_args *out) {
@@ -74,6 +74,22 @@ static void other_commands(void **state) {
     assert_int_equal(a.override_count, 0);
     a = parsed("inspect --json best.h5");
     assert_true(a.json);
+    a = parsed(
+        "schedule run.yaml --epochs 5 --steps-per-epoch=7 --plot a.svg --metric-from m.jsonl "
+        "--json");
+    assert_int_equal(a.command, LKS_COMMAND_SCHEDULE);
+    assert_string_equal(a.overrides[0].key, "epochs");
+    assert_string_equal(a.overrides[0].value, "5");
+    lks_args_free(&a);
+    assert_int_equal(a.steps_per_epoch, 7);
+    assert_string_equal(a.plot, "a.svg");
+    assert_string_equal(a.metric_from, "m.jsonl");
+    assert_true(a.json);
+    a = parsed("plot runs/a runs/b runs/c --out c.png");
+    assert_int_equal(a.command, LKS_COMMAND_PLOT);
+    assert_int_equal(a.operand_count, 3);
+    assert_string_equal(a.operands[2], "runs/c");
+    assert_string_equal(a.out, "c.png");
     a = parsed("config run.yaml");
     assert_int_equal(a.command, LKS_COMMAND_CONFIG);
 }
@@ -127,6 +143,12 @@ static void mistakes(void **state) {
     refused("train run.yaml -qx", "unknown option -qx");
     refused("eval run.yaml c.h5 --split test", "--split test: expected train or validation");
     refused("predict run.yaml c.h5", "predict: --out FILE.h5 is missing");
+    refused("schedule", "schedule: expected RUN.yaml");
+    refused("schedule run.yaml --steps-per-epoch=0", "--steps-per-epoch 0: expected an integer");
+    refused("schedule run.yaml --steps-per-epoch=3x", "--steps-per-epoch 3x: expected");
+    refused("schedule run.yaml --out a.svg", "schedule: unknown option --out");
+    refused("plot", "plot: expected RUN_DIR...");
+    refused("plot 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "plot: \"17\" is one too many");
     refused("inspect c.h5 --set a=b", "inspect: unknown option --set");
 }
 
