@@ -23,10 +23,11 @@ enum {
 enum { TEXT_COLUMNS = 79, MIN_TEXT_COLUMNS = 40, MAX_TEXT_COLUMNS = 200, TEXT_ROWS = 15 };
 enum { MARKED_POINTS = 40 }; /* up to so many, points are marked */
 
-/* Told apart also by those who do not see all colours, and in print (Okabe and Ito, Color Universal
- * Design); their yellow is too pale on white. */
+/* Told apart also by those who do not see all colours, and in print: those of Okabe and Ito (Color
+ * Universal Design) but for their yellow, which is too pale on white, then some of Tol's. */
 static const char *const colours[] = {
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B5A2B",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+    "#000000", "#8B5A2B", "#332288", "#882255", "#999933", "#44AA99",
 };
 enum { COLOUR_COUNT = sizeof colours / sizeof *colours };
 
