@@ -9,6 +9,8 @@
 
 /* Of one run in one panel at most: training and validation. And two lines that explain them. */
 enum { MAX_PANELS = 3, MAX_LINES = 2 * LKS_MAX_OPERANDS + 2 };
+/* More runs than these are told apart only where validation alone is drawn. */
+enum { MAX_RUNS_WITH_TRAINING = 5 };
 
 typedef struct run_curves {
     char *name; /* the folder's */
@@ -82,7 +84,7 @@ static void add_run(const comparison *c, int index, lks_metric train, lks_metric
     bool alone = c->run_count == 1;
     bool has_train = lks_metrics_has(m, train), has_validation = lks_metrics_has(m, validation);
     lks_plot_line line = {.x = m->epochs, .count = m->count, .colour = index};
-    if (has_train) {
+    if (has_train && !(has_validation && c->run_count > MAX_RUNS_WITH_TRAINING)) {
         line.y = m->values[train];
         line.dashed = !alone && has_validation;
         if (alone && train == LKS_METRIC_LR) line.colour = 2;
@@ -133,7 +135,8 @@ static lks_status draw(comparison *c, const char *path) {
     add_panel(c, "accuracy [%]", LKS_METRIC_TRAIN_ACC, LKS_METRIC_VAL_ACC);
     add_panel(c, "learning rate", LKS_METRIC_LR, LKS_METRIC_COUNT);
     char title[64];
-    snprintf(title, sizeof title, "%d runs", c->run_count);
+    snprintf(title, sizeof title, "%d runs%s", c->run_count,
+             c->run_count > MAX_RUNS_WITH_TRAINING ? ", validation where they have it" : "");
     lks_plot plot = {.title = c->run_count == 1 ? c->runs[0].name : title,
                      .x_label = "epoch",
                      .panels = c->panels,

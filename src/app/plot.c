@@ -232,7 +232,7 @@ static void add_picture_head(drawing *d, const char *path) {
                    "set encoding utf8\nset multiplot\nset border 3 linecolor rgb '#606060'\n"
                    "set tics nomirror textcolor rgb '#000000'\nset grid linetype 1 linewidth 0.5 "
                    "linecolor rgb '#D0D0D0'\n"
-                   "set key at graph 1.01, graph 1.02 left top Left reverse samplen 2\n"
+                   "set key at graph 1.01, graph 1.02 left top Left reverse samplen 2 maxcols 1\n"
                    "set format x ''\nset format y '%%g'\nset label 1 ");
     add_text(&d->script, plot->title, SIZE_MAX);
     lks_strbuf_add(&d->script, " at screen %.4f, screen %.4f left\n", LEFT / (double)d->width,
