@@ -62,6 +62,9 @@ static void min_delta_is_what_an_improvement_must_exceed(void **state) {
     const double slow[] = {1, 0.75, 0.75, -1};
     run("patience=9 min_delta=0.25", slow, &end);
     assert_true(end.best == 1 && end.best_epoch == 1 && end.bad_epochs == 2);
+    const double rising[] = {0.25, 0.5, 0.5, -1};
+    run("monitor=val_acc patience=9 min_delta=0.25", rising, &end);
+    assert_true(end.best == 0.25 && end.best_epoch == 1 && end.bad_epochs == 2);
 }
 
 static void the_mode_follows_the_monitor_or_the_user(void **state) {

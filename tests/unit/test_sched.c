@@ -123,6 +123,25 @@ static void one_cycle_cycles_momentum(void **state) {
     lks_schedule_destroy(schedule);
 }
 
+/* Only one that runs has a say in momentum, and the last one's end stays. */
+static void one_cycles_in_sequence_have_their_own_momentum(void **state) {
+    (void)state;
+    lks_schedule *schedule =
+        make("sequential",
+             "schedules=[\"one_cycle max_lr=1 total_steps=10 max_momentum=0.9\",\"one_cycle "
+             "max_lr=0.5 total_steps=10 max_momentum=0.7 base_momentum=0.6\",constant] "
+             "milestones=[10,20]",
+             0.1);
+    assert_true(fabs(lks_schedule_momentum(schedule) - 0.9) < 1e-12);
+    assert_true(fabs(lks_schedule_lr(schedule) - 1.0 / 25) < 1e-12);
+    advance(schedule, 10, NAN);
+    assert_true(fabs(lks_schedule_momentum(schedule) - 0.7) < 1e-12);
+    assert_true(fabs(lks_schedule_lr(schedule) - 0.5 / 25) < 1e-12);
+    advance(schedule, 20, NAN);
+    assert_true(fabs(lks_schedule_momentum(schedule) - 0.7) < 1e-12);
+    lks_schedule_destroy(schedule);
+}
+
 /* PyTorch refuses this combination, so no golden file has it. */
 static void a_plateau_may_follow_a_warm_up(void **state) {
     (void)state;
@@ -280,6 +299,7 @@ int main(void) {
         cmocka_unit_test(a_phase_without_length_is_skipped),
         cmocka_unit_test(plateau_watches_what_it_is_told),
         cmocka_unit_test(one_cycle_cycles_momentum),
+        cmocka_unit_test(one_cycles_in_sequence_have_their_own_momentum),
         cmocka_unit_test(a_plateau_may_follow_a_warm_up),
         cmocka_unit_test(lambda_asks_its_caller),
         cmocka_unit_test(bad_state_is_refused),
