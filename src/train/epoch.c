@@ -44,7 +44,11 @@ static void decide(lks_trainer *t, decision *out) {
                                   monitored(result, t->stopping_config.monitor));
     if (!lks_rates_per_step(t->rates)) {
         int watched = lks_rates_monitor(t->rates);
+        double before = lks_rates_lr(t->rates);
         lks_rates_advance(t->rates, watched < 0 ? NAN : monitored(result, watched));
+        if (lks_rates_is_verbose(t->rates) && lks_rates_lr(t->rates) < before)
+            lks_log(&t->context->logger, LKS_LOG_INFO, "epoch %lld: learning rate reduced to %g",
+                    (long long)result->epoch, lks_rates_lr(t->rates));
     }
     lks_rates_get_state(t->rates, t->rates_state);
     out->stop_requested = t->stop_requested;

@@ -8,7 +8,26 @@ struct lks_rates {
     lks_schedule **schedules; /* [count] */
 };
 
-lks_status lks_rates_create(const lks_spec *spec, const lks_optimizer *optimizer, lks_rates **out) {
+/* Adds the schedule of the next group. */
+static lks_status add_group(lks_rates *rates, const lks_spec *spec,
+                            const lks_schedule_lambda *lambda, const lks_optimizer *optimizer) {
+    int g = rates->count;
+    lks_schedule **schedule = &rates->schedules[g];
+    lks_status status = lks_schedule_create_lambda(spec, lks_optimizer_base_lr(optimizer, g),
+                                                   lambda->function ? lambda : NULL, schedule);
+    if (status) return status;
+    rates->count++;
+    if (isnan(lks_schedule_momentum(*schedule)) || !isnan(lks_optimizer_momentum(optimizer, g)))
+        return LKS_OK;
+    return lks_fail(LKS_ECONFIG,
+                    "%s%sschedule %s cycles the momentum, but the optimizer %s has none here: give "
+                    "it one, or set cycle_momentum to false",
+                    spec->where ? spec->where : "", spec->where ? ": " : "",
+                    lks_schedule_name(*schedule), lks_optimizer_name(optimizer));
+}
+
+lks_status lks_rates_create(const lks_spec *spec, const lks_schedule_lambda *lambda,
+                            const lks_optimizer *optimizer, lks_rates **out) {
     int count = lks_optimizer_group_count(optimizer);
     lks_rates *rates = calloc(1, sizeof *rates);
     lks_schedule **schedules = calloc((size_t)count, sizeof *schedules);
@@ -19,9 +38,8 @@ lks_status lks_rates_create(const lks_spec *spec, const lks_optimizer *optimizer
     }
     rates->schedules = schedules;
     lks_status status = LKS_OK;
-    for (; rates->count < count && !status; rates->count += !status)
-        status = lks_schedule_create(spec, lks_optimizer_base_lr(optimizer, rates->count),
-                                     &schedules[rates->count]);
+    for (int g = 0; g < count && !status; g++)
+        status = add_group(rates, spec, lambda, optimizer);
     if (status)
         lks_rates_destroy(rates);
     else
@@ -47,7 +65,8 @@ const char *lks_rates_name(const lks_rates *rates) {
 
 void lks_rates_now(const lks_rates *rates, lks_group_rates *out) {
     for (int g = 0; g < rates->count; g++)
-        out[g] = (lks_group_rates){.lr = lks_schedule_lr(rates->schedules[g]), .momentum = NAN};
+        out[g] = (lks_group_rates){.lr = lks_schedule_lr(rates->schedules[g]),
+                                   .momentum = lks_schedule_momentum(rates->schedules[g])};
 }
 
 double lks_rates_lr(const lks_rates *rates) {
@@ -65,6 +84,10 @@ bool lks_rates_per_step(const lks_rates *rates) {
 
 int lks_rates_monitor(const lks_rates *rates) {
     return lks_schedule_monitor(rates->schedules[0]);
+}
+
+bool lks_rates_is_verbose(const lks_rates *rates) {
+    return lks_schedule_is_verbose(rates->schedules[0]);
 }
 
 /* Schedules of one type have states of one length. */

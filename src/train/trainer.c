@@ -228,10 +228,12 @@ static lks_status build_decisions(lks_trainer *t) {
 static lks_status build_training(lks_trainer *t) {
     lks_context *context = t->context;
     const lks_optimizer_groups groups = {.spec = t->config.optimizer, .group_count = 1};
+    const lks_schedule_lambda lambda = {t->config.lr_lambda, t->config.lr_lambda_data};
     lks_status status = lks_trainer_open_loader(t, t->train_data, true, &t->loader);
     if (status == LKS_OK)
         status = lks_optimizer_create(context->device, &groups, t->plan, &t->optimizer);
-    if (status == LKS_OK) status = lks_rates_create(&t->config.schedule, t->optimizer, &t->rates);
+    if (status == LKS_OK)
+        status = lks_rates_create(&t->config.schedule, &lambda, t->optimizer, &t->rates);
     if (status == LKS_OK) status = build_decisions(t);
     if (status == LKS_OK)
         status = lks_exchange_create(context->comm, context->device, t->plan, t->optimizer,

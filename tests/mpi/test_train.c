@@ -140,6 +140,43 @@ static void test_micro_batches_add_up(void **state) {
     mpi_verdict();
 }
 
+static double halve(void *data, int64_t epoch) {
+    return *(double *)data / (double)(1 << epoch);
+}
+
+/* Only rank 0's schedule counts, even where the others' functions say something else: the rates
+ * that were used are the same on every rank to the last bit. */
+static void test_rank_0_decides_the_rates(void **state) {
+    (void)state;
+    static train_case run, alone;
+    lks_train_config config = case_config();
+    double factor = mpi_check_rank() == 0 ? 1 : 3;
+    config.schedule = (lks_spec){.type = "lambda"};
+    config.lr_lambda = halve;
+    config.lr_lambda_data = &factor;
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
+    int64_t count;
+    const lks_epoch_result *history = lks_trainer_history(run.trainer, &count);
+    for (int64_t e = 0; e < count; e++)
+        MPI_CHECK(history[e].lr == 0.05 / (double)(1 << e));
+
+    double one = 1;
+    config.lr_lambda_data = &one;
+    REQUIRE_OK(case_open(&alone, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(alone.trainer));
+    MPI_CHECK(case_same_params(run.trainer, alone.trainer));
+    case_close(&run);
+    case_close(&alone);
+
+    config.schedule = (lks_spec){.type = "one_cycle", .options = "max_lr=0.1 total_steps=20"};
+    config.optimizer = (lks_spec){.type = "adagrad"};
+    MPI_CHECK(case_open(&run, MPI_COMM_WORLD, &config) == LKS_ECONFIG);
+    MPI_CHECK(strstr(lks_last_error(), "cycle_momentum") != NULL);
+    case_close(&run);
+    mpi_verdict();
+}
+
 static lks_action stop_on_last_rank(void *data, const lks_epoch_result *result) {
     (void)data;
     return mpi_check_rank() == mpi_check_size() - 1 && result->epoch == 2 ? LKS_STOP : LKS_CONTINUE;
@@ -322,6 +359,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_all_ranks_end_with_the_same_parameters),
         cmocka_unit_test(test_ranks_without_samples),
         cmocka_unit_test(test_micro_batches_add_up),
+        cmocka_unit_test(test_rank_0_decides_the_rates),
         cmocka_unit_test(test_one_rank_can_stop_all),
         cmocka_unit_test(test_early_stopping),
         cmocka_unit_test(test_divergence_is_an_error_on_all_ranks),
