@@ -57,6 +57,19 @@ typedef struct lks_callbacks {
     void *data;
 } lks_callbacks;
 
+/* Parameters with settings of their own. A list of groups ends with an all-zero element. A
+ * parameter belongs to the first group that names it; those that none names have the optimizer's
+ * settings. */
+typedef struct lks_param_group {
+    const char *params;  /* shell patterns of state_dict names, separated by blanks:
+                            "*.bias head.*" */
+    const char *options; /* replace the optimizer's: "lr=1e-4 weight_decay=0"; may be NULL */
+    double lr_scale;     /* multiple of the optimizer's lr, instead of an lr in options; 0: 1 */
+    bool frozen;         /* no gradients, no optimizer state, no updates; running statistics of
+                            normalisation layers go on */
+    const char *where;   /* for messages, "run.yaml:12"; may be NULL */
+} lks_param_group;
+
 typedef struct lks_train_config {
     uint64_t seed;
     int64_t epochs;
@@ -72,6 +85,10 @@ typedef struct lks_train_config {
      * on nothing else. Called on every rank; what rank 0 is told counts. NULL: none. */
     double (*lr_lambda)(void *data, int64_t epoch);
     void *lr_lambda_data;
+    const lks_param_group *groups; /* NULL: none */
+    const char *no_decay; /* words, separated by blanks, that name parameters whose weight_decay is
+                             0 unless their group sets it: "bias" (every parameter of that name) and
+                             "norm" (those of normalisation layers); NULL: none */
     const char *early_stopping; /* options text, "monitor=val_loss patience=5"; NULL: none */
     const char
         *data; /* options text of the data settings, "shuffle=true scale=0.0039"; NULL: defaults */

@@ -287,6 +287,7 @@ static lks_status build_layer(lks_builder *builder, const lks_layer_spec *spec, 
         status = build_plain(builder, kind, spec, what, flow);
     if (status == LKS_OK) {
         graph->layers[index].type = kind->options->name;
+        graph->layers[index].is_norm = kind->is_norm;
         graph->layers[index].output = flow->shape;
     } else if (!builder->located) {
         lks_fail_in(status, "%s", what);

@@ -74,6 +74,7 @@ struct lks_flow;
 typedef struct lks_layer_kind {
     const lks_option_table *options; /* its name is the type's name */
     lks_layer_layout layout;         /* of a plain layer */
+    bool is_norm;                    /* it normalises its input */
     /* A plain layer. On failure the detail says what does not fit; the builder puts the layer's
      * name in front of it. */
     lks_status (*plan)(const void *config, const lks_layer_input *input, lks_layer_plan *plan);

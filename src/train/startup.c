@@ -27,6 +27,25 @@ static void log_layers(const lks_trainer *t, const lks_logger *logger) {
     lks_log(logger, LKS_LOG_INFO, "  %-60s %12" PRId64, "total", total);
 }
 
+/* One line for each set of parameters with settings of its own, by the numbers that the
+ * hyper-parameters have; none where all have the same. */
+static void log_groups(const lks_trainer *t, const lks_logger *logger) {
+    const lks_param_set *set;
+    if (lks_param_groups_set(t->groups, 1) == NULL) return;
+    for (int i = 0; (set = lks_param_groups_set(t->groups, i)) != NULL; i++) {
+        char group[24] = "frozen", settings[64] = "";
+        if (!set->frozen) {
+            snprintf(group, sizeof(group), "group %d", set->optimizer_group);
+            snprintf(settings, sizeof(settings), ", lr %g, weight_decay %g",
+                     lks_optimizer_base_lr(t->optimizer, set->optimizer_group), set->weight_decay);
+        }
+        lks_log(logger, LKS_LOG_INFO, "  %s, %s%s: %d parameter%s with %" PRId64 " numbers%s",
+                group, set->patterns == NULL ? "all others" : set->patterns,
+                set->no_decay ? " (no_decay)" : "", set->param_count,
+                set->param_count == 1 ? "" : "s", set->element_count, settings);
+    }
+}
+
 static void log_training(const lks_trainer *t, const lks_logger *logger) {
     char state[24], shape[LKS_SHAPE_TEXT_BYTES];
     const lks_shard_plan *plan = t->plan;
@@ -41,6 +60,7 @@ static void log_training(const lks_trainer *t, const lks_logger *logger) {
     lks_log(logger, LKS_LOG_INFO, "optimizer: %s, %s; schedule: %s",
             lks_optimizer_name(t->optimizer), lks_optimizer_hyper(t->optimizer),
             lks_rates_name(t->rates));
+    log_groups(t, logger);
     lks_log(logger, LKS_LOG_INFO,
             "optimizer state: %s per rank (zero_stage %d); gradients in %d bucket%s",
             bytes_text(lks_optimizer_state_bytes(t->optimizer), state), plan->zero_stage,

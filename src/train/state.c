@@ -36,7 +36,11 @@ static int state_array_count(const lks_trainer *t) {
     return t->optimizer == NULL ? 0 : lks_optimizer_state_array_count(t->optimizer);
 }
 
-static void own_parts(const lks_shard_plan *plan, lks_range *params, lks_range *states) {
+/* This rank's part of every bucket, and behind them what of the frozen parameters it saves: rank 0
+ * all. */
+static void own_parts(const lks_trainer *t, lks_range *params, lks_range *states) {
+    const lks_shard_plan *plan = t->plan;
+    int64_t begin = plan->padded_count, frozen = lks_graph_flat_count(t->graph) - begin;
     for (int b = 0; b < plan->bucket_count; b++) {
         const lks_bucket *bucket = &plan->buckets[b];
         int64_t count = bucket->count / plan->size;
@@ -45,6 +49,8 @@ static void own_parts(const lks_shard_plan *plan, lks_range *params, lks_range *
         states[b] = params[b];
         states[b].state_offset = plan->shards[b].state_offset + offset - plan->shards[b].offset;
     }
+    params[plan->bucket_count] =
+        (lks_range){.offset = begin, .count = plan->rank == 0 ? frozen : 0, .state_offset = begin};
 }
 
 lks_status lks_state_mirror_open(lks_trainer *t, lks_state_direction direction,
@@ -57,9 +63,10 @@ lks_status lks_state_mirror_open(lks_trainer *t, lks_state_direction direction,
     out->owned_states = calloc(buckets + 1, sizeof(*out->owned_states));
     if (out->states == NULL || out->owned == NULL || out->owned_states == NULL)
         return lks_fail(LKS_ENOMEM, "a checkpoint's staging: out of host memory");
-    own_parts(t->plan, out->owned, out->owned_states);
+    own_parts(t, out->owned, out->owned_states);
 
-    lks_status status = mirror_array(t, t->params, t->plan->padded_count, direction, &out->params);
+    lks_status status =
+        mirror_array(t, t->params, lks_graph_flat_count(t->graph), direction, &out->params);
     if (status == LKS_OK)
         status = mirror_array(t, lks_graph_buffers(t->graph),
                               lks_graph_buffers_flat_count(t->graph), direction, &out->buffers);
@@ -76,7 +83,7 @@ lks_status lks_state_mirror_apply(lks_trainer *t, lks_state_mirror *mirror) {
     if (lks_device_is_host(device)) return LKS_OK;
     lks_status status =
         lks_device_copy(device, stream, t->params, mirror->params,
-                        (size_t)t->plan->padded_count * sizeof(float), LKS_COPY_TO_DEVICE);
+                        (size_t)lks_graph_flat_count(t->graph) * sizeof(float), LKS_COPY_TO_DEVICE);
     if (status == LKS_OK)
         status = lks_device_copy(device, stream, lks_graph_buffers(t->graph), mirror->buffers,
                                  (size_t)lks_graph_buffers_flat_count(t->graph) * sizeof(float),
@@ -104,10 +111,13 @@ void lks_state_mirror_close(lks_trainer *t, lks_state_mirror *mirror) {
 
 /* ---- the arrays ---- */
 
-static void list_params(lks_trainer *t, const char *group, float *values, const lks_range *ranges,
-                        int range_count, lks_state_list *list) {
+/* Frozen parameters belong to the model alone: they have no state, and the best model has the same.
+ */
+static void list_params(lks_trainer *t, const char *group, bool frozen, float *values,
+                        const lks_range *ranges, int range_count, lks_state_list *list) {
     for (int i = 0; i < lks_graph_param_count(t->graph); i++) {
         const lks_param *param = lks_graph_param(t->graph, i);
+        if (param->frozen && !frozen) continue;
         lks_state_list_add_flat(list, group, param->name, LKS_F32, &param->shape, param->offset,
                                 values, ranges, range_count);
     }
@@ -142,8 +152,8 @@ void lks_state_list_model(lks_trainer *t, lks_state_mirror *mirror, lks_state_di
                           lks_state_list *list) {
     bool save = direction == LKS_STATE_SAVE;
     bool mine = !save || lks_comm_rank(t->context->comm) == 0;
-    list_params(t, "/model", mirror->params, save ? mirror->owned : &whole,
-                save ? t->plan->bucket_count : 1, list);
+    list_params(t, "/model", true, mirror->params, save ? mirror->owned : &whole,
+                save ? t->plan->bucket_count + 1 : 1, list);
     list_buffers(t, "/model", mirror->buffers, &mirror->batches_tracked, mine, list);
 }
 
@@ -156,12 +166,12 @@ void lks_state_list_training(lks_trainer *t, lks_state_mirror *mirror,
         if (group == NULL)
             list->status = lks_fail(LKS_ENOMEM, "a checkpoint's names: out of host memory");
         else
-            list_params(t, group, mirror->states[i], save ? mirror->owned_states : t->plan->shards,
-                        t->plan->bucket_count, list);
+            list_params(t, group, false, mirror->states[i],
+                        save ? mirror->owned_states : t->plan->shards, t->plan->bucket_count, list);
         free(group);
     }
     if (t->best_params != NULL && t->stopping.best_epoch > 0) {
-        list_params(t, "/best_model", t->best_params, save ? mirror->owned : &whole,
+        list_params(t, "/best_model", false, t->best_params, save ? mirror->owned : &whole,
                     save ? t->plan->bucket_count : 1, list);
         list_buffers(t, "/best_model", t->best_buffers, NULL, mine, list);
     }

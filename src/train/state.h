@@ -24,8 +24,9 @@ typedef struct lks_state_mirror {
     float *params, *buffers;
     float **states; /* [state array count] */
     int64_t batches_tracked;
-    lks_range *owned, *owned_states; /* [bucket_count]: this rank's part of every bucket, as params
-                                        and as states */
+    lks_range *owned;        /* [bucket_count + 1]: this rank's part of every bucket, as params, and
+                                of the frozen parameters */
+    lks_range *owned_states; /* [bucket_count]: its part of every bucket, as states */
 } lks_state_mirror;
 
 typedef enum lks_state_direction { LKS_STATE_SAVE, LKS_STATE_RESTORE } lks_state_direction;

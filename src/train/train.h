@@ -12,6 +12,11 @@ lks_comm *lks_context_comm(const lks_context *context);
 lks_device *lks_context_device(const lks_context *context);
 lks_logger *lks_context_logger(lks_context *context);
 
+/* The words of lks_train_config.no_decay, ended by NULL. */
+extern const char *const lks_no_decay_words[];
+/* What an lks_param_group has beside its patterns and the optimizer's options. */
+extern const lks_option_table lks_param_group_options;
+
 /* "Epoch 3/20: Train Loss: 0.1234, Train Acc: 98.76% | Val Loss: 0.2345, Val Acc: 97.65%"; what
  * does not exist is left out. */
 void lks_epoch_print(const lks_epoch_result *result, int64_t epochs, lks_strbuf *out);

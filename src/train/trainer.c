@@ -32,9 +32,17 @@ static lks_status copy_text(const char **text) {
 static lks_status copy_config(lks_train_config *out, const lks_train_config *config) {
     *out = *config;
     lks_status results[] = {
-        copy_spec(&out->loss),           copy_spec(&out->optimizer), copy_spec(&out->schedule),
-        copy_text(&out->early_stopping), copy_text(&out->data),      copy_text(&out->checkpoint),
-        copy_text(&out->gradients),      copy_text(&out->output),    copy_text(&out->run_file),
+        copy_spec(&out->loss),
+        copy_spec(&out->optimizer),
+        copy_spec(&out->schedule),
+        copy_text(&out->early_stopping),
+        copy_text(&out->data),
+        copy_text(&out->checkpoint),
+        copy_text(&out->gradients),
+        copy_text(&out->output),
+        copy_text(&out->run_file),
+        copy_text(&out->no_decay),
+        lks_param_groups_copy_list(config->groups, &out->groups),
     };
     for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
         if (results[i] != LKS_OK) return results[i];
@@ -51,6 +59,8 @@ static void free_config(lks_train_config *config) {
     free((char *)config->gradients);
     free((char *)config->output);
     free((char *)config->run_file);
+    free((char *)config->no_decay);
+    lks_param_groups_free_list(config->groups);
 }
 
 static lks_status parse_settings(lks_trainer *t) {
@@ -172,10 +182,15 @@ static lks_status build_graph(lks_trainer *t, const lks_layer_spec *layers,
         .inference_only = t->train_data == NULL,
         .all_reduce = lks_comm_size(comm) > 1 ? all_reduce_statistics : NULL,
         .all_reduce_data = t,
+        .is_frozen = lks_param_groups_is_frozen,
+        .trainable_multiple = (int64_t)lks_comm_size(comm) * LKS_SHARD_ALIGN,
     };
     const lks_spec *loss = t->config.loss.type == NULL ? NULL : &t->config.loss;
-    lks_status status =
-        lks_graph_create(t->context->device, layers, input, loss, &config, &t->graph);
+    lks_status status = lks_param_groups_create(&t->config, &t->groups);
+    config.is_frozen_data = t->groups;
+    if (status == LKS_OK)
+        status = lks_graph_create(t->context->device, layers, input, loss, &config, &t->graph);
+    if (status == LKS_OK) status = lks_param_groups_assign(t->groups, t->graph);
     if (status == LKS_OK)
         status = lks_shape_count(lks_graph_input_shape(t->graph), &t->input_count);
     if (status == LKS_OK)
@@ -202,11 +217,12 @@ lks_status lks_trainer_open_loader(lks_trainer *t, lks_dataset *dataset, bool tr
 static lks_status build_parameters(lks_trainer *t) {
     lks_comm *comm = t->context->comm;
     const lks_train_config *c = &t->config;
-    lks_status status = lks_shard_plan_create(lks_graph_flat_count(t->graph), c->bucket_bytes,
+    lks_status status = lks_shard_plan_create(lks_graph_trainable_count(t->graph), c->bucket_bytes,
                                               c->first_bucket_bytes, c->zero_stage,
                                               lks_comm_rank(comm), lks_comm_size(comm), &t->plan);
     if (status == LKS_OK)
-        status = alloc_device(t, (size_t)t->plan->padded_count, sizeof(float), (void **)&t->params);
+        status = alloc_device(t, (size_t)lks_graph_flat_count(t->graph), sizeof(float),
+                              (void **)&t->params);
     if (status == LKS_OK && t->train_data != NULL)
         status = alloc_device(t, (size_t)t->plan->padded_count, sizeof(float), (void **)&t->grads);
     if (status == LKS_OK) status = lks_graph_bind(t->graph, t->params, t->grads);
@@ -227,7 +243,7 @@ static lks_status build_decisions(lks_trainer *t) {
 
 static lks_status build_training(lks_trainer *t) {
     lks_context *context = t->context;
-    const lks_optimizer_groups groups = {.spec = t->config.optimizer, .group_count = 1};
+    const lks_optimizer_groups groups = lks_param_groups_optimizer(t->groups);
     const lks_schedule_lambda lambda = {t->config.lr_lambda, t->config.lr_lambda_data};
     lks_status status = lks_trainer_open_loader(t, t->train_data, true, &t->loader);
     if (status == LKS_OK)
@@ -319,6 +335,7 @@ void lks_trainer_destroy(lks_trainer *t) {
     lks_optimizer_destroy(t->optimizer);
     lks_shard_plan_destroy(t->plan);
     lks_graph_destroy(t->graph);
+    lks_param_groups_destroy(t->groups);
     lks_event_destroy(t->copied);
     lks_device_free(device, t->params);
     lks_device_free(device, t->grads);

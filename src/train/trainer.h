@@ -10,6 +10,7 @@
 #include "optim/optim.h"
 #include "sched/sched.h"
 #include "train/exchange.h"
+#include "train/groups.h"
 #include "train/rates.h"
 #include "train/run_dir.h"
 #include "train/train.h"
@@ -46,6 +47,7 @@ struct lks_trainer {
 
     lks_dataset *train_data, *validation_data; /* borrowed */
     lks_loader *loader, *validation_loader;
+    lks_param_groups *groups;
     lks_graph *graph;
     lks_shard_plan *plan;
     lks_optimizer *optimizer;
@@ -57,7 +59,7 @@ struct lks_trainer {
 
     int64_t input_count, output_count; /* elements of one sample */
     int64_t max_rows;                  /* samples that go through the graph at a time */
-    float *params, *grads;             /* device, [plan->padded_count] */
+    float *params, *grads;             /* device, [flat count] and [plan->padded_count] */
     double *step_sums;                 /* device, [step_sum_count] */
     double *step_sums_host;            /* the same after the reduction */
     int step_sum_count;                /* LKS_STEP_RATES + 2 * groups */

@@ -109,6 +109,7 @@ static lks_status plan_batch_norm(const void *options, const lks_layer_input *in
 
 const lks_layer_kind lks_layer_batch_norm = {
     .options = &batch_norm_table,
+    .is_norm = true,
     .layout = LKS_LAYER_CHANNELS_LAST,
     .plan = plan_batch_norm,
 };

@@ -93,6 +93,7 @@ static lks_status plan_layer_norm(const void *options, const lks_layer_input *in
 
 const lks_layer_kind lks_layer_layer_norm = {
     .options = &layer_norm_table,
+    .is_norm = true,
     .layout = LKS_LAYER_ROWS,
     .plan = plan_layer_norm,
 };
