@@ -13,8 +13,22 @@ typedef struct extra_key {
 static const extra_key extra_keys[] = {
     {"data", "train", "a map with a `type`", "required to train", "The training data set.", false},
     {"data", "validation", "a map with a `type`", "none", "The validation data set.", false},
+    {"optimizer", "no_decay", "`bias`, `norm`, or a list of them", "none",
+     "Parameters whose weight_decay is 0 unless their group sets it: every `bias`, those of "
+     "normalisation layers.",
+     false},
+    {"optimizer", "groups", "a list of maps", "none",
+     "Parameters with settings of their own (see \"group\").", false},
+    {"group", "params", "a pattern or a list of patterns", "required",
+     "Which parameters: shell patterns of their names in the checkpoint.", false},
 };
 enum { EXTRA_COUNT = sizeof extra_keys / sizeof *extra_keys };
+
+static bool has_extra(const lks_section *section) {
+    for (int i = 0; i < EXTRA_COUNT; i++)
+        if (strcmp(extra_keys[i].section, section->name) == 0) return true;
+    return false;
+}
 
 static void print_default(const lks_option *option, lks_strbuf *out) {
     lks_strbuf_add(out, "%s",
@@ -45,21 +59,21 @@ static void print_row(const lks_option *option, lks_strbuf *out) {
     lks_strbuf_free(&expected);
 }
 
+/* section: its keys beside those of its tables stand first; table: then its options. Either may be
+ * NULL. */
 static void print_table(const lks_section *section, const lks_option_table *table,
                         lks_strbuf *out) {
-    bool has_extra = false;
-    for (int i = 0; i < EXTRA_COUNT; i++)
-        has_extra = has_extra || (section && strcmp(extra_keys[i].section, section->name) == 0);
-    if (!table->options->key && !has_extra) {
+    bool extra = section && has_extra(section);
+    if (!extra && !(table && table->options->key)) {
         lks_strbuf_add(out, "No options.\n\n");
         return;
     }
     lks_strbuf_add(out, "| Key | Takes | Default | Meaning |\n|---|---|---|---|\n");
-    for (int i = 0; has_extra && i < EXTRA_COUNT; i++)
+    for (int i = 0; extra && i < EXTRA_COUNT; i++)
         if (strcmp(extra_keys[i].section, section->name) == 0)
             lks_strbuf_add(out, "| `%s` | %s | %s | %s |\n", extra_keys[i].key, extra_keys[i].takes,
                            extra_keys[i].standard, extra_keys[i].help);
-    for (const lks_option *option = table->options; option->key; option++)
+    for (const lks_option *option = table ? table->options : NULL; option && option->key; option++)
         print_row(option, out);
     lks_strbuf_add(out, "\n");
 }
@@ -72,6 +86,7 @@ static void print_section(const lks_section *section, lks_strbuf *out) {
         print_table(section, section->table, out);
         return;
     }
+    if (has_extra(section)) print_table(section, NULL, out);
     for (int i = 0; section->type(i); i++) {
         const lks_option_table *table = section->options(section->type(i));
         lks_strbuf_add(out, "### %s: `%s`\n\n%s\n\n", section->name, table->name, table->help);
@@ -128,15 +143,26 @@ static void print_type_text(const lks_section *section, const lks_option_table *
     print_options_text(table, out);
 }
 
+static void print_extra_text(const lks_section *section, lks_strbuf *out) {
+    for (int i = 0; i < EXTRA_COUNT; i++) {
+        const extra_key *key = &extra_keys[i];
+        if (strcmp(key->section, section->name) == 0)
+            lks_strbuf_add(out, "  %s: %s (%s)\n      %s\n", key->key, key->takes, key->standard,
+                           key->help);
+    }
+}
+
 static void print_section_text(const lks_section *section, lks_strbuf *out) {
     lks_strbuf_add(out, "%s\n\n", section->help);
     for (const char *line = section->example; *line; line += strcspn(line, "\n") + 1)
         lks_strbuf_add(out, "    %.*s\n", (int)strcspn(line, "\n"), line);
     lks_strbuf_add(out, "\n");
+    print_extra_text(section, out);
     if (section->table) {
         print_options_text(section->table, out);
         return;
     }
+    if (has_extra(section)) lks_strbuf_add(out, "\n");
     lks_strbuf_add(out, "Types (`lockstep help %s TYPE` lists the options of one):\n",
                    section->name);
     for (int i = 0; section->type(i); i++)

@@ -40,26 +40,12 @@ static const lks_option_table model_table = {
 
 /* ---- the sections ---- */
 
-/* All keys of a table behind those of `keys`, ended by NULL. */
-static const char **join_keys(lks_arena *arena, const char *const *keys,
-                              const lks_option_table *table) {
-    size_t count = 0, options = 0;
-    while (keys[count])
-        count++;
-    while (table->options[options].key)
-        options++;
-    const char **joined = lks_arena_alloc(arena, (count + options + 1) * sizeof *joined);
-    for (size_t i = 0; joined && i < count; i++)
-        joined[i] = keys[i];
-    for (size_t i = 0; joined && i < options; i++)
-        joined[count + i] = table->options[i].key;
-    return joined;
-}
-
 /* The scalars of the top level: those of the training and those of the machine. */
 static lks_status read_top(lks_run_parser *parser, const lks_node *root, lks_run *run) {
-    const char **beside_train = join_keys(parser->arena, section_keys, &lks_machine_options);
-    const char **beside_machine = join_keys(parser->arena, section_keys, &lks_train_options);
+    const char **beside_train =
+        lks_run_join_keys(parser->arena, section_keys, &lks_machine_options);
+    const char **beside_machine =
+        lks_run_join_keys(parser->arena, section_keys, &lks_train_options);
     if (!beside_train || !beside_machine) return lks_run_out_of_memory(root);
     lks_map_reader train = {&lks_train_options, NULL, beside_train, "\n", NULL};
     lks_map_reader machine = {&lks_machine_options, NULL, beside_machine, "\n", NULL};
@@ -132,7 +118,7 @@ static lks_status read_model(lks_run_parser *parser, const lks_node *root, lks_r
     return lks_run_read_layers(parser, layers, &run->layers);
 }
 
-/* loss, optimizer, schedule: without the key, *out stays as it is. */
+/* loss and schedule: without the key, *out stays as it is. */
 static lks_status read_typed(lks_run_parser *parser, const lks_node *root, const char *key,
                              lks_spec *out) {
     const lks_node *node = lks_node_find(root, key);
@@ -174,7 +160,8 @@ static lks_status read_sections(lks_run_parser *parser, const lks_node *root, lk
     if (!status) status = read_data(parser, root, run);
     if (!status) status = read_model(parser, root, run);
     if (!status) status = read_typed(parser, root, "loss", &run->config.loss);
-    if (!status) status = read_typed(parser, root, "optimizer", &run->config.optimizer);
+    if (!status)
+        status = lks_run_read_optimizer(parser, lks_node_find(root, "optimizer"), &run->config);
     if (!status) status = read_typed(parser, root, "schedule", &run->config.schedule);
     if (!status) status = check_schedule(&run->config.schedule);
     if (!status) status = read_table(parser, root, "early_stopping", &run->config.early_stopping);

@@ -27,6 +27,21 @@ typedef struct reading {
     uint64_t given;   /* bit i: option i of the table */
 } reading;
 
+const char **lks_run_join_keys(lks_arena *arena, const char *const *keys,
+                               const lks_option_table *table) {
+    size_t count = 0, options = 0;
+    while (keys[count])
+        count++;
+    while (table->options[options].key)
+        options++;
+    const char **joined = lks_arena_alloc(arena, (count + options + 1) * sizeof *joined);
+    for (size_t i = 0; joined && i < count; i++)
+        joined[i] = keys[i];
+    for (size_t i = 0; joined && i < options; i++)
+        joined[count + i] = table->options[i].key;
+    return joined;
+}
+
 /* Puts what and where in front of the recorded error. */
 static lks_status locate(const lks_map_reader *reader, const lks_node *node, lks_status status) {
     if (reader->what) lks_fail_in(status, "%s", reader->what);

@@ -24,6 +24,11 @@ typedef struct lks_map_reader {
     const lks_option_table *outer; /* of the map whose list this map stands in, or NULL */
 } lks_map_reader;
 
+/* All keys of a table behind those of `keys`, both ended by NULL; for other_keys where a map has
+ * the options of two tables. NULL when out of memory. */
+const char **lks_run_join_keys(lks_arena *arena, const char *const *keys,
+                               const lks_option_table *table);
+
 /* Checks a map's options and stores them in `config`, which is then the caller's to free
  * (lks_options_free), also after a failure. *out_text: what was given, in lks_spec's text form.
  * Appends everything, defaults included, to the resolved text. map NULL or null: nothing given. */
@@ -39,6 +44,12 @@ lks_status lks_run_read_type(lks_run_parser *parser, const lks_section *section,
  * text after `separator`. */
 lks_status lks_run_read_spec(lks_run_parser *parser, const lks_section *section, const char *name,
                              const char *separator, const lks_node *node, lks_spec *out);
+
+/* ---- run_groups.c ---- */
+
+/* The section `optimizer` (NULL or null: what *out says), its no_decay and groups. */
+lks_status lks_run_read_optimizer(lks_run_parser *parser, const lks_node *node,
+                                  lks_train_config *out);
 
 /* ---- run_layers.c ---- */
 

@@ -92,9 +92,27 @@ static const lks_section sections[] = {
      .name = "optimizer",
      .help = "How parameters are updated: adamw when it is not given. Names, defaults and rules "
              "are torch.optim's.",
-     .example = "optimizer: {type: adamw, lr: 1e-3}\n",
+     .example = "optimizer: {type: adamw, lr: 1e-3, no_decay: [bias, norm]}\n",
      .type = lks_optimizer_type,
      .options = lks_optimizer_options},
+    {.key = "optimizer.groups",
+     .name = "group",
+     .help = "Parameters with settings of their own. Beside the keys below, a group takes every "
+             "option of the optimizer's type, which replaces the optimizer's for its parameters. "
+             "A parameter belongs to the first group that names it. Parameters go by their names "
+             "in the checkpoint, such as `conv1.weight` or `3.block.0.bias`; `*`, `?` and `[...]` "
+             "stand for any text, any character and one of some; a pattern that begins with one "
+             "of them needs quotes. A pattern that matches no parameter is an error. Frozen "
+             "normalisation layers still update their running statistics.",
+     .example = "optimizer:\n"
+                "  type: adamw\n"
+                "  lr: 1e-3\n"
+                "  no_decay: [bias, norm]\n"
+                "  groups:\n"
+                "    - {params: [conv1.*, conv2.*], frozen: true}\n"
+                "    - {params: \"*.bias\", lr_scale: 0.1}\n"
+                "    - {params: head.*, lr: 1e-2, weight_decay: 0}\n",
+     .table = &lks_param_group_options},
     {.key = "schedule",
      .name = "schedule",
      .help = "How the learning rate changes: not at all when it is not given. Names and defaults "
