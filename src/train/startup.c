@@ -33,6 +33,7 @@ static void log_groups(const lks_trainer *t, const lks_logger *logger) {
     const lks_param_set *set;
     if (lks_param_groups_set(t->groups, 1) == NULL) return;
     for (int i = 0; (set = lks_param_groups_set(t->groups, i)) != NULL; i++) {
+        if (set->param_count == 0) continue; /* the base of the others */
         char group[24] = "frozen", settings[64] = "";
         if (!set->frozen) {
             snprintf(group, sizeof(group), "group %d", set->optimizer_group);
