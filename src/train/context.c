@@ -64,10 +64,6 @@ int lks_context_size(const lks_context *context) {
     return lks_comm_size(context->comm);
 }
 
-lks_comm *lks_context_comm(const lks_context *context) {
-    return context->comm;
-}
-
 lks_device *lks_context_device(const lks_context *context) {
     return context->device;
 }

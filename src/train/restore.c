@@ -160,6 +160,10 @@ static lks_status read_schedule(lks_trainer *t, lks_checkpoint *file) {
 static lks_status read_history(lks_trainer *t, lks_checkpoint *file) {
     int64_t count;
     lks_status status = lks_checkpoint_get_i64(file, "/history", "epochs", &count);
+    if (status == LKS_OK && count < 0)
+        status =
+            lks_fail(LKS_ECHECKPOINT, "/history: the attribute epochs is %lld, expected 0 or more",
+                     (long long)count);
     if (status != LKS_OK) return status;
     lks_epoch_result *history = calloc((size_t)count + 1, sizeof(*history));
     double *column = malloc(((size_t)count + 1) * sizeof(*column));

@@ -1,6 +1,7 @@
 /* Saving: the whole state into one file, and which files are written when, and kept. */
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -107,45 +108,64 @@ static lks_status save_named(lks_trainer *t, const char *name) {
     return LKS_OK;
 }
 
-static int compare_names(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+enum { EPOCH_NAME_BYTES = 32 };
+
+static void name_of_epoch(int64_t epoch, char *out) {
+    snprintf(out, EPOCH_NAME_BYTES, "epoch-%04" PRId64, epoch);
 }
 
-/* The epoch-NNNN.h5 of a folder in ascending order; the caller frees names and list. -1 when out of
- * memory or unreadable. */
-static int list_epoch_files(const char *folder, char ***out) {
+/* The epoch of a file that is called as name_of_epoch would, with .h5; 0 of any other. */
+static int64_t epoch_of_file(const char *file) {
+    char name[EPOCH_NAME_BYTES];
+    if (strncmp(file, "epoch-", 6) != 0) return 0;
+    int64_t epoch = strtoll(file + 6, NULL, 10);
+    name_of_epoch(epoch, name);
+    size_t length = strlen(name);
+    bool same = strncmp(file, name, length) == 0 && strcmp(file + length, ".h5") == 0;
+    return same && epoch > 0 ? epoch : 0;
+}
+
+static int compare_epochs(const void *a, const void *b) {
+    int64_t first = *(const int64_t *)a, second = *(const int64_t *)b;
+    return (first > second) - (first < second);
+}
+
+/* The epochs up to `last` of which the folder has a file, in ascending order; the caller frees
+ * them. */
+static int list_epochs(const char *folder, int64_t last, int64_t **out) {
     DIR *dir = opendir(folder);
-    char **names = NULL;
+    int64_t *epochs = NULL;
     int count = 0;
-    *out = NULL;
-    if (dir == NULL) return -1;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (!lks_glob_match("epoch-*.h5", entry->d_name)) continue;
-        char **grown = realloc(names, (size_t)(count + 1) * sizeof(*names));
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        int64_t epoch = epoch_of_file(entry->d_name);
+        if (epoch == 0 || epoch > last) continue;
+        int64_t *grown = realloc(epochs, (size_t)(count + 1) * sizeof(*epochs));
         if (grown == NULL) break;
-        names = grown;
-        if ((names[count] = lks_strdup(entry->d_name)) != NULL) count++;
+        epochs = grown;
+        epochs[count++] = epoch;
     }
-    closedir(dir);
-    if (count > 0) qsort(names, (size_t)count, sizeof(*names), compare_names);
-    *out = names;
+    if (dir != NULL) closedir(dir);
+    if (count > 0) qsort(epochs, (size_t)count, sizeof(*epochs), compare_epochs);
+    *out = epochs;
     return count;
 }
 
-/* Rank 0: removes the oldest epoch files beyond keep_last. */
-static void remove_old(const lks_trainer *t) {
+/* Rank 0: removes the oldest epoch files beyond keep_last. Files of later epochs are another run's,
+ * or of before this one was taken back to an earlier epoch: they neither count nor go. */
+static void remove_old(const lks_trainer *t, int64_t epoch) {
     char *folder = lks_strdup_printf("%s/checkpoints", t->config.output);
-    char **names = NULL;
-    int count = folder == NULL ? -1 : list_epoch_files(folder, &names);
-    for (int i = 0; i < count; i++) {
-        char *path = lks_strdup_printf("%s/%s", folder, names[i]);
-        if (path != NULL && i < count - t->checkpoint_settings.keep_last && unlink(path) != 0)
+    int64_t *epochs = NULL;
+    int count = folder == NULL ? 0 : list_epochs(folder, epoch, &epochs);
+    for (int i = 0; i < count - t->checkpoint_settings.keep_last; i++) {
+        char name[EPOCH_NAME_BYTES];
+        name_of_epoch(epochs[i], name);
+        char *path = lks_strdup_printf("%s/%s.h5", folder, name);
+        if (path != NULL && unlink(path) != 0)
             lks_log(&t->context->logger, LKS_LOG_WARNING, "cannot remove the old checkpoint %s: %s",
                     path, strerror(errno));
         free(path);
-        free(names[i]);
     }
-    free(names);
+    free(epochs);
     free(folder);
 }
 
@@ -158,11 +178,11 @@ lks_status lks_trainer_save_epoch(lks_trainer *t, const lks_epoch_result *result
         result->epoch % settings->every_epochs != 0)
         return status;
 
-    char name[32];
-    snprintf(name, sizeof(name), "epoch-%04lld", (long long)result->epoch);
+    char name[EPOCH_NAME_BYTES];
+    name_of_epoch(result->epoch, name);
     status = save_named(t, name);
     if (status == LKS_OK && settings->keep_last > 0 && lks_comm_rank(t->context->comm) == 0)
-        remove_old(t);
+        remove_old(t, result->epoch);
     return status;
 }
 

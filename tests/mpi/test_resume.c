@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "mpi/train_case.h"
+#include "train/trainer.h"
 
 /* Stops after the given step of the run. */
 typedef struct stop_at {
@@ -137,11 +138,46 @@ static void test_a_checkpoint_of_another_run_is_refused(void **state) {
     mpi_verdict();
 }
 
+/* keep_last goes by the epoch's number, not by the name, where 10000 stands before 9999; files of
+ * epochs to come are of a run that this one has been taken back from. */
+static void test_the_newest_epochs_are_kept(void **state) {
+    (void)state;
+    static const struct {
+        const char *file;
+        bool kept;
+    } files[] = {
+        {"epoch-9998.h5", false}, {"epoch-9999.h5", true}, {"epoch-10000.h5", true},
+        {"epoch-10003.h5", true}, {"epoch-1.h5", true},    {"epoch-0001.h5.bak", true},
+    };
+    enum { FILES = sizeof files / sizeof *files };
+    static train_case run;
+    char folder[64], path[FILES][128];
+    snprintf(folder, sizeof folder, "resume-kept-%d", mpi_check_size());
+    lks_train_config config = case_config();
+    config.output = folder;
+    config.epochs = 10001;
+    config.checkpoint = "keep_last=3 best=false final=false";
+    REQUIRE_OK(case_open(&run, MPI_COMM_WORLD, &config));
+    for (int i = 0; i < FILES; i++) {
+        snprintf(path[i], sizeof path[i], "%s/checkpoints/%s", folder, files[i].file);
+        FILE *file = mpi_check_rank() == 0 ? fopen(path[i], "w") : NULL;
+        if (file != NULL) fclose(file);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    run.trainer->position.epoch = 10000;
+    REQUIRE_OK(lks_fit(run.trainer));
+    for (int i = 0; i < FILES; i++)
+        MPI_CHECK((access(path[i], F_OK) == 0) == files[i].kept);
+    case_close(&run);
+    mpi_verdict();
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_continuation),
         cmocka_unit_test(test_any_number_of_ranks_restores),
         cmocka_unit_test(test_a_checkpoint_of_another_run_is_refused),
+        cmocka_unit_test(test_the_newest_epochs_are_kept),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);
 }
