@@ -160,15 +160,7 @@ lks_status lks_section_type(const lks_section *section, const char *type,
         types[count] = section->type(count);
         count++;
     }
-    const char *nearest = lks_nearest_name(type, types, (size_t)count);
-    if (nearest)
-        return lks_fail(LKS_ECONFIG, "unknown %s type \"%s\": did you mean \"%s\"?", section->name,
-                        type, nearest);
-    lks_strbuf known = {0};
-    for (int i = 0; i < count; i++)
-        lks_strbuf_add(&known, "%s%s", i ? ", " : "", types[i]);
-    lks_status status = lks_fail(LKS_ECONFIG, "unknown %s type \"%s\": there are %s", section->name,
-                                 type, known.failed ? "others" : known.text);
-    lks_strbuf_free(&known);
-    return status;
+    char what[64];
+    snprintf(what, sizeof what, "%s type", section->name);
+    return lks_fail_unknown(what, type, types, (size_t)count);
 }

@@ -2,6 +2,7 @@
 #include <fnmatch.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/strbuf.h"
 
 /* Longer names are cut for the comparison: no option's name comes near. */
@@ -60,6 +61,21 @@ const char *lks_nearest_name(const char *name, const char *const *candidates, si
         if (!begun && is_beginning(name, candidates[i])) begun = candidates[i];
     }
     return nearest ? nearest : begun;
+}
+
+lks_status lks_fail_unknown(const char *what, const char *name, const char *const *known,
+                            size_t count) {
+    const char *nearest = lks_nearest_name(name, known, count);
+    if (nearest)
+        return lks_fail(LKS_ECONFIG, "unknown %s \"%s\": did you mean \"%s\"?", what, name,
+                        nearest);
+    lks_strbuf list = {0};
+    for (size_t i = 0; i < count; i++)
+        lks_strbuf_add(&list, "%s%s", i ? ", " : "", known[i]);
+    lks_status status = lks_fail(LKS_ECONFIG, "unknown %s \"%s\": expected one of %s", what, name,
+                                 list.failed || !count ? "the known ones" : list.text);
+    lks_strbuf_free(&list);
+    return status;
 }
 
 bool lks_glob_match(const char *pattern, const char *name) {

@@ -154,13 +154,6 @@ lks_status lks_option_assign(const lks_option *option, void *config, const char 
     return lks_option_read_value(option, values[0], member, 0);
 }
 
-lks_status lks_options_set(const lks_option_table *table, void *config, const char *key,
-                           const char *const *values, int count) {
-    const lks_option *option = lks_options_find(table, key);
-    if (!option) return refuse_unknown(table, key);
-    return lks_option_assign(option, config, values, count, false);
-}
-
 lks_status lks_options_init(const lks_option_table *table, void *config) {
     memset(config, 0, table->struct_bytes);
     for (const lks_option *option = table->options; option->key; option++) {

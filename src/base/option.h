@@ -71,14 +71,9 @@ lks_status lks_options_init(const lks_option_table *table, void *config);
 /* The option called `key`, or NULL. */
 const lks_option *lks_options_find(const lks_option_table *table, const char *key);
 
-/* Sets one option from its text: one value for a scalar, several for a list or pair. LKS_ECONFIG
- * with what was given and what is expected ("lr: -1 is out of range: expected a number >= 0"); for
- * an unknown key with the nearest known one. */
-lks_status lks_options_set(const lks_option_table *table, void *config, const char *key,
-                           const char *const *values, int count);
-
-/* The same for an option in hand; as_list: it was written as a list ([3]), which a scalar refuses
- * even with one element. */
+/* Sets one option from its text: one value for a scalar, several for a list or pair; as_list: it
+ * was written as a list ([3]), which a scalar refuses even with one element. LKS_ECONFIG with what
+ * was given and what is expected ("lr: -1 is out of range: expected a number >= 0"). */
 lks_status lks_option_assign(const lks_option *option, void *config, const char *const *values,
                              int count, bool as_list);
 

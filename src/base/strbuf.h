@@ -1,9 +1,11 @@
-/* A string that grows, and the nearest name to a misspelt one. */
+/* A string that grows, and what to say of a name that is not known. */
 #ifndef LKS_BASE_STRBUF_H
 #define LKS_BASE_STRBUF_H
 
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "lockstep/status.h"
 
 /* Zero-initialise to start: `lks_strbuf s = {0};`. text is NUL-terminated and never NULL after the
  * first append. An append that runs out of memory sets `failed` and every later append does
@@ -32,6 +34,11 @@ char *lks_strdup_printf(const char *format, ...) __attribute__((format(printf, 1
 /* The candidate nearest to `name` by edit distance, or NULL if none is near enough to be what was
  * meant. */
 const char *lks_nearest_name(const char *name, const char *const *candidates, size_t count);
+
+/* LKS_ECONFIG, `unknown WHAT "NAME": did you mean "NEAREST"?`, or with all that are known where
+ * none is near. */
+lks_status lks_fail_unknown(const char *what, const char *name, const char *const *known,
+                            size_t count);
 
 /* Does `name` match the shell pattern (`*`, `?`, `[...]`)? */
 bool lks_glob_match(const char *pattern, const char *name);

@@ -19,13 +19,10 @@ const lks_format *lks_format_find(const char *type) {
 
 lks_status lks_format_unknown(const char *type) {
     if (type == NULL) return lks_fail(LKS_ECONFIG, "a data set without a type");
-    lks_strbuf known = {0};
+    const char *known[FORMAT_COUNT];
     for (int i = 0; i < FORMAT_COUNT; i++)
-        lks_strbuf_add(&known, "%s%s", i > 0 ? ", " : "", formats[i]->options->name);
-    lks_status status = lks_fail(LKS_ECONFIG, "unknown data set type \"%s\": expected one of: %s",
-                                 type, known.failed ? "" : known.text);
-    lks_strbuf_free(&known);
-    return status;
+        known[i] = formats[i]->options->name;
+    return lks_fail_unknown("data set type", type, known, FORMAT_COUNT);
 }
 
 const lks_option_table *lks_dataset_options(const char *type) {

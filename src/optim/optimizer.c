@@ -20,20 +20,10 @@ struct lks_optimizer {
 
 enum { NAME_MAX_COUNT = 32 };
 
-/* LKS_ECONFIG that names the nearest known type. */
 static lks_status fail_unknown(const char *type) {
     const char *names[NAME_MAX_COUNT];
     int count = lks_optimizer_names(names, NAME_MAX_COUNT);
-    const char *nearest = lks_nearest_name(type, names, (size_t)count);
-    if (nearest)
-        return lks_fail(LKS_ECONFIG, "unknown optimizer '%s': did you mean '%s'?", type, nearest);
-    lks_strbuf list = {0};
-    for (int i = 0; i < count; i++)
-        lks_strbuf_add(&list, "%s%s", i ? ", " : "", names[i]);
-    lks_status status = lks_fail(LKS_ECONFIG, "unknown optimizer '%s': expected one of %s", type,
-                                 list.failed ? "the known ones" : list.text);
-    lks_strbuf_free(&list);
-    return status;
+    return lks_fail_unknown("optimizer", type, names, (size_t)count);
 }
 
 static lks_status configure(lks_optimizer *optimizer, const lks_optimizer_groups *groups) {

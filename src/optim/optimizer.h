@@ -71,7 +71,7 @@ extern const lks_optimizer_kind lks_optimizer_adagrad;
 
 /* The kind called `type`, or NULL. */
 const lks_optimizer_kind *lks_optimizer_find(const char *type);
-/* Names of all kinds for lks_nearest_name; returns how many of them were written. */
+/* Names of all kinds for lks_fail_unknown; returns how many of them were written. */
 int lks_optimizer_names(const char **out, int capacity);
 
 #endif

@@ -91,7 +91,7 @@ extern const lks_schedule_kind lks_schedule_by_lambda;
 
 /* The kind called `type`, or NULL. */
 const lks_schedule_kind *lks_schedule_find(const char *type);
-/* Names of all kinds for lks_nearest_name; returns how many of them were written. */
+/* Names of all kinds for lks_fail_unknown; returns how many of them were written. */
 int lks_schedule_names(const char **out, int capacity);
 
 #endif

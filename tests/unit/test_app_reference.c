@@ -99,7 +99,8 @@ static void unknown_types_name_the_known_ones(void **state) {
     const lks_option_table *table;
     assert_int_equal(lks_section_type(lks_section_find("optimizer"), "qqqqqq", &table),
                      LKS_ECONFIG);
-    assert_non_null(strstr(lks_last_error(), "unknown optimizer type \"qqqqqq\": there are sgd"));
+    assert_non_null(
+        strstr(lks_last_error(), "unknown optimizer type \"qqqqqq\": expected one of sgd"));
 }
 
 /* The examples of the page are valid run files, put together section by section. */

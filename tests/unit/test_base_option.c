@@ -190,23 +190,27 @@ static void what_is_wrong_is_refused_with_a_message(void **state) {
     }
 }
 
+static lks_status set(thing *t, const char *key, const char *const *values, int count) {
+    return lks_option_assign(lks_options_find(&thing_table, key), t, values, count, false);
+}
+
 static void set_one_at_a_time(void **state) {
     (void)state;
     thing t;
     const char *three[] = {"1", "2", "3"}, *negative[] = {"-2"};
     assert_int_equal(lks_options_init(&thing_table, &t), LKS_OK);
-    assert_int_equal(lks_options_set(&thing_table, &t, "milestones", three, 3), LKS_OK);
-    assert_int_equal(lks_options_set(&thing_table, &t, "milestones", three, 2), LKS_OK);
+    assert_int_equal(set(&t, "milestones", three, 3), LKS_OK);
+    assert_int_equal(set(&t, "milestones", three, 2), LKS_OK);
     assert_int_equal(t.milestones.count, 2);
-    assert_int_equal(lks_options_set(&thing_table, &t, "kernel_size", three, 2), LKS_OK);
-    assert_int_equal(lks_options_set(&thing_table, &t, "kernel_size", three, 3), LKS_ECONFIG);
-    assert_int_equal(lks_options_set(&thing_table, &t, "kernel_size", negative, 1), LKS_ECONFIG);
+    assert_int_equal(set(&t, "kernel_size", three, 2), LKS_OK);
+    assert_int_equal(set(&t, "kernel_size", three, 3), LKS_ECONFIG);
+    assert_int_equal(set(&t, "kernel_size", negative, 1), LKS_ECONFIG);
     assert_int_equal(t.kernel[1], 2); /* a refused value changes nothing */
-    assert_int_equal(lks_options_set(&thing_table, &t, "name", three, 1), LKS_OK);
+    assert_int_equal(set(&t, "name", three, 1), LKS_OK);
     assert_string_equal(t.name, "1");
-    assert_int_equal(lks_options_set(&thing_table, &t, "lr", three, 2), LKS_ECONFIG);
-    assert_int_equal(lks_options_set(&thing_table, &t, "lr", three, 0), LKS_ECONFIG);
-    assert_int_equal(lks_options_set(&thing_table, &t, "file", negative, 1), LKS_OK);
+    assert_int_equal(set(&t, "lr", three, 2), LKS_ECONFIG);
+    assert_int_equal(set(&t, "lr", three, 0), LKS_ECONFIG);
+    assert_int_equal(set(&t, "file", negative, 1), LKS_OK);
     lks_options_free(&thing_table, &t);
 }
 

@@ -116,6 +116,16 @@ static void nearest_names(void **state) {
     assert_null(lks_nearest_name(endless, names, COUNT));
 }
 
+static void unknown_names(void **state) {
+    (void)state;
+    static const char *const names[] = {"sgd", "adam"};
+    assert_int_equal(lks_fail_unknown("optimizer", "sdg", names, 2), LKS_ECONFIG);
+    assert_string_equal(lks_last_error(), "unknown optimizer \"sdg\": did you mean \"sgd\"?");
+    assert_int_equal(lks_fail_unknown("optimizer", "zzz", names, 2), LKS_ECONFIG);
+    assert_string_equal(lks_last_error(), "unknown optimizer \"zzz\": expected one of sgd, adam");
+    assert_int_equal(lks_fail_unknown("optimizer", "zzz", NULL, 0), LKS_ECONFIG);
+}
+
 static void shell_patterns(void **state) {
     (void)state;
     assert_true(lks_glob_match("*.bias", "conv1.bias"));
@@ -248,6 +258,7 @@ int main(void) {
         cmocka_unit_test(json_numbers),
         cmocka_unit_test(copies),
         cmocka_unit_test(nearest_names),
+        cmocka_unit_test(unknown_names),
         cmocka_unit_test(shell_patterns),
         cmocka_unit_test(errors_keep_their_detail),
         cmocka_unit_test(long_errors_are_cut),

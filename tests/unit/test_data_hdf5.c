@@ -304,7 +304,10 @@ static void wrong_options_are_refused(void **state) {
     lks_spec spec = {.type = "hdf", .where = "run.yaml:3"};
     assert_int_equal(lks_dataset_open(&spec, PLENTY, &dataset), LKS_ECONFIG);
     assert_error_has("run.yaml:3: unknown data set type \"hdf\"");
-    assert_error_has("hdf5, idx, cifar10");
+    assert_error_has("did you mean \"hdf5\"?");
+    spec.type = "qqqqqq";
+    assert_int_equal(lks_dataset_open(&spec, PLENTY, &dataset), LKS_ECONFIG);
+    assert_error_has("expected one of hdf5, idx, cifar10");
     spec.type = NULL;
     assert_int_equal(lks_dataset_open(&spec, PLENTY, &dataset), LKS_ECONFIG);
     spec = (lks_spec){.type = "hdf5", .options = "inputs=x"};

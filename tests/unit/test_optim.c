@@ -149,7 +149,7 @@ static void refuse(const char *type, const char *options, const char *words) {
 
 static void bad_configurations_are_refused(void **state) {
     (void)state;
-    refuse("adamm", "", "did you mean 'adam");
+    refuse("adamm", "", "unknown optimizer \"adamm\": did you mean \"adam");
     refuse("qqqqqqqq", "", "expected one of sgd, adam, adamw, rmsprop, adagrad");
     refuse("sgd", "lr=-1", "lr: -1");
     refuse("sgd", "lr=inf", "lr: inf");

@@ -218,7 +218,7 @@ static void refuse(const char *type, const char *options, const char *words) {
 
 static void bad_configurations_are_refused(void **state) {
     (void)state;
-    refuse("steps", "", "did you mean 'step'");
+    refuse("steps", "", "unknown schedule \"steps\": did you mean \"step\"?");
     refuse("qqqqqqqq", "", "expected one of constant, step");
     refuse("step", "", "step_size");
     refuse("step", "step_size=0", "step_size: 0");
