@@ -43,7 +43,6 @@ typedef struct lks_progress {
     int64_t skipped_steps;     /* of the run, because of a loss or gradient that was not finite */
     double samples_per_second; /* NaN until known */
     double seconds_left;       /* of this epoch; NaN until known */
-    bool validating;
 } lks_progress;
 
 typedef enum lks_action { LKS_CONTINUE, LKS_STOP } lks_action;
@@ -123,8 +122,9 @@ lks_status lks_fit(lks_trainer *trainer);
  * next. *out is the same on every rank; may be NULL. */
 lks_status lks_epoch(lks_trainer *trainer, lks_epoch_result *out);
 /* One step of the present epoch; *epoch_done says whether it was the last (then lks_epoch ends the
- * epoch). LKS_ENUMERIC where the loss is not a finite number. After an error the trainer can only
- * be restored or destroyed. */
+ * epoch). LKS_ENUMERIC where the loss or the norm of the gradients is not a finite number, unless
+ * on_nonfinite=skip has skips left. After an error the trainer can only be restored or destroyed.
+ */
 lks_status lks_step(lks_trainer *trainer, bool *epoch_done);
 /* Loss and accuracy over a data set (NULL: the validation set), exact means over all ranks. */
 lks_status lks_validate(lks_trainer *trainer, lks_dataset *dataset, double *loss, double *acc);
@@ -158,7 +158,7 @@ lks_status lks_trainer_load_weights(lks_trainer *trainer, const char *path);
 const lks_epoch_result *lks_trainer_history(const lks_trainer *trainer, int64_t *out_count);
 
 /* Parameters by their state_dict names, copied to host memory; not collective. shape and values may
- * be NULL. LKS_EINVAL for an unknown name or index. */
+ * be NULL. LKS_EINVAL for an unknown name; a name is NULL where the index is out of range. */
 int lks_trainer_param_count(const lks_trainer *trainer);
 const char *lks_trainer_param_name(const lks_trainer *trainer, int index);
 lks_status lks_trainer_get_param(lks_trainer *trainer, const char *name, lks_shape *shape,

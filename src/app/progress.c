@@ -75,7 +75,6 @@ static void print_seconds(double seconds, lks_strbuf *out) {
 /* What stands behind the bar; figures that are not known yet are left out. */
 static void print_figures(const lks_progress *p, lks_strbuf *out) {
     lks_strbuf_add(out, "%" PRId64 "/%" PRId64, p->step, p->steps);
-    if (p->validating) lks_strbuf_add(out, " validating");
     if (isfinite(p->samples_per_second))
         lks_strbuf_add(out, " %.0f samples/s", p->samples_per_second);
     if (isfinite(p->seconds_left)) {
