@@ -40,7 +40,7 @@ static const lks_option train_options[] = {
      .low = 0,
      .high = 2,
      .help = "0: every rank updates all parameters; 1: each rank keeps optimizer state for, and "
-             "updates, its share; 2: each rank also keeps only its share of the gradients."},
+             "updates, its share; 2: each rank also gets only its share of the summed gradients."},
     {.key = "bucket_bytes",
      .type = LKS_OPTION_BYTES,
      .offset = offsetof(lks_train_config, bucket_bytes),
