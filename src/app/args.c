@@ -125,7 +125,7 @@ const char *lks_command_name(lks_command_kind kind) {
 /* ---- usage ---- */
 
 static void print_option(const cli_option *option, lks_strbuf *out) {
-    enum { COLUMN = 30 };
+    enum { COLUMN = 32 };
     size_t start = out->length;
     lks_strbuf_add(out, option->letter ? "  -%c, " : "      ", option->letter);
     lks_strbuf_add(out, "--%s%s%s", option->name, option->value ? "=" : "",
