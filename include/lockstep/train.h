@@ -48,8 +48,8 @@ typedef struct lks_progress {
 typedef enum lks_action { LKS_CONTINUE, LKS_STOP } lks_action;
 
 /* Called on every rank. on_step: after steps, when at least progress_seconds have passed since the
- * last call or the epoch ends; only rank 0's answer counts. on_epoch: after each epoch; if any rank
- * answers LKS_STOP, all stop. */
+ * last call or the epoch ends. on_epoch: after each epoch. If any rank answers LKS_STOP to either,
+ * all stop together: in an epoch after the next step, else at its end. */
 typedef struct lks_callbacks {
     lks_action (*on_step)(void *data, const lks_progress *progress);
     lks_action (*on_epoch)(void *data, const lks_epoch_result *result);

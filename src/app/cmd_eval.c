@@ -23,6 +23,6 @@ lks_status lks_command_eval(const lks_args *args) {
     lks_job job;
     lks_status status = lks_job_open(args, &job);
     if (!status) status = evaluate(&job);
-    lks_job_close(&job);
+    lks_job_close(&job, status);
     return status;
 }

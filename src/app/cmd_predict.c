@@ -182,6 +182,6 @@ lks_status lks_command_predict(const lks_args *args) {
     lks_options_free(&lks_data_settings_options, &p.settings);
     free(p.outputs);
     free(p.labels);
-    lks_job_close(&job);
+    lks_job_close(&job, status);
     return status;
 }

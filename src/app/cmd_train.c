@@ -128,6 +128,6 @@ lks_status lks_command_train(const lks_args *args) {
     catch_signals();
     lks_status status = lks_job_open(args, &job);
     if (!status) status = train(&job, &w);
-    lks_job_close(&job);
+    lks_job_close(&job, status);
     return status;
 }

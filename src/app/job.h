@@ -19,7 +19,12 @@ typedef struct lks_job {
 /* Rank 0 reads the run file; every rank parses the same text. Then the context. All functions here
  * are collective and return the same status on every rank. */
 lks_status lks_job_open(const lks_args *args, lks_job *job);
-void lks_job_close(lks_job *job);
+/* Where this rank may have failed alone nothing is closed: closing waits for the others, who wait
+ * for this rank, and only main's MPI_Abort reaches them. */
+void lks_job_close(lks_job *job, lks_status status);
+
+/* Is it a status that one rank may have alone, while the others wait for it? */
+bool lks_strands_others(lks_status status);
 
 /* The data set of --split, for evaluation or prediction. */
 lks_status lks_job_open_split(lks_job *job, lks_dataset **out);

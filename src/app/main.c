@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "app/commands.h"
+#include "app/job.h"
 #include "comm/comm.h"
 
 typedef lks_status (*command_fn)(const lks_args *args);
@@ -34,11 +35,6 @@ static void print_error(lks_status status, const char *before) {
     fprintf(stderr, "lockstep: %s%s%s\n", kind, before, detail);
 }
 
-/* Statuses that one rank may have alone, while the others wait for it. */
-static bool may_strand_others(lks_status status) {
-    return status == LKS_ECOMM || status == LKS_EINTERNAL;
-}
-
 /* A command line that is wrong comes here, too: without MPI every rank would say so. */
 static int run_with_mpi(lks_status status, const lks_args *args, int argc, char **argv) {
     int provided, rank, size;
@@ -51,7 +47,7 @@ static int run_with_mpi(lks_status status, const lks_args *args, int argc, char 
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     if (!status) status = commands[args->command].run(args);
     int exit_code = lks_status_exit_code(status);
-    if (status && size > 1 && may_strand_others(status)) {
+    if (status && size > 1 && lks_strands_others(status)) {
         char before[32];
         snprintf(before, sizeof before, "rank %d: ", rank);
         print_error(status, before);

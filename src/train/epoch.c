@@ -12,7 +12,6 @@ typedef struct decision {
     lks_early_stopping stopping;
     double best_value;
     int64_t best_epoch;
-    bool stop_requested;
 } decision;
 
 static double monitored(const lks_epoch_result *result, int monitor) {
@@ -51,7 +50,6 @@ static void decide(lks_trainer *t, decision *out) {
                     (long long)result->epoch, lks_rates_lr(t->rates));
     }
     lks_rates_get_state(t->rates, t->rates_state);
-    out->stop_requested = t->stop_requested;
 }
 
 /* Whatever the ranks computed themselves, rank 0's numbers hold on all of them. */
@@ -63,7 +61,6 @@ static lks_status share_decision(lks_trainer *t, decision *shared) {
     t->stopping = shared->stopping;
     t->best_value = shared->best_value;
     t->best_epoch = shared->best_epoch;
-    t->stopping_now = t->stopping_now || shared->stop_requested;
     int count = lks_rates_state_count(t->rates);
     status = lks_comm_broadcast(comm, t->rates_state, count * (int64_t)sizeof *t->rates_state, 0);
     return status ? status : lks_rates_set_state(t->rates, t->rates_state, count);
@@ -111,8 +108,9 @@ static lks_status copy_best(lks_trainer *t, bool back) {
 /* Callbacks may answer differently: one rank's stop stops all. */
 static lks_status call_on_epoch(lks_trainer *t, const lks_epoch_result *result) {
     const lks_callbacks *callbacks = &t->config.callbacks;
-    int64_t stop =
-        callbacks->on_epoch != NULL && callbacks->on_epoch(callbacks->data, result) == LKS_STOP;
+    int64_t stop = t->stop_requested;
+    if (callbacks->on_epoch != NULL && callbacks->on_epoch(callbacks->data, result) == LKS_STOP)
+        stop = 1;
     lks_status status = lks_comm_all_reduce(t->context->comm, &stop, 1, LKS_I64, LKS_REDUCE_MAX);
     t->stopping_now = t->stopping_now || stop != 0;
     return status;

@@ -18,14 +18,15 @@ static lks_status begin_epoch(lks_trainer *t) {
     return lks_loader_begin(t->loader, t->position.epoch, t->position.step);
 }
 
-/* What this rank adds to the step's sums beside the loss: its failure, and rank 0's decisions. */
+/* What this rank adds to the step's sums beside the loss: its failure, its wish to stop, and rank
+ * 0's rates. */
 static lks_status add_decisions(lks_trainer *t) {
     double *mine = t->step_sums_host + LKS_LOSS_SUM_COUNT;
     size_t bytes = (size_t)(t->step_sum_count - LKS_LOSS_SUM_COUNT) * sizeof *mine;
     memset(mine, 0, bytes);
     t->step_sums_host[LKS_STEP_FAILED] = t->failure == LKS_OK ? 0 : 1;
+    t->step_sums_host[LKS_STEP_STOP] = t->stop_requested ? 1 : 0;
     if (lks_comm_rank(t->context->comm) == 0) {
-        t->step_sums_host[LKS_STEP_STOP] = t->stop_requested ? 1 : 0;
         lks_rates_now(t->rates, t->group_rates);
         for (int g = 0; g < lks_rates_group_count(t->rates); g++) {
             t->step_sums_host[LKS_STEP_RATES + 2 * g] = t->group_rates[g].lr;

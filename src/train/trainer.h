@@ -22,7 +22,7 @@ struct lks_context {
 };
 
 /* One step's numbers, all-reduced together as float64 while backward runs: the sums of the loss,
- * and behind them what all ranks must agree on. Rank 0 alone adds to STOP and RATES, so the sum is
+ * and behind them what all ranks must agree on. Rank 0 alone adds to RATES, so the sum is
  * rank 0's value to the last bit. */
 enum {
     LKS_STEP_FAILED = LKS_LOSS_SUM_COUNT, /* how many ranks have failed */
@@ -77,7 +77,7 @@ struct lks_trainer {
     double grad_norm;                /* of the last step, before clipping */
     int64_t skipped, skipped_in_row; /* steps that were not finite */
     lks_status failure;              /* of this rank; the next step's reduction tells the others */
-    bool stop_requested;             /* by rank 0's on_step, not yet told to the others */
+    bool stop_requested;             /* by this rank's on_step, not yet told to the others */
     bool stopping_now;               /* agreed by all ranks */
     lks_fit_end end;
     double epoch_began,
