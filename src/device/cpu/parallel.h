@@ -9,20 +9,20 @@
  * has. A binary for any x86-64 thus runs at full width. It does not reach into the bodies of OpenMP
  * regions, which the compiler moves into functions of their own, nor into called functions that are
  * not inlined; hence lks_cpu_parallel over serial functions and LKS_CPU_INLINE. Loaders choose
- * before the address and thread sanitizers are set up, so there the baseline alone is compiled.
+ * before the address and thread sanitizers are set up, so there the baseline alone is compiled; so
+ * it is with clang, which (14) gives the versions of file-private functions global names that
+ * collide.
  *
  * The files of this folder are compiled without contraction to fused multiply-adds (see
  * CMakeLists.txt) and sum in a fixed number of lanes: every version gives the same bits. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define LKS_CPU_CLONES
-#elif defined(__has_feature) /* clang's way of saying the same */
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#elif defined(__clang__)
 #define LKS_CPU_CLONES
-#endif
 #endif
 #if !defined(LKS_CPU_CLONES) && defined(__x86_64__) && defined(__gnu_linux__) && \
     defined(__has_attribute)
-#if __has_attribute(target_clones) && (defined(__clang__) || __GNUC__ >= 12)
+#if __has_attribute(target_clones) && __GNUC__ >= 12
 #define LKS_CPU_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #elif __has_attribute(target_clones)
 #define LKS_CPU_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
