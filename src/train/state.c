@@ -41,13 +41,10 @@ static int state_array_count(const lks_trainer *t) {
 static void own_parts(const lks_trainer *t, lks_range *params, lks_range *states) {
     const lks_shard_plan *plan = t->plan;
     int64_t begin = plan->padded_count, frozen = lks_graph_flat_count(t->graph) - begin;
-    for (int b = 0; b < plan->bucket_count; b++) {
-        const lks_bucket *bucket = &plan->buckets[b];
-        int64_t count = bucket->count / plan->size;
-        int64_t offset = bucket->offset + plan->rank * count;
-        params[b] = (lks_range){.offset = offset, .count = count, .state_offset = offset};
-        states[b] = params[b];
-        states[b].state_offset = plan->shards[b].state_offset + offset - plan->shards[b].offset;
+    int count = lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, begin, states);
+    for (int i = 0; i < count; i++) {
+        params[i] = states[i];
+        params[i].state_offset = params[i].offset;
     }
     params[plan->bucket_count] =
         (lks_range){.offset = begin, .count = plan->rank == 0 ? frozen : 0, .state_offset = begin};
