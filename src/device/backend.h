@@ -6,8 +6,8 @@
 
 /* How one kind of operation is made and run. create may set the operation's type, to choose among
  * several ways; else it becomes the type that was asked. A back end's operation embeds lks_op as
- * its first member. The wrappers in device.c have checked: batch within 0 .. max_batch, and desc
- * not NULL. */
+ * its first member. The wrappers in device.c have checked: batch within 0 .. max_batch, and the
+ * description (lks_op_check). */
 typedef struct lks_op_type {
     lks_status (*create)(lks_device *device, const void *desc, int64_t max_batch, lks_op **out);
     lks_status (*forward)(lks_op *op, lks_stream *stream,
@@ -60,6 +60,9 @@ typedef struct lks_math_ops {
     lks_status (*adagrad)(lks_device *device, lks_stream *stream, const lks_update *update,
                           const lks_adagrad_update *adagrad);
 } lks_math_ops;
+
+/* Does the description make sense? LKS_EINVAL, LKS_EUNSUPPORTED. */
+lks_status lks_op_check(lks_op_kind kind, const void *desc);
 
 /* Where an operation's backward puts the gradient of parameter `index`; NULL: not wanted. */
 static inline float *lks_op_dparam(const lks_op_args *args, int index) {

@@ -151,7 +151,8 @@ lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc,
     if (!type)
         return lks_fail(LKS_EUNSUPPORTED, "operation %d: the %s device does not have it", (int)kind,
                         device->backend->kind);
-    lks_status status = type->create(device, desc, max_batch, out);
+    lks_status status = lks_op_check(kind, desc);
+    if (status == LKS_OK) status = type->create(device, desc, max_batch, out);
     if (status != LKS_OK) return status;
     if (!(*out)->type) (*out)->type = type;
     (*out)->device = device;
@@ -195,6 +196,8 @@ lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_los
     if (batch < 0 || desc->width < 1)
         return lks_fail(LKS_EINVAL, "loss over %lld samples of width %lld", (long long)batch,
                         (long long)desc->width);
+    if ((unsigned)desc->kind > LKS_LOSS_BCE_WITH_LOGITS)
+        return lks_fail(LKS_EUNSUPPORTED, "loss %d is unknown", (int)desc->kind);
     if (batch == 0) return LKS_OK;
     return device->backend->math->loss(device, stream, desc, batch, logits, targets, dlogits, sums);
 }

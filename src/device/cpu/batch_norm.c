@@ -50,14 +50,6 @@ static scratch_part split_scratch(const norm_op *op, void *memory) {
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     (void)device;
     const lks_batch_norm_desc *d = desc;
-    if (d->channels < 1 || d->spatial < 1 || !(d->eps >= 0))
-        return lks_fail(LKS_EINVAL,
-                        "batch_norm over %lld channels of %lld values with eps %g: expected at "
-                        "least 1, 1 and 0",
-                        (long long)d->channels, (long long)d->spatial, d->eps);
-    if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
-        return lks_fail(LKS_EUNSUPPORTED, "batch_norm: activation %d cannot be fused",
-                        (int)d->activation);
     norm_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "batch_norm: cannot allocate the operation");
     op->desc = *d;

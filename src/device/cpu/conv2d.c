@@ -5,37 +5,11 @@
 
 #include "device/cpu/columns.h"
 
-static lks_status check_desc(const lks_conv2d_desc *d) {
-    static const char *const axis[] = {"height", "width"};
-    if (d->groups < 1 || d->in_channels < 1 || d->out_channels < 1 ||
-        d->in_channels % d->groups != 0 || d->out_channels % d->groups != 0)
-        return lks_fail(LKS_EINVAL,
-                        "conv2d from %lld to %lld channels in %lld groups: the groups must divide "
-                        "both",
-                        (long long)d->in_channels, (long long)d->out_channels,
-                        (long long)d->groups);
-    for (int i = 0; i < 2; i++) {
-        if (d->kernel[i] < 1 || d->stride[i] < 1 || d->dilation[i] < 1 || d->padding[i] < 0)
-            return lks_fail(LKS_EINVAL,
-                            "conv2d: kernel %lld, stride %lld, dilation %lld must be >= 1 and "
-                            "padding %lld >= 0 (%s)",
-                            (long long)d->kernel[i], (long long)d->stride[i],
-                            (long long)d->dilation[i], (long long)d->padding[i], axis[i]);
-        const int64_t room =
-            d->in_size[i] + 2 * d->padding[i] - d->dilation[i] * (d->kernel[i] - 1) - 1;
-        if (room < 0 || d->out_size[i] != room / d->stride[i] + 1)
-            return lks_fail(LKS_EINVAL, "conv2d: the %s %lld does not give %lld", axis[i],
-                            (long long)d->in_size[i], (long long)d->out_size[i]);
-    }
+static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+    const lks_conv2d_desc *d = desc;
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "conv2d: activation %d cannot be fused",
                         (int)d->activation);
-    return LKS_OK;
-}
-
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    lks_status status = check_desc(desc);
-    if (status != LKS_OK) return status;
     const lks_op_type *type = lks_conv2d_winograd_fits(desc, max_batch) ? &lks_cpu_conv2d_winograd
                                                                         : &lks_cpu_conv2d_direct;
     return type->create(device, desc, max_batch, out);

@@ -132,8 +132,6 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     (void)device;
     (void)max_batch;
     const lks_dropout_desc *d = desc;
-    if (!(d->p >= 0 && d->p <= 1))
-        return lks_fail(LKS_EINVAL, "dropout: p is %g, expected 0 to 1", d->p);
     dropout_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "dropout: cannot allocate the operation");
     op->op.needs = (lks_op_needs){.in_place = true, .backward_in_place = true};

@@ -134,11 +134,6 @@ static void backward_part(const void *data, int64_t begin, int64_t end) {
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     (void)device;
     const lks_layer_norm_desc *d = desc;
-    if (d->width < 1 || d->rows_per_sample < 1 || !(d->eps >= 0))
-        return lks_fail(LKS_EINVAL,
-                        "layer_norm of %lld rows of %lld numbers with eps %g: expected at least 1, "
-                        "1 and 0",
-                        (long long)d->rows_per_sample, (long long)d->width, d->eps);
     norm_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "layer_norm: cannot allocate the operation");
     op->desc = *d;

@@ -74,12 +74,6 @@ static void destroy(lks_op *base) {
 
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     const lks_linear_desc *d = desc;
-    if (d->in_features < 1 || d->out_features < 1 || d->rows_per_sample < 1)
-        return lks_fail(LKS_EINVAL,
-                        "linear with in_features %lld, out_features %lld, %lld rows per sample: "
-                        "each must be >= 1",
-                        (long long)d->in_features, (long long)d->out_features,
-                        (long long)d->rows_per_sample);
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "linear: activation %d cannot be fused",
                         (int)d->activation);

@@ -1,36 +1,18 @@
 /* Pooling over windows of channels-last images. Forward works on rows of the output, backward
  * gathers into rows of the input, so no two threads write the same place and the order of sums is
- * fixed. Tables made once say which inputs an output covers and which outputs cover an input; they
- * also make adaptive windows, which differ in size, nothing special. */
+ * fixed. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "device/cpu/cpu.h"
 #include "device/cpu/parallel.h"
-
-/* One axis of one output place: it covers inputs begin + k * step for k in [first, last), the taps
- * that fall inside the image. */
-typedef struct window {
-    int64_t begin, first, last;
-    int64_t extent; /* inputs to divide by, along this axis */
-} window;
-
-/* The outputs [first, last) whose windows reach over an input place. */
-typedef struct cover {
-    int64_t first, last;
-} cover;
-
-typedef struct axis {
-    int64_t in, out, step;
-    window *window; /* [out] */
-    cover *cover;   /* [in] */
-} axis;
+#include "device/pool2d.h"
 
 typedef struct pool_op {
     lks_op op;
     lks_pool2d_desc desc;
-    axis axis[2]; /* height, width */
+    lks_pool_axis axis[2]; /* height, width */
 } pool_op;
 
 typedef struct pool_job {
@@ -40,58 +22,10 @@ typedef struct pool_job {
     uint16_t *tap;   /* max: [batch, out height, out width, channels], the winner in its window */
 } pool_job;
 
-/* ---- tables ---- */
-
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static int64_t most(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
-/* Window `o` of an axis; PyTorch's sizes: a window's padded part counts up to in + padding. */
-static window make_window(const lks_pool2d_desc *d, int i, int64_t o) {
-    const int64_t in = d->in_size[i], out = d->out_size[i];
-    if (d->kind == LKS_POOL_ADAPTIVE_AVG) {
-        const int64_t begin = o * in / out, end = ((o + 1) * in + out - 1) / out;
-        return (window){.begin = begin, .last = end - begin, .extent = end - begin};
-    }
-    const int64_t step = d->kind == LKS_POOL_MAX ? d->dilation[i] : 1;
-    window w = {.begin = o * d->stride[i] - d->padding[i]};
-    w.first = w.begin < 0 ? (-w.begin + step - 1) / step : 0;
-    w.last = most(w.first, least(d->kernel[i], (in - w.begin + step - 1) / step));
-    w.extent =
-        d->count_include_pad ? least(d->kernel[i], in + d->padding[i] - w.begin) : w.last - w.first;
-    return w;
-}
-
-static lks_status make_axis(const lks_pool2d_desc *d, int i, axis *out) {
-    *out = (axis){.in = d->in_size[i], .out = d->out_size[i], .step = 1};
-    if (d->kind == LKS_POOL_MAX) out->step = d->dilation[i];
-    out->window = calloc((size_t)out->out, sizeof *out->window);
-    out->cover = calloc((size_t)out->in, sizeof *out->cover);
-    if (!out->window || !out->cover)
-        return lks_fail(LKS_ENOMEM, "pool2d: cannot allocate tables for %lld outputs",
-                        (long long)out->out);
-    for (int64_t o = 0; o < out->out; o++) {
-        const window w = out->window[o] = make_window(d, i, o);
-        if (w.first >= w.last)
-            return lks_fail(LKS_EINVAL, "pool2d: window %lld of an axis of %lld covers no input",
-                            (long long)o, (long long)out->in);
-        for (int64_t p = w.begin + w.first * out->step; p <= w.begin + (w.last - 1) * out->step;
-             p++) {
-            if (out->cover[p].last == 0) out->cover[p].first = o;
-            out->cover[p].last = o + 1;
-        }
-    }
-    return LKS_OK;
-}
-
 /* ---- rows: forward one of the output, backward one of the input ---- */
 
 /* The channels of one place of an image. */
-LKS_CPU_INLINE const float *at(const float *image, const axis *width, int64_t h, int64_t w,
+LKS_CPU_INLINE const float *at(const float *image, const lks_pool_axis *width, int64_t h, int64_t w,
                                int64_t n) {
     return image + (h * width->in + w) * n;
 }
@@ -99,12 +33,12 @@ LKS_CPU_INLINE const float *at(const float *image, const axis *width, int64_t h,
 /* y and winner[n]: the largest of the window's taps, the first of equals; NaN wins, as in PyTorch.
  */
 LKS_CPU_CLONES
-static void max_row(const pool_op *op, const float *image, const window *rows, float *y,
+static void max_row(const pool_op *op, const float *image, const lks_pool_window *rows, float *y,
                     uint16_t *winner) {
-    const axis *height = &op->axis[0], *width = &op->axis[1];
+    const lks_pool_axis *height = &op->axis[0], *width = &op->axis[1];
     const int64_t n = op->desc.channels;
     for (int64_t o = 0; o < width->out; o++, y += n, winner += n) {
-        const window columns = width->window[o];
+        const lks_pool_window columns = width->window[o];
         for (int64_t c = 0; c < n; c++)
             y[c] = -INFINITY;
         const uint16_t start = (uint16_t)(rows->first * op->desc.kernel[1] + columns.first);
@@ -126,11 +60,12 @@ static void max_row(const pool_op *op, const float *image, const window *rows, f
 }
 
 LKS_CPU_CLONES
-static void average_row(const pool_op *op, const float *image, const window *rows, float *y) {
-    const axis *width = &op->axis[1];
+static void average_row(const pool_op *op, const float *image, const lks_pool_window *rows,
+                        float *y) {
+    const lks_pool_axis *width = &op->axis[1];
     const int64_t n = op->desc.channels;
     for (int64_t o = 0; o < width->out; o++, y += n) {
-        const window columns = width->window[o];
+        const lks_pool_window columns = width->window[o];
         const float scale = 1.0f / (float)(rows->extent * columns.extent);
         for (int64_t c = 0; c < n; c++)
             y[c] = 0.0f;
@@ -148,7 +83,7 @@ static void average_row(const pool_op *op, const float *image, const window *row
 
 /* The tap with which a window that reaches over input place i covers it, or -1 where the dilation
  * steps over it. */
-LKS_CPU_INLINE int64_t tap_of(const window *w, int64_t step, int64_t i) {
+LKS_CPU_INLINE int64_t tap_of(const lks_pool_window *w, int64_t step, int64_t i) {
     const int64_t from_begin = i - w->begin;
     return step > 1 && from_begin % step != 0 ? -1 : from_begin / step;
 }
@@ -171,16 +106,16 @@ LKS_CPU_INLINE void add_scaled(int64_t n, const float *dy, float scale, float *d
 LKS_CPU_CLONES
 static void gather_row(const pool_op *op, const float *dy, const uint16_t *winner, int64_t h,
                        float *dx) {
-    const axis *height = &op->axis[0], *width = &op->axis[1];
+    const lks_pool_axis *height = &op->axis[0], *width = &op->axis[1];
     const int64_t n = op->desc.channels;
     memset(dx, 0, (size_t)(width->in * n) * sizeof *dx);
     for (int64_t i = height->cover[h].first; i < height->cover[h].last; i++) {
-        const window *rows = &height->window[i];
+        const lks_pool_window *rows = &height->window[i];
         const int64_t row_tap = tap_of(rows, height->step, h);
         if (row_tap < 0) continue;
         for (int64_t w = 0; w < width->in; w++)
             for (int64_t j = width->cover[w].first; j < width->cover[w].last; j++) {
-                const window *columns = &width->window[j];
+                const lks_pool_window *columns = &width->window[j];
                 const int64_t tap = tap_of(columns, width->step, w);
                 const int64_t place = (i * width->out + j) * n;
                 if (tap < 0) continue;
@@ -208,7 +143,7 @@ static void forward_part(const void *data, int64_t begin, int64_t end) {
     const int64_t row = op->axis[1].out * op->desc.channels;
     for (int64_t r = begin; r < end; r++) {
         const float *image = job->in + r / op->axis[0].out * in_count(op);
-        const window *rows = &op->axis[0].window[r % op->axis[0].out];
+        const lks_pool_window *rows = &op->axis[0].window[r % op->axis[0].out];
         if (job->tap)
             max_row(op, image, rows, job->out + r * row, job->tap + r * row);
         else
@@ -230,44 +165,19 @@ static void backward_part(const void *data, int64_t begin, int64_t end) {
 
 static void destroy(lks_op *base) {
     pool_op *op = (pool_op *)base;
-    for (int i = 0; i < 2; i++) {
-        free(op->axis[i].window);
-        free(op->axis[i].cover);
-    }
+    for (int i = 0; i < 2; i++)
+        lks_pool_axis_destroy(&op->axis[i]);
     free(op);
-}
-
-static lks_status check_desc(const lks_pool2d_desc *d) {
-    if (d->channels < 1)
-        return lks_fail(LKS_EINVAL, "pool2d over %lld channels", (long long)d->channels);
-    for (int i = 0; i < 2; i++) {
-        if (d->in_size[i] < 1 || d->out_size[i] < 1)
-            return lks_fail(LKS_EINVAL, "pool2d from size %lld to size %lld",
-                            (long long)d->in_size[i], (long long)d->out_size[i]);
-        if (d->kind == LKS_POOL_ADAPTIVE_AVG) continue;
-        if (d->kernel[i] < 1 || d->stride[i] < 1 || d->padding[i] < 0 ||
-            (d->kind == LKS_POOL_MAX && d->dilation[i] < 1))
-            return lks_fail(LKS_EINVAL,
-                            "pool2d: kernel %lld, stride %lld and dilation %lld must be >= 1, "
-                            "padding %lld >= 0",
-                            (long long)d->kernel[i], (long long)d->stride[i],
-                            (long long)d->dilation[i], (long long)d->padding[i]);
-    }
-    if (d->kind == LKS_POOL_MAX && d->kernel[0] * d->kernel[1] > UINT16_MAX)
-        return lks_fail(LKS_EUNSUPPORTED, "pool2d: a window of %lld x %lld is too large",
-                        (long long)d->kernel[0], (long long)d->kernel[1]);
-    return LKS_OK;
 }
 
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     (void)device;
-    lks_status status = check_desc(desc);
-    if (status != LKS_OK) return status;
     pool_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "pool2d: cannot allocate the operation");
     op->desc = *(const lks_pool2d_desc *)desc;
+    lks_status status = LKS_OK;
     for (int i = 0; i < 2 && status == LKS_OK; i++)
-        status = make_axis(&op->desc, i, &op->axis[i]);
+        status = lks_pool_axis_create(&op->desc, i, &op->axis[i]);
     if (status != LKS_OK) {
         destroy(&op->op);
         return status;

@@ -78,9 +78,6 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     (void)device;
     (void)max_batch;
     const lks_relayout_desc *d = desc;
-    if (d->channels < 1 || d->spatial < 1)
-        return lks_fail(LKS_EINVAL, "relayout of %lld channels of %lld elements: both must be >= 1",
-                        (long long)d->channels, (long long)d->spatial);
     relayout_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "relayout: cannot allocate the operation");
     op->channels = d->channels;

@@ -132,9 +132,6 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     (void)device;
     (void)max_batch;
     const lks_softmax_desc *d = desc;
-    if (d->outer < 1 || d->size < 1 || d->inner < 1)
-        return lks_fail(LKS_EINVAL, "softmax over [%lld, %lld, %lld]: every size must be >= 1",
-                        (long long)d->outer, (long long)d->size, (long long)d->inner);
     softmax_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "softmax: cannot allocate the operation");
     op->op.needs =
