@@ -55,18 +55,7 @@ static lks_status refuse_key(const lks_map_reader *reader, const lks_node *node)
         known[count++] = o->key;
     for (int i = 0; reader->other_keys && reader->other_keys[i] && count < MAX_KEYS; i++)
         known[count++] = reader->other_keys[i];
-    const char *nearest = lks_nearest_name(node->key, known, count);
-    if (nearest) {
-        lks_fail(LKS_ECONFIG, "unknown option \"%s\": did you mean \"%s\"?", node->key, nearest);
-        return locate(reader, node, LKS_ECONFIG);
-    }
-    lks_strbuf list = {0};
-    for (size_t i = 0; i < count; i++)
-        lks_strbuf_add(&list, "%s%s", i ? ", " : "", known[i]);
-    lks_fail(LKS_ECONFIG, "unknown option \"%s\": known are %s", node->key,
-             list.text && !list.failed ? list.text : "none");
-    lks_strbuf_free(&list);
-    return locate(reader, node, LKS_ECONFIG);
+    return locate(reader, node, lks_fail_unknown("option", node->key, known, count));
 }
 
 /* What stands at `node` is of the wrong kind altogether. */

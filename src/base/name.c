@@ -7,6 +7,8 @@
 
 /* Longer names are cut for the comparison: no option's name comes near. */
 enum { MAX_NAME = 63 };
+/* A list of more names helps nobody: the parameters of a deep model. */
+enum { MAX_LISTED = 40 };
 
 /* Case and the choice between - and _ are no difference to a reader. */
 static int fold(char c) {
@@ -70,10 +72,11 @@ lks_status lks_fail_unknown(const char *what, const char *name, const char *cons
         return lks_fail(LKS_ECONFIG, "unknown %s \"%s\": did you mean \"%s\"?", what, name,
                         nearest);
     lks_strbuf list = {0};
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && i < MAX_LISTED; i++)
         lks_strbuf_add(&list, "%s%s", i ? ", " : "", known[i]);
-    lks_status status = lks_fail(LKS_ECONFIG, "unknown %s \"%s\": expected one of %s", what, name,
-                                 list.failed || !count ? "the known ones" : list.text);
+    lks_status status = lks_fail(LKS_ECONFIG, "unknown %s \"%s\": expected one of %s%s", what, name,
+                                 list.failed || !count ? "the known ones" : list.text,
+                                 count > MAX_LISTED ? " ..." : "");
     lks_strbuf_free(&list);
     return status;
 }

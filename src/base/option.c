@@ -29,19 +29,10 @@ static lks_status refuse_unknown(const lks_option_table *table, const char *key)
     int count = option_count(table);
     for (int i = 0; i < count; i++)
         keys[i] = table->options[i].key;
-    const char *nearest = lks_nearest_name(key, keys, (size_t)count);
-    if (nearest)
-        return lks_fail(LKS_ECONFIG, "unknown option \"%s\": did you mean \"%s\"?", key, nearest);
     if (count == 0)
         return lks_fail(LKS_ECONFIG, "unknown option \"%s\": %s takes no options", key,
                         table->name);
-    lks_strbuf known = {0};
-    for (int i = 0; i < count; i++)
-        lks_strbuf_add(&known, "%s%s", i ? ", " : "", keys[i]);
-    lks_status status = lks_fail(LKS_ECONFIG, "unknown option \"%s\": %s has %s", key, table->name,
-                                 known.failed ? "others" : known.text);
-    lks_strbuf_free(&known);
-    return status;
+    return lks_fail_unknown("option", key, keys, (size_t)count);
 }
 
 /* "[a, b]" as the user wrote it, for messages. */

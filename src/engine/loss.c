@@ -109,10 +109,7 @@ static lks_status fail_unknown(const char *type) {
     const char *names[LOSS_KIND_COUNT];
     for (int i = 0; i < LOSS_KIND_COUNT; i++)
         names[i] = loss_kinds[i].table.name;
-    const char *near = lks_nearest_name(type, names, LOSS_KIND_COUNT);
-    if (near != NULL)
-        return lks_fail(LKS_ECONFIG, "unknown loss \"%s\", did you mean \"%s\"?", type, near);
-    return lks_fail(LKS_ECONFIG, "unknown loss \"%s\"", type);
+    return lks_fail_unknown("loss", type, names, LOSS_KIND_COUNT);
 }
 
 static lks_status make(const lks_spec *spec, const lks_shape *output, lks_loss *out) {

@@ -41,10 +41,7 @@ lks_status lks_layer_unknown(const char *type) {
     const char *names[LAYER_KIND_COUNT];
     for (int i = 0; i < LAYER_KIND_COUNT; i++)
         names[i] = layer_kinds[i]->options->name;
-    const char *near = lks_nearest_name(type, names, LAYER_KIND_COUNT);
-    if (near != NULL)
-        return lks_fail(LKS_ECONFIG, "unknown layer type \"%s\", did you mean \"%s\"?", type, near);
-    return lks_fail(LKS_ECONFIG, "unknown layer type \"%s\"", type);
+    return lks_fail_unknown("layer type", type, names, LAYER_KIND_COUNT);
 }
 
 const lks_option_table *lks_layer_options(const char *type) {

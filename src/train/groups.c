@@ -317,16 +317,8 @@ static lks_status refuse_pattern(const lks_graph *graph, const char *pattern) {
                        : lks_strdup_printf("%s.*", lks_graph_layer(graph, i - params).name);
         if (candidates[count] != NULL) count++;
     }
-    const char *nearest =
-        count == 0 ? NULL
-                   : lks_nearest_name(pattern, (const char *const *)candidates, (size_t)count);
     lks_status status =
-        nearest != NULL ? lks_fail(LKS_ECONFIG, "no parameter matches \"%s\": did you mean \"%s\"?",
-                                   pattern, nearest)
-                        : lks_fail(LKS_ECONFIG, "no parameter matches \"%s\": there are %s%s%s",
-                                   pattern, params > 0 ? lks_graph_param(graph, 0)->name : "none",
-                                   params > 1 ? " ... " : "",
-                                   params > 1 ? lks_graph_param(graph, params - 1)->name : "");
+        lks_fail_unknown("parameter", pattern, (const char *const *)candidates, (size_t)count);
     for (int i = 0; i < count; i++)
         free(candidates[i]);
     free(candidates);

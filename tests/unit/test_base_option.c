@@ -175,8 +175,9 @@ static const refusal refusals[] = {
     {"kernel_size=3 =3", "thing: \"=3\" is not of the form key=value"},
     {"kernel_size=3 kernel_size=3", "thing: kernel_size is given twice"},
     {"kernal_size=3", "thing: unknown option \"kernal_size\": did you mean \"kernel_size\"?"},
-    {"qqqqqqqq=1", "thing: unknown option \"qqqqqqqq\": thing has steps, bytes, lr, nesterov, "
-                   "reduction, name, file, kernel_size, betas, milestones, mean, stages"},
+    {"qqqqqqqq=1",
+     "thing: unknown option \"qqqqqqqq\": expected one of steps, bytes, lr, nesterov, "
+     "reduction, name, file, kernel_size, betas, milestones, mean, stages"},
 };
 
 static void what_is_wrong_is_refused_with_a_message(void **state) {

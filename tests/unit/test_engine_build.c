@@ -279,7 +279,7 @@ static const struct refusal {
     {{.type = "liner", .where = "run.yaml:3"},
      {1, {8}},
      LKS_ECONFIG,
-     "layer 0 (liner, run.yaml:3): unknown layer type \"liner\", did you mean \"linear\"?"},
+     "layer 0 (liner, run.yaml:3): unknown layer type \"liner\": did you mean \"linear\"?"},
     {{.name = "x"}, {1, {8}}, LKS_ECONFIG, "layer x (no type): a layer without a type"},
     {{.type = "relu", .options = "slope=1"}, {1, {8}}, LKS_ECONFIG, "layer 0 (relu)"},
     {{.type = "relu", .block = one_linear}, {1, {8}}, LKS_ECONFIG, "has no layers inside it"},
