@@ -1,5 +1,7 @@
 #include "base/dtype.h"
 
+#include <string.h>
+
 static const struct {
     size_t bytes;
     const char *name;
@@ -14,4 +16,13 @@ size_t lks_dtype_bytes(lks_dtype dtype) {
 
 const char *lks_dtype_name(lks_dtype dtype) {
     return dtypes[dtype].name;
+}
+
+bool lks_dtype_by_name(const char *name, lks_dtype *out) {
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+        if (strcmp(name, dtypes[i].name) != 0) continue;
+        *out = (lks_dtype)i;
+        return true;
+    }
+    return false;
 }

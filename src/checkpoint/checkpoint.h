@@ -46,12 +46,51 @@ typedef struct lks_checkpoint_content {
     int attr_count;
 } lks_checkpoint_content;
 
+/* How the ranks' data reaches the file. */
+typedef enum lks_transfer {
+    /* Every rank writes its own ranges with plain pwrite, which cannot hang or lie. */
+    LKS_TRANSFER_INDEPENDENT,
+    /* Through MPI-IO's collective writes, for file systems whose aggregators need it. Because these
+     * may lose data without an error, every rank reads back what it wrote. */
+    LKS_TRANSFER_COLLECTIVE,
+} lks_transfer;
+
 /* Writes `path` atomically: temporary file beside it, preallocated, every rank writes its pieces,
  * flush and fsync on every rank, agreement, rename, directory fsync. On failure the old file at
  * `path` stays and the temporary one is gone. Collective; the same verdict on every rank, naming
- * the culprit. LKS_EIO, LKS_ENOMEM, LKS_ECOMM. */
+ * the culprit. LKS_EINVAL: pieces that do not cover their array; LKS_EIO, LKS_ENOMEM, LKS_ECOMM. */
 lks_status lks_checkpoint_write(lks_comm *comm, const char *path,
-                                const lks_checkpoint_content *content);
+                                const lks_checkpoint_content *content, lks_transfer transfer);
+
+/* ---- saving in the background: lks_checkpoint_write in phases that a thread of every rank works
+ * off with plain pwrite, and no MPI in it. Between two phases all ranks meet in lks_save_advance:
+ *
+ *     lks_save_start(comm, path, &content, &save);
+ *     while (training) {
+ *         ...                                  // all-reduces lks_save_ready(save) along the way
+ *         if (all ranks are ready) lks_save_advance(save, &done);
+ *     }
+ *     lks_save_finish(save);
+ * ---- */
+typedef struct lks_save lks_save;
+
+/* Lays the file out and starts to write. `content` and all it points to are copied, but for the
+ * pieces' data, which stays the caller's and must not change until the save is done. Collective. On
+ * failure *out is NULL and nothing stays behind; errors as of lks_checkpoint_write. */
+lks_status lks_save_start(lks_comm *comm, const char *path, const lks_checkpoint_content *content,
+                          lks_save **out);
+/* Would lks_save_advance go on without waiting for this rank? Local, no waiting. */
+bool lks_save_ready(const lks_save *save);
+/* Ends the present phase, waiting for it where it still runs, and starts the next one. *done: the
+ * file has its name, or the save has failed; the status is the verdict then, and LKS_OK before.
+ * Collective: a few small exchanges. */
+lks_status lks_save_advance(lks_save *save, bool *done);
+/* Goes through the phases that are left and frees the save. The verdict, the same on every rank.
+ * Collective; NULL is legal. */
+lks_status lks_save_finish(lks_save *save);
+/* For when the peers cannot be reached any more: stops the thread (which may wait for the disk),
+ * removes the temporary file if this is rank 0, and frees the save. Local; NULL is legal. */
+void lks_save_abandon(lks_save *save);
 
 typedef struct lks_checkpoint lks_checkpoint;
 
@@ -77,5 +116,20 @@ typedef lks_status (*lks_checkpoint_visit_fn)(void *data, const char *path, lks_
                                               const lks_shape *shape);
 lks_status lks_checkpoint_visit(lks_checkpoint *checkpoint, lks_checkpoint_visit_fn visit,
                                 void *data);
+
+/* What lks_checkpoint_verify tells while it reads; each may be NULL. */
+typedef struct lks_verify_report {
+    void *data; /* the functions' first argument */
+    /* Bytes of arrays verified so far, and of all arrays; after every block. */
+    void (*progress)(void *data, int64_t done_bytes, int64_t total_bytes);
+    /* A block that does not match its hash: elements [first, end) of the array `path`. */
+    void (*damage)(void *data, const char *path, int64_t block, int64_t block_count, int64_t first,
+                   int64_t end);
+} lks_verify_report;
+
+/* Verifies all of a file: that it is a checkpoint, its structure, and every block of every array;
+ * damage in one block does not keep the others from being verified. report may be NULL. Local.
+ * LKS_ECHECKPOINT: what is damaged; LKS_EIO, LKS_ENOMEM. */
+lks_status lks_checkpoint_verify(const char *path, const lks_verify_report *report);
 
 #endif

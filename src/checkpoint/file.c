@@ -80,8 +80,8 @@ lks_status lks_file_create_temporary(const char *path, uint64_t *out_token) {
     return status ? status : create_exclusive(path, out_token);
 }
 
-lks_status lks_file_open(const char *path, int *out_descriptor) {
-    int descriptor = open(path, O_RDWR | O_CLOEXEC);
+lks_status lks_file_open(const char *path, bool writable, int *out_descriptor) {
+    int descriptor = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (descriptor < 0) return lks_fail(LKS_EIO, "cannot open %s: %s", path, strerror(errno));
     *out_descriptor = descriptor;
     return LKS_OK;

@@ -11,8 +11,8 @@ lks_status lks_file_create_temporary(const char *path, uint64_t *out_token);
 /* The name for a token; the caller frees it; NULL when out of memory. */
 char *lks_file_temporary_name(const char *path, uint64_t token);
 
-/* Opens for reading and writing. LKS_EIO. */
-lks_status lks_file_open(const char *path, int *out_descriptor);
+/* Opens for reading, or for reading and writing. LKS_EIO. */
+lks_status lks_file_open(const char *path, bool writable, int *out_descriptor);
 /* Reserves `bytes` of disk, so that a full disk is an error here and not halfway through. File
  * systems that cannot reserve are left as they are. LKS_EIO. */
 lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes);

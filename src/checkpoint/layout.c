@@ -51,16 +51,15 @@ static lks_status write_attr(lks_h5_file *file, const lks_checkpoint_attr *attr)
 }
 
 static lks_status create_array(lks_h5_file *file, lks_save_array *entry) {
-    const lks_checkpoint_array *array = entry->array;
     lks_h5_array *data;
-    lks_status status = lks_h5_create_array(file, array->path, array->dtype, &array->shape, &data);
+    lks_status status = lks_h5_create_array(file, entry->path, entry->dtype, &entry->shape, &data);
     if (status) return status;
     entry->offset = lks_h5_array_file_offset(data);
     lks_h5_close_array(data);
     if (entry->offset < 0 && entry->grid.count > 0)
-        return lks_fail(LKS_EINTERNAL, "array %s has no place in the file", array->path);
+        return lks_fail(LKS_EINTERNAL, "array %s has no place in the file", entry->path);
 
-    char *path = lks_integrity_path(array->path);
+    char *path = lks_integrity_path(entry->path);
     if (!path) return lks_fail(LKS_ENOMEM, "out of memory");
     lks_shape shape = {.rank = 1, .dim = {entry->grid.block_count}};
     status = lks_h5_create_array(file, path, LKS_I64, &shape, &entry->hashes);

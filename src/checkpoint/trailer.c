@@ -1,11 +1,9 @@
 #include "checkpoint/trailer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "checkpoint/file.h"
@@ -87,7 +85,8 @@ static lks_status check_spans(int descriptor, const char *path, int64_t offset,
     return status;
 }
 
-static lks_status check_open(int descriptor, const char *path, bool *out_found) {
+lks_status lks_trailer_check(int descriptor, const char *path, bool *out_found) {
+    *out_found = false;
     struct stat info;
     trailer_end end;
     if (fstat(descriptor, &info) != 0)
@@ -101,13 +100,4 @@ static lks_status check_open(int descriptor, const char *path, bool *out_found) 
         return LKS_OK;
     *out_found = true;
     return check_spans(descriptor, path, last - end.span_count * (int64_t)sizeof(lks_span), &end);
-}
-
-lks_status lks_trailer_check(const char *path, bool *out_found) {
-    *out_found = false;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) return lks_fail(LKS_EIO, "cannot open %s: %s", path, strerror(errno));
-    lks_status status = check_open(descriptor, path, out_found);
-    close(descriptor);
-    return status;
 }

@@ -16,8 +16,8 @@ typedef struct lks_span {
 lks_status lks_trailer_write(int source, const lks_span *spans, int count, int descriptor,
                              const char *path, int64_t offset);
 
-/* Verifies the file against its trailer. *out_found: is there one? LKS_OK when there is none.
+/* Verifies an open file against its trailer. *out_found: is there one? LKS_OK when there is none.
  * LKS_ECHECKPOINT, LKS_EIO, LKS_ENOMEM. */
-lks_status lks_trailer_check(const char *path, bool *out_found);
+lks_status lks_trailer_check(int descriptor, const char *path, bool *out_found);
 
 #endif

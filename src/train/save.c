@@ -83,7 +83,7 @@ lks_status lks_trainer_save(lks_trainer *t, const char *path) {
     if (status == LKS_OK) {
         const lks_checkpoint_content content = {list.arrays, list.array_count, list.attrs,
                                                 list.attr_count};
-        status = lks_checkpoint_write(t->context->comm, path, &content);
+        status = lks_checkpoint_write(t->context->comm, path, &content, LKS_TRANSFER_INDEPENDENT);
     }
     free(history);
     lks_state_list_free(&list);

@@ -61,7 +61,7 @@ static lks_status save_big(const char *path, int version) {
     fill_big(&big, mpi_check_rank(), mpi_check_size(), version);
     lks_checkpoint_array array = big_description(&big);
     lks_checkpoint_content content = {.arrays = &array, .array_count = 1};
-    lks_status status = lks_checkpoint_write(world, path, &content);
+    lks_status status = lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT);
     free(big.memory);
     return status;
 }
@@ -182,7 +182,7 @@ static lks_status save_small(const char *path, int64_t step, const char *long_te
         {.path = "/config", .name = "text", .kind = LKS_ATTR_TEXT, .text = long_text},
     };
     lks_checkpoint_content content = {arrays, 6, attrs, 7};
-    return lks_checkpoint_write(world, path, &content);
+    return lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT);
 }
 
 static void check_small_arrays(lks_checkpoint *checkpoint) {
@@ -323,7 +323,8 @@ static void many_arrays_come_back(void **state) {
     }
     for (int count = 1; count <= MANY; count += count < 10 ? 3 : 70) {
         lks_checkpoint_content content = {arrays, count, NULL, 0};
-        MPI_REQUIRE(lks_checkpoint_write(world, path, &content) == LKS_OK);
+        MPI_REQUIRE(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) ==
+                    LKS_OK);
         lks_checkpoint *checkpoint = NULL;
         MPI_REQUIRE(lks_checkpoint_open(path, &checkpoint) == LKS_OK);
         for (int i = 0; i < count; i++) {
@@ -346,7 +347,8 @@ static void a_checkpoint_may_be_empty(void **state) {
     shared_folder_open();
     lks_checkpoint *checkpoint = NULL;
     lks_checkpoint_content nothing = {0};
-    MPI_CHECK(lks_checkpoint_write(world, shared_path("run.h5"), &nothing) == LKS_OK);
+    MPI_CHECK(lks_checkpoint_write(world, shared_path("run.h5"), &nothing,
+                                   LKS_TRANSFER_INDEPENDENT) == LKS_OK);
     MPI_CHECK(lks_checkpoint_open(shared_path("run.h5"), &checkpoint) == LKS_OK);
     lks_checkpoint_close(checkpoint);
     lks_checkpoint_close(NULL);
@@ -398,7 +400,7 @@ static void wrong_pieces_are_refused_on_every_rank(void **state) {
     lks_checkpoint_array array = {"/model/w", LKS_F32, {1, {8}}, &piece, 1};
     lks_checkpoint_content content = {.arrays = &array, .array_count = 1};
     if (rank == last) piece.first = 1;
-    MPI_CHECK(lks_checkpoint_write(world, path, &content) == LKS_EINVAL);
+    MPI_CHECK(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) == LKS_EINVAL);
     MPI_CHECK(says("/model/w") && says("8 elements from 1"));
     if (last > 0 && rank != last) {
         char culprit[32];
@@ -406,17 +408,17 @@ static void wrong_pieces_are_refused_on_every_rank(void **state) {
         MPI_CHECK(says(culprit));
     }
     piece = (lks_piece){0, rank == last ? 7 : 0, values};
-    MPI_CHECK(lks_checkpoint_write(world, path, &content) == LKS_EINVAL);
+    MPI_CHECK(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) == LKS_EINVAL);
     MPI_CHECK(says("have 7 elements, expected 8"));
     piece = (lks_piece){0, rank == last ? 8 : 0, NULL};
-    MPI_CHECK(lks_checkpoint_write(world, path, &content) == LKS_EINVAL);
+    MPI_CHECK(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) == LKS_EINVAL);
     array.dtype = LKS_BF16;
     piece.data = values;
-    MPI_CHECK(lks_checkpoint_write(world, path, &content) == LKS_EINVAL);
+    MPI_CHECK(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) == LKS_EINVAL);
     array.dtype = LKS_F32;
     lks_checkpoint_array twice[2] = {array, array};
     content = (lks_checkpoint_content){.arrays = twice, .array_count = 2};
-    MPI_CHECK(lks_checkpoint_write(world, path, &content) == LKS_EIO);
+    MPI_CHECK(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) == LKS_EIO);
 
     MPI_Barrier(MPI_COMM_WORLD);
     MPI_CHECK(holds_big(path, 1));

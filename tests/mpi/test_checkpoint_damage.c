@@ -31,7 +31,8 @@ static lks_status save_small(const char *path) {
         {.path = "/optimizer", .name = "step", .kind = LKS_ATTR_I64, .i64 = 123456789},
         {.path = "/scheduler", .name = "state", .kind = LKS_ATTR_F64, .f64 = rates, .count = 3},
     };
-    return lks_checkpoint_write(world, path, &(lks_checkpoint_content){arrays, 2, attrs, 3});
+    return lks_checkpoint_write(world, path, &(lks_checkpoint_content){arrays, 2, attrs, 3},
+                                LKS_TRANSFER_INDEPENDENT);
 }
 
 /* Reads all of it: LKS_OK only when everything is what was saved; LKS_EINTERNAL for wrong content
@@ -155,8 +156,8 @@ static void a_damaged_block_is_named_and_the_others_are_read(void **state) {
     if (!values) MPI_Abort(MPI_COMM_WORLD, 1);
     lks_piece piece = {0, BIG, values};
     lks_checkpoint_array array = {"/model/big", LKS_F32, {1, {BIG}}, &piece, 1};
-    MPI_REQUIRE(lks_checkpoint_write(world, path, &(lks_checkpoint_content){&array, 1, NULL, 0}) ==
-                LKS_OK);
+    MPI_REQUIRE(lks_checkpoint_write(world, path, &(lks_checkpoint_content){&array, 1, NULL, 0},
+                                     LKS_TRANSFER_INDEPENDENT) == LKS_OK);
     int64_t data = offset_of(path, "/model/big");
     flip(path, data + 4 * (int64_t)(BLOCK + 7), 0x10);
 

@@ -1,0 +1,151 @@
+/* Restoring arrays: blocks are read with plain pread where HDF5 says that they lie, and verified.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/file.h"
+#include "checkpoint/reader.h"
+
+/* ---- an array in the file ---- */
+
+/* Type, shape and place. */
+static lks_status inspect(lks_h5_array *data, lks_stored_array *out) {
+    const lks_h5_info *info = lks_h5_array_info(data);
+    if (!lks_dtype_by_name(info->type_name, &out->dtype))
+        return lks_fail(LKS_ECHECKPOINT, "%s: %s is %s, which checkpoints do not hold",
+                        out->checkpoint->path, out->path, info->type_name);
+    int64_t count;
+    lks_status status = lks_shape_count(&info->shape, &count);
+    if (status) return lks_fail_in(LKS_ECHECKPOINT, "%s: %s", out->checkpoint->path, out->path);
+    out->shape = info->shape;
+    out->grid = lks_block_grid_make(count, out->dtype);
+    out->offset = lks_h5_array_file_offset(data);
+    if (out->offset < 0 && count > 0)
+        return lks_fail(LKS_ECHECKPOINT, "%s: %s does not lie in the file in one run",
+                        out->checkpoint->path, out->path);
+    return LKS_OK;
+}
+
+static lks_status read_hashes(lks_stored_array *array, const char *path) {
+    const lks_checkpoint *checkpoint = array->checkpoint;
+    lks_h5_array *stored;
+    lks_status status = lks_checkpoint_status(lks_h5_open_array(checkpoint->file, path, &stored));
+    if (status) return status;
+    const lks_h5_info *info = lks_h5_array_info(stored);
+    lks_shape expected = {.rank = 1, .dim = {array->grid.block_count}};
+    if (!lks_shape_equal(&info->shape, &expected) || strcmp(info->type_name, "int64") != 0) {
+        char found[LKS_SHAPE_TEXT_BYTES];
+        status = lks_fail(LKS_ECHECKPOINT, "%s: %s is %s %s, expected int64 [%lld]",
+                          checkpoint->path, path, info->type_name,
+                          lks_shape_text(&info->shape, found), (long long)array->grid.block_count);
+    }
+    if (!status) {
+        array->hashes = calloc((size_t)array->grid.block_count + 1, sizeof *array->hashes);
+        if (!array->hashes) status = lks_fail(LKS_ENOMEM, "%s: out of memory", checkpoint->path);
+    }
+    if (!status)
+        status = lks_checkpoint_status(
+            lks_h5_read(stored, 0, array->grid.block_count, LKS_I64, array->hashes));
+    lks_h5_close_array(stored);
+    return status;
+}
+
+lks_status lks_stored_array_open(const lks_checkpoint *checkpoint, const char *path,
+                                 lks_stored_array *out) {
+    *out = (lks_stored_array){.checkpoint = checkpoint, .path = path};
+    lks_h5_array *data;
+    lks_status status = lks_checkpoint_status(lks_h5_open_array(checkpoint->file, path, &data));
+    if (status) return status;
+    status = inspect(data, out);
+    lks_h5_close_array(data);
+    if (status) return status;
+    char *hashes = lks_integrity_path(path);
+    if (!hashes) return lks_fail(LKS_ENOMEM, "%s: out of memory", checkpoint->path);
+    status = read_hashes(out, hashes);
+    free(hashes);
+    return status;
+}
+
+void lks_stored_array_close(lks_stored_array *array) {
+    free(array->hashes);
+    array->hashes = NULL;
+}
+
+lks_status lks_stored_array_read(const lks_stored_array *array, int64_t block, void *data,
+                                 bool *out_intact) {
+    int64_t begin, end;
+    lks_block_range(&array->grid, block, &begin, &end);
+    size_t bytes = (size_t)(end - begin) * array->grid.element_bytes;
+    int64_t place = array->offset + begin * (int64_t)array->grid.element_bytes;
+    lks_status status = lks_file_read_at(array->checkpoint->descriptor, array->checkpoint->path,
+                                         data, bytes, place);
+    *out_intact = !status && lks_hash(data, bytes) == array->hashes[block];
+    return status;
+}
+
+/* ---- reading pieces ---- */
+
+static lks_status check_wanted(const lks_stored_array *array, const lks_checkpoint_array *wanted) {
+    if (lks_shape_equal(&array->shape, &wanted->shape) && array->dtype == wanted->dtype)
+        return LKS_OK;
+    char found[LKS_SHAPE_TEXT_BYTES], expected[LKS_SHAPE_TEXT_BYTES];
+    return lks_fail(LKS_ECHECKPOINT, "%s: %s is %s %s, expected %s %s", array->checkpoint->path,
+                    array->path, lks_dtype_name(array->dtype), lks_shape_text(&array->shape, found),
+                    lks_dtype_name(wanted->dtype), lks_shape_text(&wanted->shape, expected));
+}
+
+static lks_status read_block(const lks_stored_array *array, int64_t block, void *data) {
+    bool intact;
+    lks_status status = lks_stored_array_read(array, block, data, &intact);
+    if (status || intact) return status;
+    int64_t begin, end;
+    lks_block_range(&array->grid, block, &begin, &end);
+    return lks_fail(LKS_ECHECKPOINT,
+                    "%s is damaged: %s, block %lld of %lld (elements %lld to %lld) does not match "
+                    "its stored hash",
+                    array->checkpoint->path, array->path, (long long)block,
+                    (long long)array->grid.block_count, (long long)begin, (long long)end - 1);
+}
+
+/* Blocks that lie wholly in the piece go straight to where they are wanted. *cached: which block
+ * stands in the checkpoint's own; -1: none. */
+static lks_status read_piece(const lks_stored_array *array, const lks_piece *piece,
+                             int64_t *cached) {
+    if (piece->count == 0) return LKS_OK;
+    const lks_block_grid *grid = &array->grid;
+    char *own = array->checkpoint->block;
+    int64_t piece_end = piece->first + piece->count;
+    int64_t last = (piece_end - 1) / grid->block_elements;
+    for (int64_t b = piece->first / grid->block_elements; b <= last; b++) {
+        int64_t begin, end;
+        lks_block_range(grid, b, &begin, &end);
+        int64_t from = begin > piece->first ? begin : piece->first;
+        int64_t to = end < piece_end ? end : piece_end;
+        char *target = (char *)piece->data + (size_t)(from - piece->first) * grid->element_bytes;
+        lks_status status = LKS_OK;
+        if (from == begin && to == end) {
+            status = read_block(array, b, target);
+        } else {
+            if (*cached != b) status = read_block(array, b, own);
+            *cached = status ? -1 : b;
+            if (!status)
+                memcpy(target, own + (size_t)(from - begin) * grid->element_bytes,
+                       (size_t)(to - from) * grid->element_bytes);
+        }
+        if (status) return status;
+    }
+    return LKS_OK;
+}
+
+lks_status lks_checkpoint_read(lks_checkpoint *checkpoint, const lks_checkpoint_array *wanted) {
+    lks_stored_array array;
+    lks_status status = lks_stored_array_open(checkpoint, wanted->path, &array);
+    if (!status) status = check_wanted(&array, wanted);
+    int64_t cached = -1;
+    for (int p = 0; !status && p < wanted->piece_count; p++) {
+        status = lks_check_piece(wanted, array.grid.count, p);
+        if (!status) status = read_piece(&array, &wanted->pieces[p], &cached);
+    }
+    lks_stored_array_close(&array);
+    return status;
+}

@@ -1,0 +1,31 @@
+/* This rank's pieces on their way into the file, with the hashes of their blocks. Local, and free
+ * of MPI and HDF5, so that a thread of its own can do it. */
+#ifndef LKS_CHECKPOINT_PIECES_H
+#define LKS_CHECKPOINT_PIECES_H
+
+#include <stdatomic.h>
+
+#include "checkpoint/content.h"
+
+typedef struct lks_pieces {
+    const lks_save_content *content; /* every array knows its place in the file */
+    int descriptor;
+    const char *path; /* for messages */
+    int64_t
+        *hashes; /* [content.block_count]: set for the blocks that begin in this rank's pieces */
+    void *block; /* [LKS_BLOCK_BYTES]: what is read back */
+    /* Other hands than lks_pieces_write bring the data into the file, and all of it is read back.
+     */
+    bool written_elsewhere;
+    atomic_bool stop; /* set by another thread: both functions end soon, with LKS_ESTOPPED */
+} lks_pieces;
+
+/* Writes the pieces, hashes the blocks that lie wholly in one of them, and waits until the disk has
+ * everything. LKS_EIO. */
+lks_status lks_pieces_write(lks_pieces *pieces);
+
+/* Afterwards, when all ranks have written: hashes the blocks that are only in part this rank's,
+ * reading them back, and finds out whether its part is there as it was written. LKS_EIO. */
+lks_status lks_pieces_check(lks_pieces *pieces);
+
+#endif
