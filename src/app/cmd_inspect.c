@@ -86,15 +86,6 @@ static int64_t array_bytes(const lks_h5_info *info) {
     return lks_shape_count(&info->shape, &count) ? 0 : count * (int64_t)info->element_bytes;
 }
 
-static void print_bytes(int64_t bytes, lks_strbuf *out) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)bytes;
-    int unit = 0;
-    for (; value >= 1024 && unit < 4; unit++)
-        value /= 1024;
-    lks_strbuf_add(out, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
-}
-
 static lks_status print_json_object(inspection *in, const char *path, bool is_group,
                                     const lks_h5_info *info) {
     char shape[LKS_SHAPE_TEXT_BYTES];
@@ -116,17 +107,16 @@ static lks_status print_json_object(inspection *in, const char *path, bool is_gr
 
 static lks_status print_text_object(inspection *in, const char *path, bool is_group,
                                     const lks_h5_info *info) {
-    char shape[LKS_SHAPE_TEXT_BYTES];
+    char shape[LKS_SHAPE_TEXT_BYTES], bytes[LKS_BYTES_TEXT_BYTES];
     int indent = 2 * depth_of(path);
     lks_strbuf_add(&in->out, "%*s", indent, "");
     if (is_group) {
         lks_strbuf_add(&in->out, "%s/\n", last_part(path));
     } else {
         int width = 40 - indent > 0 ? 40 - indent : 0;
-        lks_strbuf_add(&in->out, "%-*s %-8s %-20s ", width, last_part(path), info->type_name,
-                       lks_shape_text(&info->shape, shape));
-        print_bytes(array_bytes(info), &in->out);
-        lks_strbuf_add(&in->out, "\n");
+        lks_strbuf_add(&in->out, "%-*s %-8s %-20s %s\n", width, last_part(path), info->type_name,
+                       lks_shape_text(&info->shape, shape),
+                       lks_bytes_text((size_t)array_bytes(info), bytes));
     }
     return lks_h5_visit_attrs(in->file, path, visit_attribute, in);
 }
@@ -143,12 +133,12 @@ static lks_status visit_object(void *data, const char *path, bool is_group,
 }
 
 static lks_status inspect_text(inspection *in, const char *path) {
+    char bytes[LKS_BYTES_TEXT_BYTES];
     lks_strbuf_add(&in->out, "%s\n", path);
     lks_status status = lks_h5_visit_attrs(in->file, "/", visit_attribute, in);
     if (!status) status = lks_h5_visit(in->file, "/", visit_object, in);
-    lks_strbuf_add(&in->out, "%" PRId64 " arrays, ", in->array_count);
-    print_bytes(in->bytes, &in->out);
-    lks_strbuf_add(&in->out, "\n");
+    lks_strbuf_add(&in->out, "%" PRId64 " arrays, %s\n", in->array_count,
+                   lks_bytes_text((size_t)in->bytes, bytes));
     return status;
 }
 

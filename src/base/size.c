@@ -65,6 +65,16 @@ const char *lks_shape_text(const lks_shape *shape, char *text) {
     return text;
 }
 
+const char *lks_bytes_text(size_t bytes, char *text) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < sizeof units / sizeof *units; unit++)
+        value /= 1024;
+    snprintf(text, LKS_BYTES_TEXT_BYTES, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return text;
+}
+
 void lks_split(int64_t count, int part, int parts, int64_t *begin, int64_t *end) {
     assert(count >= 0 && part >= 0 && part < parts);
     int64_t each = count / parts, longer = count % parts;

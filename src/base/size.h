@@ -25,6 +25,10 @@ enum { LKS_SHAPE_TEXT_BYTES = 192 };
 /* "[3, 32, 32]" into text[LKS_SHAPE_TEXT_BYTES]; returns text. */
 const char *lks_shape_text(const lks_shape *shape, char *text);
 
+enum { LKS_BYTES_TEXT_BYTES = 24 };
+/* "512 B", "1.5 GiB" into text[LKS_BYTES_TEXT_BYTES]; returns text. */
+const char *lks_bytes_text(size_t bytes, char *text);
+
 /* The part of `count` things that part `part` of `parts` gets: [*begin, *end). The parts are
  * contiguous, in order, differ by at most one in length, and are empty where count < parts. */
 void lks_split(int64_t count, int part, int parts, int64_t *begin, int64_t *end);

@@ -66,7 +66,7 @@ lks_status lks_op_check(lks_op_kind kind, const void *desc);
 
 /* Where an operation's backward puts the gradient of parameter `index`; NULL: not wanted. */
 static inline float *lks_op_dparam(const lks_op_args *args, int index) {
-    return args->dparams ? args->dparams[index] : NULL;
+    return args->dparams ? (float *)args->dparams[index] : NULL;
 }
 
 /* One line of the table of back ends (backends.c, the only file that knows which ones this build

@@ -3,16 +3,6 @@
 
 #include "train/trainer.h"
 
-static const char *bytes_text(size_t bytes, char text[24]) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-    for (; value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0]); unit++)
-        value /= 1024;
-    snprintf(text, 24, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-    return text;
-}
-
 static void log_layers(const lks_trainer *t, const lks_logger *logger) {
     char shape[LKS_SHAPE_TEXT_BYTES];
     int64_t total = 0;
@@ -48,7 +38,7 @@ static void log_groups(const lks_trainer *t, const lks_logger *logger) {
 }
 
 static void log_training(const lks_trainer *t, const lks_logger *logger) {
-    char state[24], shape[LKS_SHAPE_TEXT_BYTES];
+    char state[LKS_BYTES_TEXT_BYTES], shape[LKS_SHAPE_TEXT_BYTES];
     const lks_shard_plan *plan = t->plan;
     lks_log(logger, LKS_LOG_INFO,
             "data: %s, %" PRId64 " samples of %s, %" PRId64 " steps of %" PRId64 " per epoch",
@@ -64,7 +54,7 @@ static void log_training(const lks_trainer *t, const lks_logger *logger) {
     log_groups(t, logger);
     lks_log(logger, LKS_LOG_INFO,
             "optimizer state: %s per rank (zero_stage %d); gradients in %d bucket%s",
-            bytes_text(lks_optimizer_state_bytes(t->optimizer), state), plan->zero_stage,
+            lks_bytes_text(lks_optimizer_state_bytes(t->optimizer), state), plan->zero_stage,
             plan->bucket_count, plan->bucket_count == 1 ? "" : "s");
 }
 
@@ -72,7 +62,7 @@ void lks_trainer_log_startup(const lks_trainer *t) {
     const lks_context *context = t->context;
     const lks_logger *logger = &context->logger;
     const lks_comm *comm = context->comm;
-    char planned[24], unshared[24];
+    char planned[LKS_BYTES_TEXT_BYTES], unshared[LKS_BYTES_TEXT_BYTES];
     int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);
     lks_log(logger, LKS_LOG_INFO, "lockstep %s: %d rank%s on %d host%s, each: %s", LKS_VERSION,
             size, size == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s",
@@ -81,7 +71,7 @@ void lks_trainer_log_startup(const lks_trainer *t) {
     lks_graph_memory memory = lks_graph_get_memory(t->graph);
     lks_log(logger, LKS_LOG_INFO,
             "activations: %s per rank for %" PRId64 " samples (%s if none were shared)",
-            bytes_text(memory.planned_bytes, planned), t->max_rows,
-            bytes_text(memory.unshared_bytes, unshared));
+            lks_bytes_text(memory.planned_bytes, planned), t->max_rows,
+            lks_bytes_text(memory.unshared_bytes, unshared));
     if (t->train_data != NULL) log_training(t, logger);
 }

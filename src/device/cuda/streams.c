@@ -1,0 +1,94 @@
+/* Three streams, none of them the default one, and events for every crossing between them. */
+#include <stdlib.h>
+
+#include "device/cuda/cuda.h"
+
+static lks_stream *stream(lks_device *device, lks_stream_name name) {
+    return &((lks_cuda_device *)device)->streams[name].base;
+}
+
+static lks_status event_create(lks_device *device, lks_event **out) {
+    lks_status status = lks_cuda_use(device);
+    if (status != LKS_OK) return status;
+    lks_cuda_event *event = calloc(1, sizeof *event);
+    if (!event) return lks_fail(LKS_ENOMEM, "cannot allocate an event");
+    event->base.device = device;
+    status =
+        lks_cuda_check(device, cudaEventCreateWithFlags(&event->handle, cudaEventDisableTiming),
+                       "cudaEventCreateWithFlags");
+    if (status != LKS_OK) {
+        free(event);
+        return status;
+    }
+    *out = &event->base;
+    return LKS_OK;
+}
+
+static cudaEvent_t handle_of(const lks_event *event) {
+    return ((const lks_cuda_event *)event)->handle;
+}
+
+static void event_destroy(lks_event *event) {
+    (void)cudaEventDestroy(handle_of(event));
+    free(event);
+}
+
+static lks_status event_record(lks_event *event, lks_stream *on) {
+    return lks_cuda_check(event->device, cudaEventRecord(handle_of(event), lks_cuda_handle(on)),
+                          "cudaEventRecord");
+}
+
+static lks_status stream_wait(lks_stream *waiting, lks_event *event) {
+    return lks_cuda_check(event->device,
+                          cudaStreamWaitEvent(lks_cuda_handle(waiting), handle_of(event), 0),
+                          "cudaStreamWaitEvent");
+}
+
+static lks_status stream_synchronize(lks_stream *done) {
+    return lks_cuda_check(done->device, cudaStreamSynchronize(lks_cuda_handle(done)),
+                          "waiting for a stream");
+}
+
+static lks_status event_synchronize(lks_event *event) {
+    return lks_cuda_check(event->device, cudaEventSynchronize(handle_of(event)),
+                          "waiting for an event");
+}
+
+const lks_stream_ops lks_cuda_stream_ops = {
+    .stream = stream,
+    .event_create = event_create,
+    .event_destroy = event_destroy,
+    .event_record = event_record,
+    .stream_wait = stream_wait,
+    .stream_synchronize = stream_synchronize,
+    .event_synchronize = event_synchronize,
+};
+
+/* The memory pool allocates on the compute stream, so all streams exist before the first partials.
+ */
+lks_status lks_cuda_streams_open(lks_cuda_device *device) {
+    lks_status status = LKS_OK;
+    for (int i = 0; i < LKS_STREAM_COUNT && status == LKS_OK; i++) {
+        lks_cuda_stream *s = &device->streams[i];
+        s->base.device = &device->base;
+        status = lks_cuda_check(&device->base,
+                                cudaStreamCreateWithFlags(&s->handle, cudaStreamNonBlocking),
+                                "cudaStreamCreateWithFlags");
+    }
+    for (int i = 0; i < LKS_STREAM_COUNT && status == LKS_OK; i++)
+        status = lks_cuda_memory_ops.alloc(
+            &device->base, LKS_CUDA_PARTIALS * LKS_CUDA_PARTIAL_VALUES * sizeof(double),
+            (void **)&device->streams[i].partials);
+    return status;
+}
+
+void lks_cuda_streams_close(lks_cuda_device *device) {
+    for (int i = 0; i < LKS_STREAM_COUNT; i++)
+        if (device->streams[i].partials)
+            lks_cuda_memory_ops.free(&device->base, device->streams[i].partials);
+    for (int i = 0; i < LKS_STREAM_COUNT; i++)
+        if (device->streams[i].handle) {
+            (void)cudaStreamSynchronize(device->streams[i].handle);
+            (void)cudaStreamDestroy(device->streams[i].handle);
+        }
+}
