@@ -14,8 +14,8 @@
  *
  * Every call that is meant is counted, whether it is the N-th or not. LKS_FAULT_LOG names a file to
  * which each one adds a line when it returns, "RANK COUNT CALL RESULT PATH"; RESULT is 0 or an
- * errno's name. The fault adds one before it happens, with the nanoseconds of the clock for RESULT
- * and "fault" for CALL.
+ * errno's name. The fault adds one before it happens, "RANK COUNT fault NANOSECONDS PID", with the
+ * time of the clock.
  *
  * The calls are made by syscall(), so libraries that use the names of libc are met, too. */
 #include <errno.h>
@@ -121,19 +121,20 @@ static void read_rule(void) {
                               0666);
 }
 
-static void add_to_log(const verdict *v, const char *call, const char *result) {
+__attribute__((format(printf, 1, 2))) static void add_to_log(const char *format, ...) {
     char line[PATH_MAX + 128];
-    int length = snprintf(line, sizeof line, "%d %" PRId64 " %s %s %s\n", the_rule.rank, v->count,
-                          call, result, v->path);
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
     if (the_rule.log >= 0) (void)syscall(SYS_write, the_rule.log, line, (size_t)length);
 }
 
 static void log_fault(const verdict *v) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    char stamp[32];
-    snprintf(stamp, sizeof stamp, "%" PRId64, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
-    add_to_log(v, "fault", stamp);
+    add_to_log("%d %" PRId64 " fault %lld%09ld %d\n", the_rule.rank, v->count,
+               (long long)now.tv_sec, now.tv_nsec, (int)getpid());
 }
 
 /* ---- around a call ---- */
@@ -165,7 +166,9 @@ static verdict before(const char *call, const char *path, const char *other) {
 /* result: of the system call, when it was made; returns what the caller of libc gets. */
 static int64_t after(const verdict *v, int64_t result) {
     int error = v->error ? v->error : result < 0 ? errno : 0;
-    if (v->count) add_to_log(v, v->call, error ? strerrorname_np(error) : "0");
+    if (v->count)
+        add_to_log("%d %" PRId64 " %s %s %s\n", the_rule.rank, v->count, v->call,
+                   error ? strerrorname_np(error) : "0", v->path);
     if (v->dies_after) {
         log_fault(v);
         kill(getpid(), SIGKILL);
