@@ -87,6 +87,7 @@ typedef struct lks_device_backend {
 struct lks_device {
     const lks_device_backend *backend;
     int threads;
+    lks_precision precision;
     const lks_logger *logger;
     char description[160];
 };

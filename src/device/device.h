@@ -28,6 +28,14 @@ typedef struct lks_op lks_op;
 
 /* ---- the device ---- */
 
+/* In what activations and parameters are kept and products are computed. Gradients of parameters,
+ * optimizer states and sums are float32 or better with all of them. */
+typedef enum lks_precision {
+    LKS_PRECISION_FP32,
+    LKS_PRECISION_TF32, /* float32 in memory; the factors of products are rounded to 10 bits */
+    LKS_PRECISION_BF16
+} lks_precision;
+
 typedef struct lks_device_config {
     const char
         *kind;      /* "auto", "cpu", "cuda"; auto takes a GPU if this build and machine have one */
@@ -35,6 +43,7 @@ typedef struct lks_device_config {
                        (lks_threads_per_rank) */
     int local_rank; /* this rank's place on its host, chooses the GPU */
     int local_size; /* ranks on this host */
+    lks_precision precision;
     const lks_logger *logger; /* borrowed for the device's life */
 } lks_device_config;
 #define LKS_DEVICE_CONFIG_DEFAULT \

@@ -142,6 +142,8 @@ static void describe(lks_device *device) {
 }
 
 static lks_status create(const lks_device_config *config, lks_device **out) {
+    if (config->precision == LKS_PRECISION_BF16)
+        return lks_fail(LKS_EUNSUPPORTED, "precision bf16: the cpu device does not have it");
     lks_cpu_device *device = calloc(1, sizeof *device);
     if (!device) return lks_fail(LKS_ENOMEM, "cannot allocate the CPU device");
     lks_status status = lks_onednn_open(&device->onednn);

@@ -46,6 +46,7 @@ typedef struct lks_cuda_device {
     size_t total_bytes;
     char name[96];
     cudaMemPool_t pool;
+    struct lks_blas *blas; /* matmul.h */
     lks_cuda_stream streams[LKS_STREAM_COUNT];
 } lks_cuda_device;
 
@@ -60,7 +61,9 @@ static inline cudaStream_t lks_cuda_handle(const lks_stream *stream) {
 }
 
 /* LKS_F32 or LKS_BF16: what activations and parameters are. */
-lks_dtype lks_cuda_dtype(const lks_device *device);
+static inline lks_dtype lks_cuda_dtype(const lks_device *device) {
+    return device->precision == LKS_PRECISION_BF16 ? LKS_BF16 : LKS_F32;
+}
 
 /* Translates the result of `call` ("softmax", "cudaMemcpyAsync"): the detail of an error names the
  * GPU, the call, CUDA's text, and what can be done. LKS_EDEVICE, LKS_ENOMEM. */
@@ -78,6 +81,11 @@ void lks_cuda_memory_close(lks_cuda_device *device);
 extern const lks_stream_ops lks_cuda_stream_ops;
 lks_status lks_cuda_streams_open(lks_cuda_device *device);
 void lks_cuda_streams_close(lks_cuda_device *device);
+
+/* gradients.c: what backward of an empty batch does: zeroes the gradients, float32 and `count`
+ * each, unless they are accumulated or not wanted. */
+lks_status lks_cuda_clear_gradients(lks_stream *stream, const lks_op_args *args,
+                                    const int64_t *count, int params);
 
 /* columns.cu: bytes of scratch memory for lks_cuda_bias_backward over at most max_rows rows. */
 size_t lks_cuda_bias_scratch_bytes(int64_t max_rows, int64_t width);

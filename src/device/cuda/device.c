@@ -2,12 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/cuda/cuda.h"
-
-lks_dtype lks_cuda_dtype(const lks_device *device) {
-    (void)device;
-    return LKS_F32;
-}
+#include "device/cuda/matmul.h"
 
 lks_status lks_cuda_use(const lks_device *device) {
     const lks_cuda_device *d = (const lks_cuda_device *)device;
@@ -69,6 +64,7 @@ static lks_status read_properties(lks_cuda_device *device) {
 
 static void destroy(lks_device *base) {
     lks_cuda_device *device = (lks_cuda_device *)base;
+    lks_blas_close(device);
     lks_cuda_streams_close(device);
     lks_cuda_memory_close(device);
     free(device);
@@ -82,12 +78,14 @@ static lks_status create(const lks_device_config *config, lks_device **out) {
     if (!device) return lks_fail(LKS_ENOMEM, "cannot allocate the GPU's device");
     device->base.backend = &lks_cuda_backend;
     device->base.logger = config->logger;
+    device->base.precision = config->precision;
     device->base.threads = config->threads ? config->threads : 1;
     device->ordinal = choose(config, count);
     status = lks_cuda_use(&device->base);
     if (status == LKS_OK) status = read_properties(device);
     if (status == LKS_OK) status = lks_cuda_memory_open(device);
     if (status == LKS_OK) status = lks_cuda_streams_open(device);
+    if (status == LKS_OK) status = lks_blas_open(device);
     if (status != LKS_OK) {
         destroy(&device->base);
         return status;
@@ -104,7 +102,7 @@ static const lks_math_ops math_ops = {
 };
 
 static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
-    [LKS_OP_LINEAR] = NULL,
+    [LKS_OP_LINEAR] = &lks_cuda_linear,
 };
 
 const lks_device_backend lks_cuda_backend = {
