@@ -98,11 +98,20 @@ static lks_status create(const lks_device_config *config, lks_device **out) {
 /* ---- what it can do ---- */
 
 static const lks_math_ops math_ops = {
-    .loss = NULL,
+    .loss = lks_cuda_loss,
+    .add_f64 = lks_cuda_add_f64,
+    .norm = lks_cuda_norm,
 };
 
 static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_LINEAR] = &lks_cuda_linear,
+    [LKS_OP_BATCH_NORM] = &lks_cuda_batch_norm,
+    [LKS_OP_LAYER_NORM] = &lks_cuda_layer_norm,
+    [LKS_OP_SOFTMAX] = &lks_cuda_softmax,
+    [LKS_OP_ELTWISE] = &lks_cuda_eltwise,
+    [LKS_OP_DROPOUT] = &lks_cuda_dropout,
+    [LKS_OP_ADD] = &lks_cuda_add,
+    [LKS_OP_FORK] = &lks_cuda_fork,
 };
 
 const lks_device_backend lks_cuda_backend = {

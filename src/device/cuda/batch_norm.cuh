@@ -1,0 +1,82 @@
+/* The passes of batch norm over memory, once for each layout. Included by the .cu files of
+ * src/device/cuda alone. */
+#ifndef LKS_DEVICE_CUDA_BATCH_NORM_CUH
+#define LKS_DEVICE_CUDA_BATCH_NORM_CUH
+
+#include "device/cuda/column_sums.cuh"
+
+/* One call. x, y, dy, dx: [batch, spatial, channels] or [batch, channels, spatial]; everything else
+ * is [channels] unless it says otherwise. Pointers are NULL where there is no such thing. x, y, dy,
+ * dx, weight and bias are of the device's element type. */
+struct lks_batch_norm_job {
+    lks_stream *stream;
+    int64_t batch, spatial, channels;
+    bool relu;
+    const void *x;
+    void *y;
+    const void *dy; /* read before dx is written, which may be the same memory */
+    void *dx;
+    const float *mean, *invstd;
+    const void *weight, *bias;
+    /* What the gradient of x owes to the batch's statistics: sums of dy, and of dy (x - mean), over
+     * `count` values ([2][channels]); NULL where the statistics are given. */
+    const double *sums, *count;
+    double *partial; /* [chunks][2][channels], in scratch memory */
+    int64_t chunks;  /* lks_batch_norm_chunks */
+};
+
+struct lks_batch_norm_passes {
+    /* Partial sums of x - shift and of its square, where shift is the channel's first value: near
+     * enough to the mean that the variance keeps its digits. */
+    lks_status (*moments)(const lks_batch_norm_job *job);
+    /* y = (x - mean) invstd weight + bias, then max(0, y) with relu */
+    lks_status (*normalise)(const lks_batch_norm_job *job);
+    /* Partial sums of dy, and of dy (x - mean); with relu, dy counts as 0 where y <= 0 */
+    lks_status (*gradient_sums)(const lks_batch_norm_job *job);
+    lks_status (*gradient)(const lks_batch_norm_job *job);
+};
+
+extern const lks_batch_norm_passes lks_cuda_batch_norm_columns; /* channels-last */
+extern const lks_batch_norm_passes lks_cuda_batch_norm_rows;
+
+static inline int64_t lks_batch_norm_chunks(int64_t batch, int64_t spatial, int64_t channels) {
+    return lks_column_chunks(batch * spatial, channels);
+}
+
+/* How one channel's numbers change: y = (x - mean) scale + shift, and
+ * dx = scale (g - mean(g) - xhat mean(g xhat)), with g = dy where y > 0 (or without relu) and
+ * xhat = (x - mean) invstd. */
+struct lks_batch_norm_channel {
+    float mean, scale, shift, constant, slope;
+    bool relu;
+
+    template <typename T>
+    __device__ void set(const lks_batch_norm_job &job, const T *weight, const T *bias, int64_t c) {
+        const float invstd = job.invstd[c];
+        mean = job.mean[c];
+        scale = weight ? lks_to_float(weight[c]) * invstd : invstd;
+        shift = bias ? lks_to_float(bias[c]) : 0.0f;
+        relu = job.relu;
+    }
+    /* After set, for dx. */
+    __device__ void set_correction(const lks_batch_norm_job &job, int64_t c) {
+        constant = slope = 0.0f;
+        if (!job.sums) return;
+        const double share = (double)scale / *job.count, invstd = (double)job.invstd[c];
+        constant = (float)(share * job.sums[c]);
+        slope = (float)(share * invstd * invstd * job.sums[job.channels + c]);
+    }
+    __device__ float normalised(float x) const {
+        const float v = (x - mean) * scale + shift;
+        return relu && v <= 0.0f ? 0.0f : v;
+    }
+    /* dy as it arrives in front of the ReLU */
+    __device__ float through(float x, float dy) const {
+        return relu && (x - mean) * scale + shift <= 0.0f ? 0.0f : dy;
+    }
+    __device__ float gradient(float x, float dy) const {
+        return through(x, dy) * scale - constant - (x - mean) * slope;
+    }
+};
+
+#endif
