@@ -31,6 +31,7 @@ if(PKG_CONFIG_FOUND)
   pkg_check_modules(HDF5 QUIET IMPORTED_TARGET GLOBAL hdf5-openmpi)
   pkg_check_modules(YAML QUIET IMPORTED_TARGET GLOBAL yaml-0.1)
   pkg_check_modules(XXHASH QUIET IMPORTED_TARGET GLOBAL libxxhash)
+  pkg_check_modules(JANSSON QUIET IMPORTED_TARGET GLOBAL jansson)
 endif()
 
 # Where the parallel HDF5 is not packaged as Debian does it, CMake's own module looks for one.
@@ -48,6 +49,7 @@ endif()
 lks_require("HDF5 (parallel build)" "libhdf5-openmpi-dev" HDF5_FOUND)
 lks_require("libyaml" "libyaml-dev" YAML_FOUND)
 lks_require("xxHash" "libxxhash-dev" XXHASH_FOUND)
+lks_require("Jansson" "libjansson-dev" JANSSON_FOUND)
 
 # Found by hand: the CMake package that Debian ships with oneDNN asks for OpenCL's development files, which nothing here uses.
 find_path(DNNL_INCLUDE_DIR dnnl.h)

@@ -1,8 +1,11 @@
 #include "app/args.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "app/plot.h"
 
 /* Which commands know an option: bits of lks_command_kind. */
 #define BIT(command_) (1u << LKS_COMMAND_##command_)
@@ -12,7 +15,9 @@ enum {
     ON_DEVICE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT),
     ON_SPLIT = BIT(EVAL) | BIT(PREDICT),
     ON_PREDICT = BIT(PREDICT),
-    ON_JSON = BIT(INSPECT) | BIT(SCHEDULE),
+    ON_JSON = BIT(INSPECT) | BIT(VERIFY) | BIT(SCHEDULE),
+    ON_EXPORT = BIT(EXPORT),
+    ON_IMPORT = BIT(IMPORT),
     ON_SCHEDULE = BIT(SCHEDULE),
     ON_PLOT = BIT(PLOT),
     ON_HELP = BIT(HELP),
@@ -31,15 +36,21 @@ static const command commands[LKS_COMMAND_COUNT] = {
                           "print loss and accuracy of a checkpoint over a data set", 2, 2},
     [LKS_COMMAND_PREDICT] = {"predict", "RUN.yaml CHECKPOINT --out FILE.h5",
                              "write the outputs of a checkpoint for a data set", 2, 2},
-    [LKS_COMMAND_INSPECT] = {"inspect", "CHECKPOINT", "show what stands in an HDF5 checkpoint", 1,
-                             1},
+    [LKS_COMMAND_INSPECT] = {"inspect", "CHECKPOINT", "show what stands in a checkpoint", 1, 1},
+    [LKS_COMMAND_VERIFY] = {"verify", "CHECKPOINT...",
+                            "read checkpoints whole and compare them with their hashes", 1,
+                            INT_MAX},
+    [LKS_COMMAND_EXPORT] = {"export", "CHECKPOINT --out FILE",
+                            "write the weights of a checkpoint for other programs", 1, 1},
+    [LKS_COMMAND_IMPORT] = {"import", "FILE.safetensors",
+                            "make a checkpoint of the weights of another program", 1, 1},
     [LKS_COMMAND_CONFIG] = {"config", "RUN.yaml",
                             "check a run file and print it with every default filled in", 1, 1},
     [LKS_COMMAND_SCHEDULE] = {"schedule", "RUN.yaml",
                               "print the learning rates that a run would have", 1, 1},
     [LKS_COMMAND_PLOT] = {"plot", "RUN_DIR...",
                           "draw loss, accuracy and learning rate of one or more runs", 1,
-                          LKS_MAX_OPERANDS},
+                          LKS_PLOT_MAX_RUNS},
     [LKS_COMMAND_HELP] = {"help", "[COMMAND | SECTION [TYPE]]",
                           "explain a command, or a section of the run file and its options", 0, 2},
     [LKS_COMMAND_VERSION] = {"version", "", "print the versions of lockstep and its libraries", 0,
@@ -58,6 +69,8 @@ typedef enum option_id {
     OPTION_STEPS,
     OPTION_METRIC,
     OPTION_PLOT,
+    OPTION_FORMAT,
+    OPTION_FORCE,
     OPTION_JSON,
     OPTION_MARKDOWN,
     OPTION_QUIET,
@@ -93,6 +106,14 @@ static const cli_option cli_options[] = {
      "where to write `outputs` and, for classifiers, `labels`"},
     {OPTION_OUT, "out", 'o', "FILE", ON_PLOT,
      "the picture, .svg or .png; without it, or with -, one in text"},
+    {OPTION_OUT, "out", 'o', "FILE", ON_EXPORT, "the file to write, such as best.safetensors"},
+    {OPTION_OUT, "out", 'o', "FILE.h5", ON_IMPORT,
+     "the checkpoint to write; FILE.h5 beside FILE.safetensors\n"
+     "by default"},
+    {OPTION_FORMAT, "format", 0, "safetensors|hdf5", ON_EXPORT,
+     "what to write; by default as the end of --out says:\n"
+     ".safetensors, or .h5 or .hdf5"},
+    {OPTION_FORCE, "force", 'f', NULL, ON_EXPORT | ON_IMPORT, "replace a file that exists"},
     {OPTION_EPOCHS, "epochs", 'n', "N", ON_SCHEDULE, "so many epochs, whatever the run file says"},
     {OPTION_STEPS, "steps-per-epoch", 0, "N", ON_SCHEDULE,
      "steps of an epoch, for schedules that move on after every\n"
@@ -258,6 +279,12 @@ static lks_status apply(lks_args *args, const cli_option *option, char *value) {
     case OPTION_PLOT:
         args->plot = value;
         break;
+    case OPTION_FORMAT:
+        args->format = value;
+        break;
+    case OPTION_FORCE:
+        args->force = true;
+        break;
     case OPTION_JSON:
         args->json = true;
         break;
@@ -365,6 +392,9 @@ static lks_status check(const lks_args *args) {
         return lks_fail(LKS_EUSAGE, "%s: expected %s", c->name, c->operands);
     if (args->command == LKS_COMMAND_PREDICT && !args->out)
         return lks_fail(LKS_EUSAGE, "predict: --out FILE.h5 is missing: where to write");
+    if (args->command == LKS_COMMAND_EXPORT && !args->out)
+        return lks_fail(LKS_EUSAGE,
+                        "export: --out FILE is missing: where to write, such as best.safetensors");
     return LKS_OK;
 }
 
@@ -376,6 +406,8 @@ lks_status lks_args_parse(int argc, char **argv, lks_args *out) {
     reader r = {argc, 1, argv, out};
     bool ended = false;
     lks_status status = LKS_OK;
+    out->operands = calloc((size_t)argc + 1, sizeof *out->operands);
+    if (!out->operands) return lks_fail(LKS_ENOMEM, "out of memory");
     if (argc < 2) return lks_fail(LKS_EUSAGE, "a command is missing: `lockstep --help` lists them");
     if (argv[1][0] != '-') status = read_command(&r);
     while (!status && r.next < argc) {
@@ -393,7 +425,9 @@ lks_status lks_args_parse(int argc, char **argv, lks_args *out) {
 }
 
 void lks_args_free(lks_args *args) {
+    free(args->operands);
     free(args->overrides);
+    args->operands = NULL;
     args->overrides = NULL;
-    args->override_count = 0;
+    args->operand_count = args->override_count = 0;
 }

@@ -12,6 +12,9 @@ typedef enum lks_command_kind {
     LKS_COMMAND_EVAL,
     LKS_COMMAND_PREDICT,
     LKS_COMMAND_INSPECT,
+    LKS_COMMAND_VERIFY,
+    LKS_COMMAND_EXPORT,
+    LKS_COMMAND_IMPORT,
     LKS_COMMAND_CONFIG,
     LKS_COMMAND_SCHEDULE,
     LKS_COMMAND_PLOT,
@@ -20,21 +23,19 @@ typedef enum lks_command_kind {
     LKS_COMMAND_COUNT
 } lks_command_kind;
 
-enum { LKS_MAX_OPERANDS = 16 };
-
 /* What the command line says. Texts are argv's. */
 typedef struct lks_args {
     lks_command_kind command;
     lks_command_kind help_for; /* `help`: the command that is asked about, LKS_COMMAND_HELP: none */
-    const char *operands[LKS_MAX_OPERANDS]; /* RUN.yaml, CHECKPOINT, run directories */
+    const char **operands;     /* RUN.yaml, CHECKPOINT, run directories; NULL behind the last */
     int operand_count;
     lks_override *overrides; /* --set, and the options that stand for one: --output, --device ... */
     int override_count;
     const char *resume, *out, *split;
-    const char *plot, *metric_from;
+    const char *plot, *metric_from, *format;
     int64_t steps_per_epoch; /* 0: not given */
     int verbosity;           /* 0 quiet, 1, 2 verbose */
-    bool json, markdown;
+    bool json, markdown, force;
 } lks_args;
 
 /* LKS_EUSAGE names what is wrong and what is known. *out is freed by lks_args_free, also after a

@@ -3,18 +3,19 @@
 #include <string.h>
 
 #include "app/commands.h"
-#include "checkpoint/checkpoint.h"
+#include "app/summary.h"
 #include "h5/h5.h"
 
-enum { MAX_NUMBERS = 64, MAX_TEXT_SHOWN = 72 };
+enum { MAX_NUMBERS = 64, MAX_TEXT_SHOWN = 160 };
 
 typedef struct inspection {
     lks_h5_file *file;
     bool json;
+    bool in_model;          /* show what stands in /model; else show the rest */
+    int width;              /* of the longest name with its indentation */
     bool claims_checkpoint; /* the root has the attribute `format` */
     int attribute_count;    /* of the present object */
     int object_count;
-    int64_t array_count, bytes;
     lks_strbuf out;
 } inspection;
 
@@ -48,7 +49,7 @@ static void print_text(inspection *in, const char *text) {
     if (in->json)
         lks_strbuf_add_json(&in->out, text);
     else if (strlen(text) > MAX_TEXT_SHOWN || strchr(text, '\n'))
-        lks_strbuf_add(&in->out, "(a text of %zu bytes)", strlen(text));
+        lks_strbuf_add(&in->out, "(a text of %zu bytes: --json shows it)", strlen(text));
     else
         lks_strbuf_add(&in->out, "%s", text);
 }
@@ -107,70 +108,109 @@ static lks_status print_json_object(inspection *in, const char *path, bool is_gr
 
 static lks_status print_text_object(inspection *in, const char *path, bool is_group,
                                     const lks_h5_info *info) {
-    char shape[LKS_SHAPE_TEXT_BYTES], bytes[LKS_BYTES_TEXT_BYTES];
+    char shape[LKS_SHAPE_TEXT_BYTES], size[LKS_BYTES_TEXT_BYTES];
     int indent = 2 * depth_of(path);
     lks_strbuf_add(&in->out, "%*s", indent, "");
-    if (is_group) {
+    if (is_group)
         lks_strbuf_add(&in->out, "%s/\n", last_part(path));
-    } else {
-        int width = 40 - indent > 0 ? 40 - indent : 0;
-        lks_strbuf_add(&in->out, "%-*s %-8s %-20s %s\n", width, last_part(path), info->type_name,
-                       lks_shape_text(&info->shape, shape),
-                       lks_bytes_text((size_t)array_bytes(info), bytes));
-    }
+    else
+        lks_strbuf_add(&in->out, "%-*s  %-8s %-20s %s\n", in->width - indent, last_part(path),
+                       info->type_name, lks_shape_text(&info->shape, shape),
+                       lks_bytes_text((size_t)array_bytes(info), size));
     return lks_h5_visit_attrs(in->file, path, visit_attribute, in);
 }
 
+static bool stands_in(const char *path, const char *group) {
+    size_t length = strlen(group);
+    return strncmp(path, group, length) == 0 && (path[length] == '\0' || path[length] == '/');
+}
+
+static lks_status measure_object(void *data, const char *path, bool is_group,
+                                 const lks_h5_info *info) {
+    (void)info;
+    inspection *in = data;
+    int width = 2 * depth_of(path) + (int)strlen(last_part(path));
+    if (!is_group && !stands_in(path, "integrity") && width > in->width) in->width = width;
+    return LKS_OK;
+}
+
+/* What is asked about first, the model, comes first; hashes say nothing to a reader. */
 static lks_status visit_object(void *data, const char *path, bool is_group,
                                const lks_h5_info *info) {
     inspection *in = data;
-    if (in->json) return print_json_object(in, path, is_group, info);
-    /* The check sums say nothing to a reader. */
-    if (strncmp(path + strspn(path, "/"), "integrity", strlen("integrity")) == 0) return LKS_OK;
-    in->array_count += !is_group;
-    in->bytes += is_group ? 0 : array_bytes(info);
-    return print_text_object(in, path, is_group, info);
+    path += strspn(path, "/");
+    if (stands_in(path, "model") != in->in_model || stands_in(path, "integrity")) return LKS_OK;
+    return in->json ? print_json_object(in, path, is_group, info)
+                    : print_text_object(in, path, is_group, info);
 }
 
-static lks_status inspect_text(inspection *in, const char *path) {
-    char bytes[LKS_BYTES_TEXT_BYTES];
-    lks_strbuf_add(&in->out, "%s\n", path);
-    lks_status status = lks_h5_visit_attrs(in->file, "/", visit_attribute, in);
+static lks_status print_tree(inspection *in) {
+    lks_status status = in->json ? print_json_object(in, "/", true, NULL)
+                                 : lks_h5_visit_attrs(in->file, "/", visit_attribute, in);
+    if (!status) status = lks_h5_visit(in->file, "/", measure_object, in);
+    in->in_model = true;
     if (!status) status = lks_h5_visit(in->file, "/", visit_object, in);
-    lks_strbuf_add(&in->out, "%" PRId64 " arrays, %s\n", in->array_count,
-                   lks_bytes_text((size_t)in->bytes, bytes));
+    in->in_model = false;
+    return status ? status : lks_h5_visit(in->file, "/", visit_object, in);
+}
+
+static lks_status print_file(inspection *in, const char *path, const lks_summary *summary) {
+    if (in->json) {
+        lks_strbuf_add(&in->out, "{\"file\": ");
+        lks_strbuf_add_json(&in->out, path);
+        if (summary) {
+            lks_strbuf_add(&in->out, ", \"checkpoint\": {");
+            lks_summary_print_json(summary, &in->out);
+            lks_strbuf_add(&in->out, "}");
+        }
+        lks_strbuf_add(&in->out, ", \"objects\": [");
+    } else {
+        lks_strbuf_add(&in->out, "%s\n", path);
+        if (summary) lks_summary_print(summary, &in->out);
+        lks_strbuf_add(&in->out, "%s", summary ? "\n/\n" : "");
+    }
+    lks_status status = print_tree(in);
+    lks_strbuf_add(&in->out, in->json ? "\n]}\n" : "");
     return status;
 }
 
-static lks_status inspect_json(inspection *in, const char *path) {
-    lks_strbuf_add(&in->out, "{\"file\": ");
-    lks_strbuf_add_json(&in->out, path);
-    lks_strbuf_add(&in->out, ", \"objects\": [");
-    lks_status status = print_json_object(in, "/", true, NULL);
-    if (!status) status = lks_h5_visit(in->file, "/", visit_object, in);
-    lks_strbuf_add(&in->out, "\n]}\n");
+/* ---- the file ---- */
+
+static lks_status inspect_file(inspection *in, const char *path, const lks_summary *summary) {
+    lks_status status = lks_h5_open(path, &in->file);
+    if (status) return status;
+    status = print_file(in, path, summary);
+    lks_h5_close(in->file); /* opened for reading: nothing is lost where closing fails */
+    if (!status && in->out.failed) status = lks_fail(LKS_ENOMEM, "%s: out of memory", path);
+    if (!status) fputs(in->out.text, stdout);
+    lks_strbuf_free(&in->out);
     return status;
 }
 
-/* A file that says it is a checkpoint must be a whole one. */
-static lks_status check_whole(const inspection *in, const char *path) {
-    lks_checkpoint *checkpoint;
-    if (!in->claims_checkpoint) return LKS_OK;
-    lks_status status = lks_checkpoint_open(path, &checkpoint);
-    if (!status) lks_checkpoint_close(checkpoint);
+static lks_status inspect_checkpoint(lks_checkpoint *checkpoint, inspection *in, const char *path) {
+    lks_summary summary;
+    lks_status status = lks_summary_read(checkpoint, &summary);
+    if (!status) status = inspect_file(in, path, &summary);
+    lks_summary_free(&summary);
     return status;
 }
 
+/* Any HDF5 file may be looked at, but one that says it is a checkpoint must be a whole one. A
+ * checkpoint whose structure is damaged never comes to HDF5, which might not survive it. */
 lks_status lks_command_inspect(const lks_args *args) {
     const char *path = args->operands[0];
     inspection in = {.json = args->json};
-    lks_status status = lks_h5_open(path, &in.file);
+    lks_checkpoint *checkpoint;
+    bool is_checkpoint;
+    lks_status status = lks_checkpoint_recognise(path, &is_checkpoint);
     if (status) return status;
-    status = in.json ? inspect_json(&in, path) : inspect_text(&in, path);
-    lks_h5_close(in.file); /* opened for reading: nothing is lost where closing fails */
-    if (!status && in.out.failed) status = lks_fail(LKS_ENOMEM, "%s: out of memory", path);
-    if (!status) fputs(in.out.text, stdout);
-    if (!status) status = check_whole(&in, path);
-    lks_strbuf_free(&in.out);
+    if (!is_checkpoint) {
+        status = inspect_file(&in, path, NULL);
+        if (status || !in.claims_checkpoint) return status;
+    }
+    status = lks_checkpoint_open(path, &checkpoint);
+    if (status) return status;
+    status = inspect_checkpoint(checkpoint, &in, path);
+    lks_checkpoint_close(checkpoint);
     return status;
 }

@@ -8,7 +8,7 @@
 #include "app/plot.h"
 
 /* Of one run in one panel at most: training and validation. And two lines that explain them. */
-enum { MAX_PANELS = 3, MAX_LINES = 2 * LKS_MAX_OPERANDS + 2 };
+enum { MAX_PANELS = 3, MAX_LINES = 2 * LKS_PLOT_MAX_RUNS + 2 };
 /* More runs than these are told apart only where validation alone is drawn. */
 enum { MAX_RUNS_WITH_TRAINING = 5 };
 
@@ -18,7 +18,7 @@ typedef struct run_curves {
 } run_curves;
 
 typedef struct comparison {
-    run_curves runs[LKS_MAX_OPERANDS];
+    run_curves runs[LKS_PLOT_MAX_RUNS];
     int run_count;
     lks_plot_line lines[MAX_PANELS][MAX_LINES];
     lks_plot_panel panels[MAX_PANELS];
@@ -57,7 +57,7 @@ static lks_status read_run(const char *path, run_curves *out) {
 
 /* Folders of one name in different places are told apart by their paths. */
 static lks_status tell_apart(comparison *c, const lks_args *args) {
-    bool twice[LKS_MAX_OPERANDS] = {false};
+    bool twice[LKS_PLOT_MAX_RUNS] = {false};
     for (int i = 0; i < c->run_count; i++)
         for (int j = 0; j < c->run_count; j++)
             twice[i] = twice[i] || (i != j && strcmp(c->runs[i].name, c->runs[j].name) == 0);

@@ -8,9 +8,12 @@
 lks_status lks_command_train(const lks_args *args);
 lks_status lks_command_eval(const lks_args *args);
 lks_status lks_command_predict(const lks_args *args);
+lks_status lks_command_import(const lks_args *args);
 
 /* Without MPI. */
 lks_status lks_command_inspect(const lks_args *args);
+lks_status lks_command_verify(const lks_args *args);
+lks_status lks_command_export(const lks_args *args);
 lks_status lks_command_config(const lks_args *args);
 lks_status lks_command_schedule(const lks_args *args);
 lks_status lks_command_plot(const lks_args *args);

@@ -4,6 +4,9 @@
 
 #include "base/base.h"
 
+/* More curves than these cannot be told apart. */
+enum { LKS_PLOT_MAX_RUNS = 16 };
+
 typedef struct lks_plot_line {
     const char *name;    /* in the legend; NULL: not there */
     const double *x, *y; /* [count]; NaN leaves a gap */

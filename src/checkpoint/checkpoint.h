@@ -97,6 +97,9 @@ typedef struct lks_checkpoint lks_checkpoint;
 /* Opens for reading; local (each rank opens its own handle; agree afterwards). Refuses files that
  * are no checkpoint, newer versions, incomplete ones: LKS_ECHECKPOINT; LKS_EIO. */
 lks_status lks_checkpoint_open(const char *path, lks_checkpoint **out);
+/* Does the file end as a checkpoint does? Then it is one, or was one before it was damaged; one
+ * that was cut off is not recognised. LKS_EIO: it cannot be read. */
+lks_status lks_checkpoint_recognise(const char *path, bool *out);
 void lks_checkpoint_close(lks_checkpoint *checkpoint);
 
 /* Missing or of another kind: LKS_ECHECKPOINT. */
@@ -120,6 +123,8 @@ lks_status lks_checkpoint_visit(lks_checkpoint *checkpoint, lks_checkpoint_visit
 /* What lks_checkpoint_verify tells while it reads; each may be NULL. */
 typedef struct lks_verify_report {
     void *data; /* the functions' first argument */
+    /* The array `path` is next. */
+    void (*array)(void *data, const char *path);
     /* Bytes of arrays verified so far, and of all arrays; after every block. */
     void (*progress)(void *data, int64_t done_bytes, int64_t total_bytes);
     /* A block that does not match its hash: elements [first, end) of the array `path`. */

@@ -137,6 +137,20 @@ lks_status lks_file_read_at(int descriptor, const char *path, void *data, size_t
     return LKS_OK;
 }
 
+lks_status lks_file_copy(int from, const char *from_path, int to, const char *to_path,
+                         int64_t begin, int64_t end) {
+    char buffer[1 << 16];
+    lks_status status = LKS_OK;
+    while (!status && begin < end) {
+        int64_t left = end - begin;
+        size_t bytes = left < (int64_t)sizeof buffer ? (size_t)left : sizeof buffer;
+        status = lks_file_read_at(from, from_path, buffer, bytes, begin);
+        if (!status) status = lks_file_write_at(to, to_path, buffer, bytes, begin);
+        begin += (int64_t)bytes;
+    }
+    return status;
+}
+
 lks_status lks_file_sync(int descriptor, const char *path) {
     if (fsync(descriptor) == 0) return LKS_OK;
     return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(errno));

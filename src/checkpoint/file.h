@@ -25,6 +25,11 @@ lks_status lks_file_write_at(int descriptor, const char *path, const void *data,
 lks_status lks_file_read_at(int descriptor, const char *path, void *data, size_t bytes,
                             int64_t offset);
 
+/* Copies bytes [begin, end) to the same place of another file. from_path, to_path: for messages.
+ * LKS_EIO. */
+lks_status lks_file_copy(int from, const char *from_path, int to, const char *to_path,
+                         int64_t begin, int64_t end);
+
 /* Gives the file its name, replacing what had it, in one step that a crash cannot halve, and makes
  * that durable. LKS_EIO. */
 lks_status lks_file_rename(const char *from, const char *to);

@@ -145,21 +145,6 @@ static lks_span *find_structure(const lks_file_layout *layout, const lks_save_co
     return spans;
 }
 
-static lks_status copy_span(const lks_file_layout *layout, lks_span span, int descriptor,
-                            const char *path) {
-    char buffer[1 << 16];
-    while (span.begin < span.end) {
-        int64_t left = span.end - span.begin;
-        size_t bytes = left < (int64_t)sizeof buffer ? (size_t)left : sizeof buffer;
-        lks_status status =
-            lks_file_read_at(layout->memory, "a file in memory", buffer, bytes, span.begin);
-        if (!status) status = lks_file_write_at(descriptor, path, buffer, bytes, span.begin);
-        if (status) return status;
-        span.begin += (int64_t)bytes;
-    }
-    return LKS_OK;
-}
-
 lks_status lks_file_layout_copy(const lks_file_layout *layout, const lks_save_content *content,
                                 int descriptor, const char *path) {
     int count;
@@ -170,7 +155,8 @@ lks_status lks_file_layout_copy(const lks_file_layout *layout, const lks_save_co
     if (ftruncate(descriptor, layout->bytes) != 0)
         status = lks_fail(LKS_EIO, "cannot cut %s to its size: %s", path, strerror(errno));
     for (int i = 0; !status && i < count; i++)
-        status = copy_span(layout, spans[i], descriptor, path);
+        status = lks_file_copy(layout->memory, "a file in memory", descriptor, path, spans[i].begin,
+                               spans[i].end);
     if (!status)
         status = lks_trailer_write(layout->memory, spans, count, descriptor, path, layout->bytes);
     free(spans);

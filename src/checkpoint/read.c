@@ -73,6 +73,16 @@ lks_status lks_checkpoint_open(const char *path, lks_checkpoint **out) {
     return LKS_OK;
 }
 
+lks_status lks_checkpoint_recognise(const char *path, bool *out) {
+    int descriptor;
+    *out = false;
+    lks_status status = lks_file_open(path, false, &descriptor);
+    if (status) return status;
+    status = lks_trailer_check(descriptor, path, out);
+    close(descriptor);
+    return *out ? LKS_OK : status;
+}
+
 void lks_checkpoint_close(lks_checkpoint *checkpoint) {
     if (!checkpoint) return;
     (void)lks_h5_close(checkpoint->file); /* nothing was written */

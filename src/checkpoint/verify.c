@@ -38,6 +38,7 @@ static lks_status verify_array(void *data, const char *path, lks_dtype dtype,
     verification *v = data;
     lks_stored_array array;
     int64_t damaged_before = v->damaged_blocks;
+    if (v->report->array) v->report->array(v->report->data, path);
     lks_status status = lks_stored_array_open(v->checkpoint, path, &array);
     for (int64_t b = 0; !status && b < array.grid.block_count; b++)
         status = verify_block(v, &array, b);

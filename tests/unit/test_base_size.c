@@ -114,6 +114,17 @@ static void statuses_have_texts_and_exit_codes(void **state) {
     assert_int_equal(lks_status_exit_code((lks_status)9999), 1);
 }
 
+static void text_of_bytes(void **state) {
+    (void)state;
+    char text[LKS_BYTES_TEXT_BYTES];
+    assert_string_equal(lks_bytes_text(0, text), "0 B");
+    assert_string_equal(lks_bytes_text(1023, text), "1023 B");
+    assert_string_equal(lks_bytes_text(1024, text), "1.0 KiB");
+    assert_string_equal(lks_bytes_text(18432, text), "18.0 KiB");
+    assert_string_equal(lks_bytes_text((size_t)3 << 40, text), "3.0 TiB");
+    assert_string_equal(lks_bytes_text(SIZE_MAX, text), "16777216.0 TiB");
+}
+
 static void clock_does_not_go_back(void **state) {
     (void)state;
     double first = lks_clock_seconds();
@@ -131,6 +142,7 @@ int main(void) {
         cmocka_unit_test(elements_of_shapes),
         cmocka_unit_test(equal_shapes),
         cmocka_unit_test(text_of_shapes),
+        cmocka_unit_test(text_of_bytes),
         cmocka_unit_test(splits_cover_everything),
         cmocka_unit_test(element_types),
         cmocka_unit_test(statuses_have_texts_and_exit_codes),
