@@ -105,6 +105,7 @@ static const lks_math_ops math_ops = {
 
 static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_LINEAR] = &lks_cuda_linear,
+    [LKS_OP_CONV2D] = &lks_cuda_conv2d,
     [LKS_OP_BATCH_NORM] = &lks_cuda_batch_norm,
     [LKS_OP_LAYER_NORM] = &lks_cuda_layer_norm,
     [LKS_OP_SOFTMAX] = &lks_cuda_softmax,
