@@ -101,6 +101,10 @@ static const lks_math_ops math_ops = {
     .loss = lks_cuda_loss,
     .add_f64 = lks_cuda_add_f64,
     .norm = lks_cuda_norm,
+    .sgd = lks_cuda_sgd,
+    .adam = lks_cuda_adam,
+    .rmsprop = lks_cuda_rmsprop,
+    .adagrad = lks_cuda_adagrad,
 };
 
 static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
@@ -108,9 +112,11 @@ static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_CONV2D] = &lks_cuda_conv2d,
     [LKS_OP_BATCH_NORM] = &lks_cuda_batch_norm,
     [LKS_OP_LAYER_NORM] = &lks_cuda_layer_norm,
+    [LKS_OP_POOL2D] = &lks_cuda_pool2d,
     [LKS_OP_SOFTMAX] = &lks_cuda_softmax,
     [LKS_OP_ELTWISE] = &lks_cuda_eltwise,
     [LKS_OP_DROPOUT] = &lks_cuda_dropout,
+    [LKS_OP_RELAYOUT] = &lks_cuda_relayout,
     [LKS_OP_ADD] = &lks_cuda_add,
     [LKS_OP_FORK] = &lks_cuda_fork,
 };

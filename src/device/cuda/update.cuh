@@ -1,0 +1,130 @@
+/* What the optimizer updates share: one launch that reads every array once and writes it once.
+ * Included by the .cu files of src/device/cuda alone.
+ *
+ * An optimizer is a Rule, the float32 scalars of one step's update:
+ *     STATES                      how many state arrays it has
+ *     Options                     what the scalars are computed from, in double
+ *     make(options, rates)        the scalars of this step
+ *     apply(p, g, s)              element's new parameter; g: the gradient as the formulas mean it,
+ *                                 without weight decay; s[STATES]: its states, which are updated */
+#ifndef LKS_DEVICE_CUDA_UPDATE_CUH
+#define LKS_DEVICE_CUDA_UPDATE_CUH
+
+#include "device/cuda/kernel.cuh"
+
+enum { LKS_UPDATE_PACK = lks_pack<float>::COUNT, LKS_UPDATE_MAX_STATES = 3 };
+
+/* What may differ from step to step. */
+struct lks_update_rates {
+    double lr, step;
+    const double *divisor; /* device memory */
+    double grad_scale, clip_value;
+    bool maximize;
+};
+
+/* How an update sees the gradient. */
+struct lks_update_gradient {
+    float factor; /* grad_scale / *divisor with the sign of maximize, rounded once from float64 */
+    float clip;   /* clip_value, INFINITY for none */
+
+    static __device__ lks_update_gradient make(const lks_update_rates &rates) {
+        const double factor = rates.grad_scale / *rates.divisor;
+        return lks_update_gradient{(float)(rates.maximize ? -factor : factor),
+                                   rates.clip_value > 0 ? (float)rates.clip_value : INFINITY};
+    }
+    /* Clamped after the sign of maximize, which comes to the same. Written so that NaN fails both
+     * comparisons. */
+    __device__ float apply(float grad) const {
+        const float g = grad * factor;
+        const float below = clip < g ? clip : g;
+        return -clip > below ? -clip : below;
+    }
+};
+
+/* a + w (b - a), in the form that is exact at the nearer end, as torch.lerp. */
+static __device__ inline float lks_lerp(float a, float b, float w) {
+    return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w);
+}
+
+template <int STATES> struct lks_update_arrays {
+    float *param;
+    const float *grad;
+    float *state[STATES > 0 ? STATES : 1];
+};
+
+/* N elements from `at` on; every element's result is its own, however it is reached. */
+template <int N, typename Rule>
+static __device__ void lks_update_elements(const lks_update_arrays<Rule::STATES> &arrays,
+                                           const lks_update_gradient &gradient, const Rule &rule,
+                                           int64_t at) {
+    float p[N], g[N], s[Rule::STATES + 1][N];
+    lks_load<float, N>(arrays.param + at, p);
+    lks_load<float, N>(arrays.grad + at, g);
+    for (int k = 0; k < Rule::STATES; k++)
+        lks_load<float, N>(arrays.state[k] + at, s[k]);
+    for (int j = 0; j < N; j++) {
+        float own[Rule::STATES + 1];
+        for (int k = 0; k < Rule::STATES; k++)
+            own[k] = s[k][j];
+        p[j] = rule.apply(p[j], gradient.apply(g[j]), own);
+        for (int k = 0; k < Rule::STATES; k++)
+            s[k][j] = own[k];
+    }
+    lks_store<float, N>(arrays.param + at, p);
+    for (int k = 0; k < Rule::STATES; k++)
+        lks_store<float, N>(arrays.state[k] + at, s[k]);
+}
+
+/* Packs begin at element `head`; what is in front of and behind them goes one by one. */
+template <typename Rule>
+static __global__ void lks_update_kernel(int64_t count, int64_t head, int64_t packs,
+                                         lks_update_arrays<Rule::STATES> arrays,
+                                         lks_update_rates rates, typename Rule::Options options) {
+    /* Powers and roots in double once for each block, not for each thread. */
+    static __shared__ Rule shared_rule;
+    static __shared__ lks_update_gradient shared_gradient;
+    if (threadIdx.x == 0) {
+        shared_rule = Rule::make(options, rates);
+        shared_gradient = lks_update_gradient::make(rates);
+    }
+    __syncthreads();
+    const Rule rule = shared_rule;
+    const lks_update_gradient gradient = shared_gradient;
+    for (int64_t p = lks_thread(); p < packs; p += lks_threads())
+        lks_update_elements<LKS_UPDATE_PACK>(arrays, gradient, rule, head + p * LKS_UPDATE_PACK);
+    for (int64_t i = lks_thread(); i < count - packs * LKS_UPDATE_PACK; i += lks_threads())
+        lks_update_elements<1>(arrays, gradient, rule, i < head ? i : i + packs * LKS_UPDATE_PACK);
+}
+
+/* Elements in front of the first 16-byte boundary that all arrays have in common; -1: there is
+ * none, as the arrays lie differently. */
+static inline int64_t lks_update_head(const float *param, const float *grad, float *const *state,
+                                      int states) {
+    const uintptr_t place = (uintptr_t)param % 16;
+    bool alike = (uintptr_t)grad % 16 == place;
+    for (int k = 0; k < states; k++)
+        alike = alike && (uintptr_t)state[k] % 16 == place;
+    return alike ? (int64_t)((16 - place) % 16 / sizeof(float)) : -1;
+}
+
+/* states: [STATES] */
+template <typename Rule>
+static lks_status lks_cuda_update(lks_stream *stream, const char *what, const lks_update *update,
+                                  float *const *states, const typename Rule::Options &options) {
+    lks_update_arrays<Rule::STATES> arrays = {};
+    arrays.param = update->param;
+    arrays.grad = update->grad;
+    for (int k = 0; k < Rule::STATES; k++)
+        arrays.state[k] = states[k];
+    const lks_update_rates rates = {update->lr,         (double)update->step, update->divisor,
+                                    update->grad_scale, update->clip_value,   update->maximize};
+    const int64_t count = update->count;
+    const int64_t head = lks_update_head(update->param, update->grad, states, Rule::STATES);
+    const int64_t packs = head >= 0 && head < count ? (count - head) / LKS_UPDATE_PACK : 0;
+    return lks_cuda_launch(stream, what, lks_update_kernel<Rule>,
+                           lks_cuda_blocks(stream, packs > 0 ? packs : count, LKS_CUDA_BLOCK),
+                           LKS_CUDA_BLOCK, 0, count, packs > 0 ? head : 0, packs, arrays, rates,
+                           options);
+}
+
+#endif
