@@ -47,6 +47,8 @@ typedef struct lks_math_ops {
     lks_status (*loss)(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
                        int64_t batch, const float *logits, const void *targets, float *dlogits,
                        double *sums);
+    lks_status (*add_f32)(lks_device *device, lks_stream *stream, int64_t count, const float *x,
+                          float *y);
     lks_status (*add_f64)(lks_device *device, lks_stream *stream, int64_t count, const double *x,
                           double *y);
     lks_status (*norm)(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,
@@ -89,6 +91,7 @@ struct lks_device {
     int threads;
     lks_precision precision;
     const lks_logger *logger;
+    size_t allocated_bytes;
     char description[160];
 };
 

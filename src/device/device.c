@@ -74,7 +74,13 @@ bool lks_device_is_host(const lks_device *device) {
 
 lks_status lks_device_alloc(lks_device *device, size_t bytes, void **out) {
     *out = NULL;
-    return device->backend->memory->alloc(device, bytes, out);
+    lks_status status = device->backend->memory->alloc(device, bytes, out);
+    if (status == LKS_OK) device->allocated_bytes += bytes;
+    return status;
+}
+
+size_t lks_device_allocated_bytes(const lks_device *device) {
+    return device->allocated_bytes;
 }
 
 void lks_device_free(lks_device *device, void *memory) {
@@ -200,6 +206,13 @@ lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_los
         return lks_fail(LKS_EUNSUPPORTED, "loss %d is unknown", (int)desc->kind);
     if (batch == 0) return LKS_OK;
     return device->backend->math->loss(device, stream, desc, batch, logits, targets, dlogits, sums);
+}
+
+lks_status lks_device_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
+                              float *y) {
+    if (count < 0) return lks_fail(LKS_EINVAL, "adding %lld numbers", (long long)count);
+    if (count == 0) return LKS_OK;
+    return device->backend->math->add_f32(device, stream, count, x, y);
 }
 
 lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,

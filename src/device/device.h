@@ -65,6 +65,9 @@ bool lks_device_is_host(const lks_device *device);
 /* ---- memory: 64-byte aligned (CPU), zero-length is legal and gives a non-NULL pointer ---- */
 
 lks_status lks_device_alloc(lks_device *device, size_t bytes, void **out);
+/* All that lks_device_alloc has handed out so far, also what was freed since: the difference over a
+ * piece of work says what that took. */
+size_t lks_device_allocated_bytes(const lks_device *device);
 void lks_device_free(lks_device *device, void *memory); /* NULL is legal */
 /* Host memory from which copies to the device are fast (pinned, on a GPU). */
 lks_status lks_device_alloc_host(lks_device *device, size_t bytes, void **out);
@@ -304,6 +307,9 @@ lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_los
 
 /* ---- vectors ---- */
 
+/* y += x, float32 (for gradients) */
+lks_status lks_device_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
+                              float *y);
 /* y += x, float64 (for sums of losses) */
 lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
                               const double *x, double *y);

@@ -392,6 +392,7 @@ static int64_t place_node(lks_graph *graph, const lks_node *node, bool frozen, i
 static void place_params(lks_graph *graph) {
     int64_t end = 0;
     for (int i = graph->node_count - 1; i >= 0; i--) {
+        graph->nodes[i].ready_begin = end;
         end = place_node(graph, &graph->nodes[i], false, end);
         graph->nodes[i].ready_end = end;
     }

@@ -67,6 +67,17 @@ int64_t lks_graph_trainable_count(const lks_graph *graph);
  * anything below; writes the initial parameters, which freezing does not change. */
 lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads);
 
+/* Asked on the host, in the order of the flat buffer, before the gradients of elements [offset,
+ * offset + count) are computed: *out [count] is where they go, device memory, which is left alone
+ * afterwards. */
+typedef lks_status (*lks_grads_place_fn)(void *data, int64_t offset, int64_t count, float **out);
+/* Instead of lks_graph_bind, for a caller that has no memory for all gradients at a time. Gaps and
+ * padding are written, too: zeros. */
+lks_status lks_graph_bind_placed(lks_graph *graph, float *params, lks_grads_place_fn place,
+                                 void *data);
+/* The largest count that it is asked for. */
+int64_t lks_graph_largest_place(const lks_graph *graph);
+
 /* Buffers (running statistics): one flat array owned by the graph, initialised. */
 int lks_graph_buffer_count(const lks_graph *graph);
 const lks_param *lks_graph_buffer(const lks_graph *graph, int index);
@@ -98,7 +109,12 @@ typedef struct lks_batch_info {
 } lks_batch_info;
 
 /* One batch through the graph, asynchronously on the compute stream. lks_graph_output is [batch,
- * output shape] in ROWS layout, valid until the next backward or forward. */
+ * output shape] in ROWS layout, valid until the next backward or forward.
+ *
+ * A layer that fails keeps no other rank waiting: forward and backward go on with no samples as far
+ * as config.all_reduce, `place` and `ready` are concerned, and return the failure at their end;
+ * backward of the failed batch, with batch 0, is then legal. A function of the caller's that fails,
+ * or returns LKS_ECOMM, ends them at once. */
 lks_status lks_graph_forward(lks_graph *graph, const lks_batch_info *info);
 const float *lks_graph_output(const lks_graph *graph);
 /* Adds to sums (device, float64 [LKS_LOSS_SUM_COUNT]); with info->training also prepares backward.

@@ -109,9 +109,10 @@ lks_status lks_graph_fail_in_layer(const lks_graph *graph, int layer, lks_status
 
 /* ---- binding ---- */
 
-lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads) {
+static lks_status bind(lks_graph *graph, float *params, float *grads) {
     if (graph->bound) return lks_fail(LKS_EINVAL, "a model's parameters are bound twice");
-    if (params == NULL || (grads == NULL && !graph->config.inference_only))
+    bool has_place = grads != NULL || graph->place != NULL || graph->config.inference_only;
+    if (params == NULL || !has_place)
         return lks_fail(LKS_EINVAL,
                         "a model that trains needs memory for parameters and gradients");
     lks_status status = lks_graph_init_flat(graph, &graph->params, params);
@@ -131,6 +132,27 @@ lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads) {
     }
     graph->bound = true;
     return LKS_OK;
+}
+
+lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads) {
+    return bind(graph, params, grads);
+}
+
+lks_status lks_graph_bind_placed(lks_graph *graph, float *params, lks_grads_place_fn place,
+                                 void *data) {
+    graph->place = place;
+    graph->place_data = data;
+    return bind(graph, params, NULL);
+}
+
+int64_t lks_graph_largest_place(const lks_graph *graph) {
+    int64_t largest = 0;
+    for (int i = 0; i < graph->node_count; i++) {
+        const lks_node *node = &graph->nodes[i];
+        int64_t count = node->trains ? node->ready_end - node->ready_begin : 0;
+        if (count > largest) largest = count;
+    }
+    return largest;
 }
 
 /* ---- what it tells ---- */

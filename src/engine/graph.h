@@ -27,7 +27,8 @@ typedef struct lks_node {
     bool trains; /* some parameter of it has a gradient */
     int first_buffer, buffer_count;
     bool synchronize;
-    int64_t ready_end; /* flat elements whose gradients exist after this node's backward */
+    int64_t ready_begin, ready_end; /* flat elements whose gradients this node's backward adds to
+                                       those that exist */
     void *saved, *scratch, *backward_scratch;
     const void *params[LKS_LAYER_MAX_PARAMS];
     void *dparams[LKS_LAYER_MAX_PARAMS], *buffers[LKS_LAYER_MAX_PARAMS];
@@ -71,6 +72,8 @@ struct lks_graph {
     float *buffer_values;
     int64_t batches_tracked;
     bool bound;
+    lks_grads_place_fn place; /* NULL: the gradients have a flat buffer */
+    void *place_data;
 };
 
 /* build.c: layers, nodes, values, parameters with their names, shapes and places. The graph has its

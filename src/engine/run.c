@@ -42,19 +42,40 @@ static lks_op_args make_args(const lks_graph *graph, const lks_node *node,
     };
 }
 
+/* ---- after a failure ----
+ *
+ * Other ranks wait in the nodes that sum over all of them: those run on without samples. */
+
+/* Does the node run, and with how many samples? */
+static bool goes_on(const lks_node *node, lks_status failure, lks_batch_info *info) {
+    if (failure == LKS_OK) return true;
+    info->batch = 0;
+    return node->synchronize;
+}
+
+/* A failed communication leaves nobody to wait, and is worth more than what came before. */
+static void keep_first(lks_status status, lks_status *failure) {
+    if (*failure == LKS_OK || status == LKS_ECOMM) *failure = status;
+}
+
+static lks_status run_forward(const lks_graph *graph, const lks_node *node,
+                              const lks_batch_info *info) {
+    lks_op_args args = make_args(graph, node, info);
+    args.scratch = node->scratch;
+    lks_status status = lks_op_forward(node->op, compute_stream(graph), &args);
+    return status == LKS_OK ? LKS_OK : lks_graph_fail_in_layer(graph, node->layer, status);
+}
+
 lks_status lks_graph_forward(lks_graph *graph, const lks_batch_info *info) {
-    lks_status status = check_call(graph, info, "forward");
-    if (status != LKS_OK) return status;
-    lks_stream *stream = compute_stream(graph);
-    for (int i = 0; i < graph->node_count; i++) {
+    lks_status failure = check_call(graph, info, "forward");
+    if (failure != LKS_OK) return failure;
+    lks_batch_info rest = *info;
+    for (int i = 0; failure != LKS_ECOMM && i < graph->node_count; i++) {
         const lks_node *node = &graph->nodes[i];
-        lks_op_args args = make_args(graph, node, info);
-        args.scratch = node->scratch;
-        status = lks_op_forward(node->op, stream, &args);
-        if (status != LKS_OK) return lks_graph_fail_in_layer(graph, node->layer, status);
+        if (goes_on(node, failure, &rest)) keep_first(run_forward(graph, node, &rest), &failure);
     }
-    if (info->training) graph->batches_tracked++;
-    return LKS_OK;
+    if (info->training && failure == LKS_OK) graph->batches_tracked++;
+    return failure;
 }
 
 const float *lks_graph_output(const lks_graph *graph) {
@@ -75,31 +96,68 @@ static void *grad_of(const lks_graph *graph, int value) {
     return value == LKS_NO_VALUE ? NULL : graph->values[value].grad;
 }
 
-static lks_status run_backward(lks_graph *graph, const lks_node *node, const lks_batch_info *info) {
+/* The gradients of a node's parameters stand in `at`, by their places in the flat buffer; what lies
+ * between and behind them is zeroed. */
+static lks_status place_gradients(const lks_graph *graph, const lks_node *node, float *at,
+                                  void **dparams) {
+    lks_stream *stream = compute_stream(graph);
+    lks_status status = LKS_OK;
+    int64_t end = 0; /* of what has its place so far */
+    for (int p = 0; p < node->param_count && status == LKS_OK; p++) {
+        const lks_param *param = &graph->params.params[node->first_param + p];
+        if (param->frozen) continue;
+        const int64_t begin = param->offset - node->ready_begin;
+        status =
+            lks_device_zero(graph->device, stream, at + end, (size_t)(begin - end) * sizeof(float));
+        dparams[p] = at + begin;
+        end = begin + param->count;
+    }
+    const int64_t left = node->ready_end - node->ready_begin - end;
+    return status != LKS_OK
+               ? status
+               : lks_device_zero(graph->device, stream, at + end, (size_t)left * sizeof(float));
+}
+
+/* at: where the caller placed the node's gradients; NULL: in the flat buffer. */
+static lks_status run_backward(const lks_graph *graph, const lks_node *node,
+                               const lks_batch_info *info, float *at) {
+    void *placed[LKS_LAYER_MAX_PARAMS] = {0};
+    lks_status status = at != NULL ? place_gradients(graph, node, at, placed) : LKS_OK;
+    if (status != LKS_OK) return status;
     lks_op_args args = make_args(graph, node, info);
     args.scratch = node->backward_scratch;
     args.dy = grad_of(graph, node->y);
     args.dy2 = grad_of(graph, node->y2);
     args.dx = grad_of(graph, node->x);
     args.dx2 = grad_of(graph, node->x2);
-    args.dparams = node->trains ? node->dparams : NULL;
-    lks_status status = lks_op_backward(node->op, compute_stream(graph), &args);
+    args.dparams = !node->trains ? NULL : at != NULL ? placed : node->dparams;
+    status = lks_op_backward(node->op, compute_stream(graph), &args);
     return status == LKS_OK ? LKS_OK : lks_graph_fail_in_layer(graph, node->layer, status);
 }
 
+/* The caller is asked and told of every layer also after one has failed, as its peers are. */
 lks_status lks_graph_backward(lks_graph *graph, const lks_batch_info *info,
                               lks_grads_ready_fn ready, void *ready_data) {
-    lks_status status = check_call(graph, info, "backward");
-    if (status == LKS_OK && !info->training)
-        status = lks_fail(LKS_EINVAL, "backward of a batch that is not training");
-    for (int i = graph->node_count - 1; status == LKS_OK && i >= 0; i--) {
+    lks_status failure = check_call(graph, info, "backward");
+    if (failure == LKS_OK && !info->training)
+        failure = lks_fail(LKS_EINVAL, "backward of a batch that is not training");
+    if (failure != LKS_OK) return failure;
+    lks_batch_info rest = *info;
+    for (int i = graph->node_count - 1; failure != LKS_ECOMM && i >= 0; i--) {
         const lks_node *node = &graph->nodes[i];
         if (!lks_node_has_backward(graph, node)) continue;
-        status = run_backward(graph, node, info);
-        if (status == LKS_OK && node->trains && ready != NULL)
-            status = ready(ready_data, node->ready_end);
+        float *at = NULL;
+        lks_status status = LKS_OK;
+        if (node->trains && graph->place != NULL)
+            status = graph->place(graph->place_data, node->ready_begin,
+                                  node->ready_end - node->ready_begin, &at);
+        if (status != LKS_OK) return status;
+        if (goes_on(node, failure, &rest))
+            keep_first(run_backward(graph, node, &rest, at), &failure);
+        if (node->trains && ready != NULL) status = ready(ready_data, node->ready_end);
+        if (status != LKS_OK) return status;
     }
-    return status;
+    return failure;
 }
 
 const float *lks_graph_input_gradient(const lks_graph *graph) {

@@ -92,7 +92,7 @@ double lks_optimizer_base_lr(const lks_optimizer *optimizer, int group);
  * change from step to step; NAN where there is none, as for sgd with momentum 0, which keeps no
  * buffer. */
 double lks_optimizer_momentum(const lks_optimizer *optimizer, int group);
-/* Optimizer state of this rank in bytes. */
+/* Optimizer state of this rank in bytes, as measured on the device. */
 size_t lks_optimizer_state_bytes(const lks_optimizer *optimizer);
 /* "lr=0.001 betas=[0.9,0.999] ...": every hyper-parameter, for the checkpoint. With several groups
  * "group 0: lr=0.001 ...; group 1: lr=0.01 ...". */
@@ -125,10 +125,11 @@ typedef struct lks_grad_scale {
 lks_status lks_optimizer_step(lks_optimizer *optimizer, const lks_group_rates *rates, float *params,
                               const float *grads, const lks_grad_scale *scale);
 /* The same for one bucket alone, so that buckets that arrive early are updated early: begin once,
- * then each bucket once. LKS_EINVAL for rates out of range: then no step has begun. */
+ * then each bucket once. shard_grads: the gradients of this rank's shard of the bucket,
+ * [plan->shards[bucket].count]. LKS_EINVAL for rates out of range: then no step has begun. */
 lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_rates *rates);
 lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
-                                     const float *grads, const lks_grad_scale *scale);
+                                     const float *shard_grads, const lks_grad_scale *scale);
 
 /* The registry, as in engine.h. */
 const lks_option_table *lks_optimizer_options(const char *type);

@@ -15,6 +15,7 @@ struct lks_optimizer {
     lks_segments segments;
     char *hyper;
     float *states[LKS_OPTIMIZER_STATE_MAX]; /* in the kind's order; NULL: not needed */
+    size_t state_bytes;
     int64_t steps;
 };
 
@@ -94,8 +95,10 @@ static lks_status allocate_states(lks_optimizer *optimizer) {
     for (int i = 0; i < LKS_OPTIMIZER_STATE_MAX; i++) {
         if (!needs_state(optimizer, i)) continue;
         void *state = NULL;
+        const size_t before = lks_device_allocated_bytes(optimizer->device);
         lks_status status = lks_device_alloc(optimizer->device, bytes, &state);
         optimizer->states[i] = state;
+        optimizer->state_bytes += lks_device_allocated_bytes(optimizer->device) - before;
         if (!status) status = initialise_state(optimizer, i);
         if (status)
             return lks_fail_in(status, "state %s of optimizer %s", optimizer->kind->state_names[i],
@@ -163,8 +166,7 @@ double lks_optimizer_momentum(const lks_optimizer *optimizer, int group) {
 }
 
 size_t lks_optimizer_state_bytes(const lks_optimizer *optimizer) {
-    return (size_t)optimizer->plan->state_count * sizeof(float) *
-           (size_t)lks_optimizer_state_array_count(optimizer);
+    return optimizer->state_bytes;
 }
 
 const char *lks_optimizer_hyper(const lks_optimizer *optimizer) {
@@ -226,14 +228,15 @@ lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_ra
     return LKS_OK;
 }
 
+/* grad: of the segment's first element. */
 static lks_status update_segment(lks_optimizer *optimizer, const lks_segment *segment,
-                                 float *params, const float *grads, const lks_grad_scale *scale) {
+                                 float *params, const float *grad, const lks_grad_scale *scale) {
     const lks_group *group = &optimizer->groups[segment->group];
     const lks_optimizer_common *common = group->config;
     const lks_update update = {
         .count = segment->range.count,
         .param = params + segment->range.offset,
-        .grad = grads + segment->range.offset,
+        .grad = grad,
         .divisor = scale->divisor,
         .grad_scale = scale->scale,
         .clip_value = scale->clip_value,
@@ -252,18 +255,24 @@ static lks_status update_segment(lks_optimizer *optimizer, const lks_segment *se
 }
 
 lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
-                                     const float *grads, const lks_grad_scale *scale) {
+                                     const float *shard_grads, const lks_grad_scale *scale) {
     const lks_segments *segments = &optimizer->segments;
+    const int64_t shard = optimizer->plan->shards[bucket].offset;
     lks_status status = LKS_OK;
-    for (int s = segments->first[bucket]; !status && s < segments->first[bucket + 1]; s++)
-        status = update_segment(optimizer, &segments->all[s], params, grads, scale);
+    for (int s = segments->first[bucket]; !status && s < segments->first[bucket + 1]; s++) {
+        const lks_segment *segment = &segments->all[s];
+        status = update_segment(optimizer, segment, params,
+                                shard_grads + (segment->range.offset - shard), scale);
+    }
     return status;
 }
 
 lks_status lks_optimizer_step(lks_optimizer *optimizer, const lks_group_rates *rates, float *params,
                               const float *grads, const lks_grad_scale *scale) {
+    const lks_shard_plan *plan = optimizer->plan;
     lks_status status = lks_optimizer_begin_step(optimizer, rates);
-    for (int b = 0; !status && b < optimizer->plan->bucket_count; b++)
-        status = lks_optimizer_step_bucket(optimizer, b, params, grads, scale);
+    for (int b = 0; !status && b < plan->bucket_count; b++)
+        status =
+            lks_optimizer_step_bucket(optimizer, b, params, grads + plan->shards[b].offset, scale);
     return status;
 }

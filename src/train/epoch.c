@@ -118,7 +118,8 @@ static lks_status call_on_epoch(lks_trainer *t, const lks_epoch_result *result) 
 
 static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
     double sums[LKS_LOSS_SUM_COUNT];
-    lks_status status = lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums);
+    lks_trainer_note(t, lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums));
+    lks_status status = lks_comm_agree(t->context->comm, t->failure);
     if (status != LKS_OK) return status;
     decision shared = {
         .result = {.epoch = t->position.epoch + 1,
@@ -157,9 +158,12 @@ lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
     while (!epoch_done) {
         lks_status status = lks_step(t, &epoch_done);
         if (status != LKS_OK) return status;
-        if (t->stopping_now && !epoch_done)
-            return lks_fail(LKS_ESTOPPED, "stopped by a callback in epoch %lld after step %lld",
-                            (long long)t->position.epoch + 1, (long long)t->position.step);
+        if (!t->stopping_now || epoch_done) continue;
+        status = lks_comm_agree(t->context->comm, t->failure);
+        if (status == LKS_OK)
+            status = lks_fail(LKS_ESTOPPED, "stopped by a callback in epoch %lld after step %lld",
+                              (long long)t->position.epoch + 1, (long long)t->position.step);
+        return status;
     }
     lks_status status = finish_epoch(t, &result);
     if (status == LKS_OK) status = call_on_epoch(t, &result);

@@ -34,15 +34,15 @@ static lks_status evaluate_part(lks_trainer *t, lks_loader *loader, double *sums
 
 lks_status lks_trainer_evaluate(lks_trainer *t, lks_loader *loader, double *out_loss,
                                 double *out_acc) {
-    double sums[LKS_STEP_FAILED + 1] = {0};
+    enum { FAILED = LKS_LOSS_SUM_COUNT, COUNT };
+    double sums[COUNT] = {0};
     lks_status local = evaluate_part(t, loader, sums);
     if (local != LKS_OK) memset(sums, 0, sizeof(sums));
-    sums[LKS_STEP_FAILED] = local == LKS_OK ? 0 : 1;
+    sums[FAILED] = local == LKS_OK ? 0 : 1;
 
     lks_comm *comm = t->context->comm;
-    lks_status status =
-        lks_comm_all_reduce(comm, sums, LKS_STEP_FAILED + 1, LKS_F64, LKS_REDUCE_SUM);
-    if (status == LKS_OK && sums[LKS_STEP_FAILED] > 0) status = lks_comm_agree(comm, local);
+    lks_status status = lks_comm_all_reduce(comm, sums, COUNT, LKS_F64, LKS_REDUCE_SUM);
+    if (status == LKS_OK && sums[FAILED] > 0) status = lks_comm_agree(comm, local);
     if (status == LKS_OK) lks_sums_means(sums, out_loss, out_acc);
     return status;
 }

@@ -2,19 +2,29 @@
 
 #include <stdlib.h>
 
+#include "train/grad_store.h"
+
 struct lks_exchange {
     lks_comm *comm;
     lks_device *device;
     const lks_shard_plan *plan;
     lks_optimizer *optimizer;
-    float *params, *grads;
+    float *params;
+    lks_status *failure;
+    lks_grad_store *store;
     double *norm;          /* device, [1] */
-    int started;           /* buckets whose reduction has been started in this step */
+    bool sums, adds;       /* is this micro-batch summed over the ranks, and added to others? */
+    int started;           /* buckets whose reduction has been started in this backward */
+    int done;              /* of them, those that have been waited for */
     lks_request **reduce;  /* [bucket_count] */
     lks_request **gather;  /* [bucket_count] */
     int64_t *shard_counts; /* [bucket_count][size]: every rank's part of a bucket */
     lks_range *ranges;     /* [bucket_count] scratch */
 };
+
+static lks_status place_grads(void *data, int64_t offset, int64_t count, float **out);
+
+/* ---- creation ---- */
 
 static lks_status allocate(lks_exchange *exchange) {
     const lks_shard_plan *plan = exchange->plan;
@@ -32,9 +42,18 @@ static lks_status allocate(lks_exchange *exchange) {
     return lks_device_alloc(exchange->device, sizeof *exchange->norm, (void **)&exchange->norm);
 }
 
+static lks_status bind(lks_exchange *exchange, lks_graph *graph) {
+    lks_status status = lks_grad_store_create(exchange->device, exchange->plan,
+                                              lks_graph_largest_place(graph), &exchange->store);
+    if (status) return status;
+    float *whole = lks_grad_store_whole(exchange->store);
+    return whole ? lks_graph_bind(graph, exchange->params, whole)
+                 : lks_graph_bind_placed(graph, exchange->params, place_grads, exchange);
+}
+
 lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
-                               lks_optimizer *optimizer, float *params, float *grads,
-                               lks_exchange **out) {
+                               lks_optimizer *optimizer, lks_graph *graph, float *params,
+                               lks_status *failure, lks_exchange **out) {
     lks_exchange *exchange = calloc(1, sizeof *exchange);
     if (!exchange) return lks_fail(LKS_ENOMEM, "the exchange of gradients: out of host memory");
     *exchange = (lks_exchange){.comm = comm,
@@ -42,8 +61,9 @@ lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_sha
                                .plan = plan,
                                .optimizer = optimizer,
                                .params = params,
-                               .grads = grads};
+                               .failure = failure};
     lks_status status = allocate(exchange);
+    if (!status) status = bind(exchange, graph);
     if (status)
         lks_exchange_destroy(exchange);
     else
@@ -51,17 +71,16 @@ lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_sha
     return status;
 }
 
-void lks_exchange_destroy(lks_exchange *exchange) {
-    if (!exchange) return;
-    lks_device_free(exchange->device, exchange->norm);
-    free(exchange->reduce);
-    free(exchange->gather);
-    free(exchange->shard_counts);
-    free(exchange->ranges);
-    free(exchange);
+size_t lks_exchange_grad_bytes(const lks_exchange *exchange) {
+    return lks_grad_store_bytes(exchange->store);
 }
 
 /* ---- starting and waiting ---- */
+
+/* Of work that no other rank waits for. */
+static void note(lks_exchange *exchange, lks_status status) {
+    if (*exchange->failure == LKS_OK) *exchange->failure = status;
+}
 
 static int64_t *counts_of(const lks_exchange *exchange, int bucket) {
     return exchange->shard_counts + (size_t)bucket * (size_t)exchange->plan->size;
@@ -70,7 +89,7 @@ static int64_t *counts_of(const lks_exchange *exchange, int bucket) {
 /* Stage 2 needs the sum of its own part alone. */
 static lks_status start_reduce(lks_exchange *exchange, int bucket) {
     const lks_bucket *b = &exchange->plan->buckets[bucket];
-    float *grads = exchange->grads + b->offset;
+    float *grads = lks_grad_store_at(exchange->store, b->offset);
     if (exchange->plan->zero_stage == 2)
         return lks_comm_reduce_scatter_start(exchange->comm, grads, counts_of(exchange, bucket),
                                              LKS_F32, LKS_REDUCE_SUM, &exchange->reduce[bucket]);
@@ -81,7 +100,7 @@ static lks_status start_reduce(lks_exchange *exchange, int bucket) {
 lks_status lks_exchange_grads_ready(void *data, int64_t ready_end) {
     lks_exchange *exchange = data;
     const lks_shard_plan *plan = exchange->plan;
-    if (plan->size == 1) return LKS_OK;
+    if (plan->size == 1 || !exchange->sums) return LKS_OK;
     for (; exchange->started < plan->bucket_count; exchange->started++) {
         const lks_bucket *b = &plan->buckets[exchange->started];
         if (b->offset + b->count > ready_end) break;
@@ -97,23 +116,62 @@ static lks_status wait_for(lks_exchange *exchange, lks_request **request) {
     return waited ? lks_comm_wait(exchange->comm, waited) : LKS_OK;
 }
 
-static lks_status wait_for_all(lks_exchange *exchange, lks_request **requests) {
-    lks_status status = LKS_OK;
-    for (int b = 0; b < exchange->plan->bucket_count && !status; b++)
-        status = wait_for(exchange, &requests[b]);
+/* Waits for the buckets that have been started, and keeps what this rank needs of them. */
+static lks_status finish_started(lks_exchange *exchange) {
+    for (; exchange->done < exchange->started; exchange->done++) {
+        lks_status status = wait_for(exchange, &exchange->reduce[exchange->done]);
+        if (status) return status;
+        note(exchange, lks_grad_store_keep(exchange->store, exchange->done, exchange->adds));
+    }
+    return LKS_OK;
+}
+
+/* An lks_grads_place_fn: where there is no room left, the window moves on behind the buckets that
+ * have been started, which are all that were complete. */
+static lks_status place_grads(void *data, int64_t offset, int64_t count, float **out) {
+    lks_exchange *exchange = data;
+    if (!lks_grad_store_reaches(exchange->store, offset + count)) {
+        lks_status status = finish_started(exchange);
+        if (status) return status;
+        note(exchange,
+             lks_grad_store_slide(exchange->store,
+                                  exchange->plan->buckets[exchange->started].offset, offset));
+    }
+    *out = lks_grad_store_at(exchange->store, offset);
+    return LKS_OK;
+}
+
+/* The next backward begins at the front of the flat buffer. */
+static lks_status finish_backward(lks_exchange *exchange) {
+    lks_status status = finish_started(exchange);
+    if (status) return status;
+    exchange->started = exchange->done = 0;
+    lks_grad_store_rewind(exchange->store);
+    return LKS_OK;
+}
+
+lks_status lks_exchange_begin(lks_exchange *exchange, bool first, bool last, bool *accumulate) {
+    const bool slides = lks_grad_store_whole(exchange->store) == NULL;
+    lks_status status = slides ? finish_backward(exchange) : LKS_OK;
+    exchange->sums = slides || last;
+    exchange->adds = !first;
+    *accumulate = !slides && !first;
     return status;
 }
 
-/* The last bucket's padding lies behind the last gradient, so backward never says that it is ready.
- */
-static lks_status finish_reduce(lks_exchange *exchange) {
-    lks_status status = lks_exchange_grads_ready(exchange, exchange->plan->padded_count);
-    exchange->started = 0;
-    return status ? status : wait_for_all(exchange, exchange->reduce);
-}
-
-lks_status lks_exchange_abandon(lks_exchange *exchange) {
-    return finish_reduce(exchange);
+void lks_exchange_destroy(lks_exchange *exchange) {
+    if (!exchange) return;
+    for (int b = 0; b < exchange->plan->bucket_count; b++) {
+        if (exchange->reduce) (void)wait_for(exchange, &exchange->reduce[b]);
+        if (exchange->gather) (void)wait_for(exchange, &exchange->gather[b]);
+    }
+    lks_grad_store_destroy(exchange->store);
+    lks_device_free(exchange->device, exchange->norm);
+    free(exchange->reduce);
+    free(exchange->gather);
+    free(exchange->shard_counts);
+    free(exchange->ranges);
+    free(exchange);
 }
 
 /* ---- the norm ---- */
@@ -129,7 +187,7 @@ lks_status lks_exchange_norm(lks_exchange *exchange, lks_norm_kind kind, const l
     lks_status status = lks_device_zero(device, stream, exchange->norm, sizeof *exchange->norm);
     for (int i = 0; i < count && !status; i++)
         status = lks_device_norm(device, stream, kind, ranges[i].count,
-                                 exchange->grads + ranges[i].offset, exchange->norm);
+                                 lks_grad_store_sums(exchange->store, &ranges[i]), exchange->norm);
     if (!status)
         status =
             lks_device_copy(device, stream, out, exchange->norm, sizeof *out, LKS_COPY_TO_HOST);
@@ -140,29 +198,39 @@ lks_status lks_exchange_norm(lks_exchange *exchange, lks_norm_kind kind, const l
  * additions, and with it every bit of the norm, is the same at every zero_stage. */
 lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *out_norm) {
     const lks_shard_plan *plan = exchange->plan;
-    lks_status status = finish_reduce(exchange);
+    lks_status status = finish_backward(exchange);
     if (status) return status;
     int count =
         lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, plan->padded_count, exchange->ranges);
-    status = lks_exchange_norm(exchange, kind, exchange->ranges, count, out_norm);
+    double sums[2] = {0}; /* the norm's parts; ranks that have failed */
+    if (*exchange->failure == LKS_OK)
+        note(exchange, lks_exchange_norm(exchange, kind, exchange->ranges, count, &sums[0]));
+    sums[1] = *exchange->failure == LKS_OK ? 0 : 1;
     lks_reduce_op op = kind == LKS_NORM_INF ? LKS_REDUCE_MAX : LKS_REDUCE_SUM;
-    return status ? status : lks_comm_all_reduce(exchange->comm, out_norm, 1, LKS_F64, op);
+    status = lks_comm_all_reduce(exchange->comm, sums, 2, LKS_F64, op);
+    if (!status && sums[1] > 0) status = lks_comm_agree(exchange->comm, *exchange->failure);
+    *out_norm = sums[0];
+    return status;
 }
 
 /* ---- the update ---- */
 
+/* Wrong rates are refused by all ranks alike, before any of them updates. */
 lks_status lks_exchange_update(lks_exchange *exchange, const lks_group_rates *rates,
                                const lks_grad_scale *scale) {
     const lks_shard_plan *plan = exchange->plan;
     bool sharded = plan->size > 1 && plan->zero_stage >= 1;
     lks_status status = lks_optimizer_begin_step(exchange->optimizer, rates);
     for (int b = 0; b < plan->bucket_count && !status; b++) {
-        status = lks_optimizer_step_bucket(exchange->optimizer, b, exchange->params,
-                                           exchange->grads, scale);
-        if (!status && sharded)
+        const float *sums = lks_grad_store_sums(exchange->store, &plan->shards[b]);
+        note(exchange,
+             lks_optimizer_step_bucket(exchange->optimizer, b, exchange->params, sums, scale));
+        if (sharded)
             status = lks_comm_all_gather_start(
                 exchange->comm, exchange->params + plan->buckets[b].offset, counts_of(exchange, b),
                 LKS_F32, &exchange->gather[b]);
     }
-    return status ? status : wait_for_all(exchange, exchange->gather);
+    for (int b = 0; b < plan->bucket_count && !status; b++)
+        status = wait_for(exchange, &exchange->gather[b]);
+    return status;
 }

@@ -1,33 +1,46 @@
 /* The exchange of one step: gradients are summed over the ranks bucket by bucket while backward
- * goes on, each rank updates its shard, and the updated parameters are gathered. */
+ * goes on, each rank updates its shard, and the updated parameters are gathered.
+ *
+ * Work of this rank's own device may fail while others wait for it. The exchange then goes through
+ * the motions, notes the failure where its creator said, and lks_exchange_reduce tells all ranks.
+ */
 #ifndef LKS_TRAIN_EXCHANGE_H
 #define LKS_TRAIN_EXCHANGE_H
 
 #include "comm/comm.h"
+#include "engine/engine.h"
 #include "optim/optim.h"
 
 typedef struct lks_exchange lks_exchange;
 
-/* comm, device, plan, optimizer and the flat buffers [plan->padded_count] are borrowed. LKS_ENOMEM.
- */
+/* Of a graph that is not bound yet: binds it to params [lks_graph_flat_count] and to the exchange's
+ * own gradients. All arguments are borrowed. *failure: LKS_OK, or why this rank cannot go on, noted
+ * by whoever finds out first. LKS_ENOMEM, LKS_EDEVICE. Local. */
 lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
-                               lks_optimizer *optimizer, float *params, float *grads,
-                               lks_exchange **out);
+                               lks_optimizer *optimizer, lks_graph *graph, float *params,
+                               lks_status *failure, lks_exchange **out);
+/* Waits for what is under way. Collective. NULL is legal. */
 void lks_exchange_destroy(lks_exchange *exchange);
 
+/* Bytes of device memory for gradients, as measured. */
+size_t lks_exchange_grad_bytes(const lks_exchange *exchange);
+
+/* Before the backward of a micro-batch, the first or the last of its step or both. *accumulate:
+ * does this backward add its gradients to those of the micro-batches before? (Where only the shards
+ * of the sums are kept, they are added up there.) LKS_ECOMM. Collective. */
+lks_status lks_exchange_begin(lks_exchange *exchange, bool first, bool last, bool *accumulate);
 /* An lks_grads_ready_fn over an exchange: starts the reduction of every bucket whose gradients are
  * complete. */
 lks_status lks_exchange_grads_ready(void *exchange, int64_t ready_end);
 
-/* After backward: waits for all buckets. *out_norm: of the summed gradients over all ranks, as
- * lks_device_norm adds it up (the same bits on every rank and for every zero_stage). Collective. */
+/* After the last backward: waits for all buckets. *out_norm: of the summed gradients over all
+ * ranks, as lks_device_norm adds it up (the same bits on every rank and for every zero_stage).
+ * Where a rank has noted a failure, it is returned on every rank. Collective. */
 lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *out_norm);
 /* Then: updates this rank's shard of every bucket and gathers. rates, scale: as
  * lks_optimizer_step's. Collective. Afterwards every rank has all updated parameters. */
 lks_status lks_exchange_update(lks_exchange *exchange, const lks_group_rates *rates,
                                const lks_grad_scale *scale);
-/* Instead of both: ends a step in which some rank has failed. Collective. */
-lks_status lks_exchange_abandon(lks_exchange *exchange);
 
 /* The norm of this rank's gradients in some ranges that it owns, after lks_exchange_reduce. Local.
  */

@@ -18,13 +18,17 @@ static lks_status begin_epoch(lks_trainer *t) {
     return lks_loader_begin(t->loader, t->position.epoch, t->position.step);
 }
 
-/* What this rank adds to the step's sums beside the loss: its failure, its wish to stop, and rank
- * 0's rates. */
+lks_status lks_trainer_note(lks_trainer *t, lks_status status) {
+    if (status == LKS_ECOMM) return status;
+    if (t->failure == LKS_OK) t->failure = status;
+    return LKS_OK;
+}
+
+/* What this rank adds to the step's sums beside the loss: its wish to stop, and rank 0's rates. */
 static lks_status add_decisions(lks_trainer *t) {
     double *mine = t->step_sums_host + LKS_LOSS_SUM_COUNT;
     size_t bytes = (size_t)(t->step_sum_count - LKS_LOSS_SUM_COUNT) * sizeof *mine;
     memset(mine, 0, bytes);
-    t->step_sums_host[LKS_STEP_FAILED] = t->failure == LKS_OK ? 0 : 1;
     t->step_sums_host[LKS_STEP_STOP] = t->stop_requested ? 1 : 0;
     if (lks_comm_rank(t->context->comm) == 0) {
         lks_rates_now(t->rates, t->group_rates);
@@ -57,50 +61,59 @@ static int64_t micro_batches(const lks_trainer *t) {
 
 /* The step's sums are complete with the last loss; they are summed over the ranks while its
  * backward runs. */
-static lks_status start_sums(lks_trainer *t, lks_request **out) {
-    lks_status status = add_decisions(t);
+static lks_status start_sums(lks_trainer *t) {
+    lks_status status = lks_trainer_note(t, add_decisions(t));
     if (status == LKS_OK)
         status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, t->step_sum_count,
-                                           LKS_F64, LKS_REDUCE_SUM, out);
+                                           LKS_F64, LKS_REDUCE_SUM, &t->sums_request);
     return status;
 }
 
-/* Forward, loss and backward of every micro-batch; gradients are exchanged with the last one's. A
- * rank that has failed takes part with no samples: the others must not wait for it in vain. */
-static lks_status compute(lks_trainer *t, const lks_host_batch *batch, lks_request **sums_request) {
+/* Rows [first, ...) of the batch through forward and the loss. A rank that has failed takes part
+ * with no samples: the others must not wait for it in vain. */
+static lks_status run_forward(lks_trainer *t, const lks_host_batch *batch, int64_t first,
+                              lks_batch_info *info) {
+    if (t->failure == LKS_OK) t->failure = lks_trainer_load_rows(t, batch, first, info);
+    if (t->failure != LKS_OK) info->batch = 0;
+    lks_status status = lks_trainer_note(t, lks_graph_forward(t->graph, info));
+    if (status == LKS_OK && t->failure == LKS_OK)
+        status = lks_trainer_note(t, lks_graph_loss(t->graph, info, t->step_sums));
+    if (t->failure != LKS_OK) info->batch = 0;
+    return status;
+}
+
+/* Forward, loss and backward of every micro-batch. */
+static lks_status compute(lks_trainer *t, const lks_host_batch *batch) {
     lks_device *device = t->context->device;
-    lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
-                                        t->step_sums, (size_t)t->step_sum_count * sizeof(double));
+    lks_status status = lks_trainer_note(
+        t, lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE), t->step_sums,
+                           (size_t)t->step_sum_count * sizeof(double)));
     int64_t count = micro_batches(t);
     for (int64_t i = 0; i < count && status == LKS_OK; i++) {
         lks_batch_info info = {.step = t->position.global_step, .training = true};
-        info.accumulate = i > 0;
-        if (t->failure == LKS_OK)
-            t->failure = lks_trainer_load_rows(t, batch, i * t->max_rows, &info);
-        if (t->failure != LKS_OK) info.batch = 0;
-
         bool last = i == count - 1;
-        status = lks_graph_forward(t->graph, &info);
-        if (status == LKS_OK) status = lks_graph_loss(t->graph, &info, t->step_sums);
-        if (status == LKS_OK && last) status = start_sums(t, sums_request);
+        status = run_forward(t, batch, i * t->max_rows, &info);
+        if (status == LKS_OK && last) status = start_sums(t);
         if (status == LKS_OK)
-            status = lks_graph_backward(t->graph, &info, last ? lks_exchange_grads_ready : NULL,
-                                        t->exchange);
+            status = lks_exchange_begin(t->exchange, i == 0, last, &info.accumulate);
+        if (status == LKS_OK)
+            status = lks_trainer_note(
+                t, lks_graph_backward(t->graph, &info, lks_exchange_grads_ready, t->exchange));
     }
     return status;
 }
 
 /* Rank 0 looks at the sums at most every progress_seconds, and at the end of the epoch. */
-static lks_status report_progress(lks_trainer *t, bool epoch_done) {
+static void report_progress(lks_trainer *t, bool epoch_done) {
     const lks_callbacks *callbacks = &t->config.callbacks;
     double now = lks_clock_seconds();
-    if (callbacks->on_step == NULL && t->run_dir == NULL) return LKS_OK;
-    if (!epoch_done && now - t->last_progress < t->config.progress_seconds) return LKS_OK;
+    if (callbacks->on_step == NULL && t->run_dir == NULL) return;
+    if (!epoch_done && now - t->last_progress < t->config.progress_seconds) return;
     t->last_progress = now;
 
     double sums[LKS_LOSS_SUM_COUNT];
-    lks_status status = lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums);
-    if (status != LKS_OK) return status;
+    lks_trainer_note(t, lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums));
+    if (t->failure != LKS_OK) return;
     lks_progress progress = {
         .epoch = t->position.epoch + 1,
         .epochs = t->config.epochs,
@@ -118,7 +131,6 @@ static lks_status report_progress(lks_trainer *t, bool epoch_done) {
     if (t->run_dir != NULL) lks_run_dir_progress(t->run_dir, &progress, t->position.global_step);
     if (callbacks->on_step != NULL && callbacks->on_step(callbacks->data, &progress) == LKS_STOP)
         t->stop_requested = true;
-    return LKS_OK;
 }
 
 lks_status lks_step(lks_trainer *t, bool *epoch_done) {
@@ -131,13 +143,9 @@ lks_status lks_step(lks_trainer *t, bool *epoch_done) {
     if (t->failure == LKS_OK) t->failure = lks_loader_next(t->loader, &batch);
     bool holds_batch = t->failure == LKS_OK;
 
-    lks_request *sums_request = NULL;
-    lks_status status = compute(t, &batch, &sums_request);
-    if (holds_batch) {
-        lks_status released = lks_trainer_release_batch(t, t->loader, &batch);
-        if (t->failure == LKS_OK) t->failure = released;
-    }
-    if (status == LKS_OK) status = lks_trainer_update(t, sums_request);
+    lks_status status = compute(t, &batch);
+    if (holds_batch) lks_trainer_note(t, lks_trainer_release_batch(t, t->loader, &batch));
+    if (status == LKS_OK) status = lks_trainer_update(t);
     if (status != LKS_OK) return status;
 
     if (lks_rates_per_step(t->rates)) lks_rates_advance(t->rates, NAN);
@@ -147,6 +155,6 @@ lks_status lks_step(lks_trainer *t, bool *epoch_done) {
     t->train_seconds += lks_clock_seconds() - began;
     *epoch_done = t->position.step >= lks_loader_steps(t->loader);
     if (lks_comm_rank(t->context->comm) == 0 || t->config.callbacks.on_step != NULL)
-        status = report_progress(t, *epoch_done);
-    return status;
+        report_progress(t, *epoch_done);
+    return LKS_OK;
 }

@@ -213,7 +213,7 @@ lks_status lks_trainer_open_loader(lks_trainer *t, lks_dataset *dataset, bool tr
 }
 
 /* Rank r writes its part of every bucket to checkpoints also when it updates all of it, so the plan
- * exists for inference too. */
+ * exists for inference too. For training the exchange binds the graph, to its gradients as well. */
 static lks_status build_parameters(lks_trainer *t) {
     lks_comm *comm = t->context->comm;
     const lks_train_config *c = &t->config;
@@ -223,9 +223,8 @@ static lks_status build_parameters(lks_trainer *t) {
     if (status == LKS_OK)
         status = alloc_device(t, (size_t)lks_graph_flat_count(t->graph), sizeof(float),
                               (void **)&t->params);
-    if (status == LKS_OK && t->train_data != NULL)
-        status = alloc_device(t, (size_t)t->plan->padded_count, sizeof(float), (void **)&t->grads);
-    if (status == LKS_OK) status = lks_graph_bind(t->graph, t->params, t->grads);
+    if (status == LKS_OK && t->train_data == NULL)
+        status = lks_graph_bind(t->graph, t->params, NULL);
     return status;
 }
 
@@ -253,7 +252,7 @@ static lks_status build_training(lks_trainer *t) {
     if (status == LKS_OK) status = build_decisions(t);
     if (status == LKS_OK)
         status = lks_exchange_create(context->comm, context->device, t->plan, t->optimizer,
-                                     t->params, t->grads, &t->exchange);
+                                     t->graph, t->params, &t->failure, &t->exchange);
     if (status == LKS_OK && t->stopping_config.enabled && t->stopping_config.restore_best) {
         t->best_params = malloc((size_t)t->plan->padded_count * sizeof(float));
         t->best_buffers =
@@ -327,6 +326,7 @@ void lks_trainer_destroy(lks_trainer *t) {
     lks_run_dir_destroy(t->run_dir);
     lks_loader_destroy(t->loader);
     lks_loader_destroy(t->validation_loader);
+    (void)lks_comm_wait(t->context->comm, t->sums_request); /* after a failure */
     lks_exchange_destroy(t->exchange);
     lks_rates_destroy(t->rates);
     free(t->step_sums_host);
@@ -338,7 +338,6 @@ void lks_trainer_destroy(lks_trainer *t) {
     lks_param_groups_destroy(t->groups);
     lks_event_destroy(t->copied);
     lks_device_free(device, t->params);
-    lks_device_free(device, t->grads);
     lks_device_free(device, t->step_sums);
     lks_device_free(device, t->epoch_sums);
     free(t->best_params);

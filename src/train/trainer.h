@@ -25,9 +25,8 @@ struct lks_context {
  * and behind them what all ranks must agree on. Rank 0 alone adds to RATES, so the sum is
  * rank 0's value to the last bit. */
 enum {
-    LKS_STEP_FAILED = LKS_LOSS_SUM_COUNT, /* how many ranks have failed */
-    LKS_STEP_STOP,
-    LKS_STEP_RATES /* learning rate and momentum of every group */
+    LKS_STEP_STOP = LKS_LOSS_SUM_COUNT, /* how many ranks were asked to stop */
+    LKS_STEP_RATES                      /* learning rate and momentum of every group */
 };
 
 /* Where the run stands: everything that decides the next step beside the tensors. */
@@ -59,9 +58,10 @@ struct lks_trainer {
 
     int64_t input_count, output_count; /* elements of one sample */
     int64_t max_rows;                  /* samples that go through the graph at a time */
-    float *params, *grads;             /* device, [flat count] and [plan->padded_count] */
+    float *params;                     /* device, [flat count] */
     double *step_sums;                 /* device, [step_sum_count] */
     double *step_sums_host;            /* the same after the reduction */
+    lks_request *sums_request;         /* their reduction, while it is under way */
     int step_sum_count;                /* LKS_STEP_RATES + 2 * groups */
     double *epoch_sums; /* device, [LKS_LOSS_SUM_COUNT]: of all ranks, over the present epoch */
     lks_event *copied;  /* the input of the running step has left the loader's memory */
@@ -76,7 +76,7 @@ struct lks_trainer {
 
     double grad_norm;                /* of the last step, before clipping */
     int64_t skipped, skipped_in_row; /* steps that were not finite */
-    lks_status failure;              /* of this rank; the next step's reduction tells the others */
+    lks_status failure;              /* of this rank; the next reduction tells the others */
     bool stop_requested;             /* by this rank's on_step, not yet told to the others */
     bool stopping_now;               /* agreed by all ranks */
     lks_fit_end end;
@@ -94,6 +94,11 @@ lks_status lks_trainer_check_dataset(lks_trainer *trainer, lks_dataset *dataset)
 lks_status lks_trainer_open_loader(lks_trainer *trainer, lks_dataset *dataset, bool training,
                                    lks_loader **out);
 
+/* For work of a step that other ranks do not wait for: its failure is kept, and told to them with
+ * the norm of the gradients or at the end of the epoch. Returns LKS_ECOMM (then nobody can be told)
+ * or LKS_OK. */
+lks_status lks_trainer_note(lks_trainer *trainer, lks_status status);
+
 /* batch.c */
 /* Puts rows [first, first + max_rows) of this rank's part of a batch (as many as there are) into
  * the graph, and fills info->batch and first_row. Local. */
@@ -110,7 +115,7 @@ void lks_sums_means(const double *sums, double *out_loss, double *out_acc);
 /* update.c */
 /* Waits for the step's sums and gradients and updates the parameters, or skips the step, or fails
  * with the same status on every rank. Collective. */
-lks_status lks_trainer_update(lks_trainer *trainer, lks_request *sums_request);
+lks_status lks_trainer_update(lks_trainer *trainer);
 
 /* evaluate.c */
 /* Loss and accuracy of a loader's data set from its first step, exact means over all ranks.

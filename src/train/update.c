@@ -91,26 +91,22 @@ static lks_status apply(lks_trainer *t, const double *sums) {
         .scale = clip_factor(t, t->grad_norm),
         .clip_value = settings->clip_value,
     };
-    lks_status status = lks_exchange_update(t->exchange, t->group_rates, &scale);
-    if (status == LKS_OK)
-        status = lks_device_add_f64(t->context->device,
-                                    lks_device_stream(t->context->device, LKS_STREAM_COMPUTE),
-                                    LKS_LOSS_SUM_COUNT, t->step_sums, t->epoch_sums);
     t->skipped_in_row = 0;
-    return status;
+    lks_status status = lks_exchange_update(t->exchange, t->group_rates, &scale);
+    if (status != LKS_OK) return status;
+    return lks_trainer_note(
+        t, lks_device_add_f64(t->context->device,
+                              lks_device_stream(t->context->device, LKS_STREAM_COMPUTE),
+                              LKS_LOSS_SUM_COUNT, t->step_sums, t->epoch_sums));
 }
 
-lks_status lks_trainer_update(lks_trainer *t, lks_request *sums_request) {
-    double *sums = t->step_sums_host;
-    lks_status status = lks_comm_wait(t->context->comm, sums_request);
-    if (status == LKS_OK) status = lks_trainer_read_sums(t, t->step_sums, t->step_sum_count, sums);
+lks_status lks_trainer_update(lks_trainer *t) {
+    double *sums = t->step_sums_host, parts;
+    lks_request *request = t->sums_request;
+    t->sums_request = NULL;
+    lks_status status = lks_comm_wait(t->context->comm, request);
     if (status != LKS_OK) return status;
-
-    if (sums[LKS_STEP_FAILED] > 0) {
-        status = lks_exchange_abandon(t->exchange);
-        return status == LKS_OK ? lks_comm_agree(t->context->comm, t->failure) : status;
-    }
-    double parts;
+    lks_trainer_note(t, lks_trainer_read_sums(t, t->step_sums, t->step_sum_count, sums));
     status =
         lks_exchange_reduce(t->exchange, (lks_norm_kind)t->gradient_settings.norm_type, &parts);
     if (status != LKS_OK) return status;

@@ -346,21 +346,6 @@ static void test_not_finite(void **state) {
     free_case(&c);
 }
 
-static void test_add_f64(void **state) {
-    const double x[] = {1, 1e-17, -3, 0.5, 7}, y[] = {1e16, 1, 3, 0.25, -7};
-    void *from = check_device_copy(*state, x, sizeof x);
-    void *to = check_device_copy(*state, y, sizeof y);
-    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
-    double sum[5];
-    check_ok(lks_device_add_f64(*state, stream, 4, from, to));
-    check_ok(lks_device_add_f64(*state, stream, 0, from, to));
-    check_download(*state, sum, to, sizeof sum);
-    for (int i = 0; i < 5; i++)
-        assert_true(sum[i] == (i < 4 ? y[i] + x[i] : y[i]));
-    lks_device_free(*state, from);
-    lks_device_free(*state, to);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_loss),
@@ -369,7 +354,6 @@ int main(void) {
         cmocka_unit_test(test_large_logits),
         cmocka_unit_test(test_ties),
         cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_add_f64),
     };
     return check_on_every_device(tests, sizeof tests / sizeof *tests);
 }

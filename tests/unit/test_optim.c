@@ -122,10 +122,10 @@ static void one_step_moves_this_ranks_shards_alone(void **state) {
     }
     assert_int_equal(begin_step(optimizer, 0.25), LKS_OK);
     assert_int_equal(lks_optimizer_steps(optimizer), 1);
-    assert_int_equal(lks_optimizer_step_bucket(optimizer, 1, params, grads, &scale), LKS_OK);
+    assert_int_equal(lks_optimizer_step_bucket(optimizer, 1, params, grads + 96, &scale), LKS_OK);
     for (int i = 0; i < PADDED; i++) /* exact in float32 */
         assert_true(params[i] == (i >= 96 ? 10 - 0.25f * (float)i / 2 : 10));
-    assert_int_equal(lks_optimizer_step_bucket(optimizer, 0, params, grads, &scale), LKS_OK);
+    assert_int_equal(lks_optimizer_step_bucket(optimizer, 0, params, grads + 32, &scale), LKS_OK);
     for (int i = 0; i < 96; i++)
         assert_true(params[i] == (i >= 32 && i < 64 ? 10 - 0.25f * (float)i / 2 : 10));
     lks_optimizer_set_steps(optimizer, 41);

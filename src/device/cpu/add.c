@@ -1,4 +1,4 @@
-/* The join of a residual block and its mirror, the fork; and sums of float64 vectors. */
+/* The join of a residual block and its mirror, the fork; and sums of vectors. */
 #include <stdlib.h>
 
 #include "device/cpu/cpu.h"
@@ -26,10 +26,9 @@ static void add_part(const void *data, int64_t begin, int64_t end) {
     add_range(end - begin, job->a + begin, job->b + begin, job->sum + begin);
 }
 
-static void add(const lks_op *op, int64_t batch, const void *a, const void *b, void *sum) {
+static void add(lks_device *device, int64_t count, const float *a, const float *b, float *sum) {
     const add_job job = {a, b, sum};
-    lks_cpu_parallel(op->device, batch * ((const add_op *)op)->count, LKS_CPU_LINE_FLOATS,
-                     LKS_CPU_GRAIN, add_part, &job);
+    lks_cpu_parallel(device, count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, add_part, &job);
 }
 
 /* Of both kinds: they differ in what they do, not in what they are. */
@@ -52,7 +51,7 @@ static void destroy(lks_op *op) {
 
 static lks_status add_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
     (void)stream;
-    add(op, args->batch, args->x, args->x2, args->y);
+    add(op->device, args->batch * ((const add_op *)op)->count, args->x, args->x2, args->y);
     return LKS_OK;
 }
 
@@ -72,14 +71,23 @@ const lks_op_type lks_cpu_add = {
 
 static lks_status fork_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
     (void)stream;
-    if (args->dx) add(op, args->batch, args->dy, args->dy2, args->dx);
+    if (args->dx)
+        add(op->device, args->batch * ((const add_op *)op)->count, args->dy, args->dy2, args->dx);
     return LKS_OK;
 }
 
 const lks_op_type lks_cpu_fork = {.create = create, .backward = fork_backward, .destroy = destroy};
 
-/* ---- float64 vectors: a handful of sums, never worth a second thread ---- */
+/* ---- vectors ---- */
 
+lks_status lks_cpu_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
+                           float *y) {
+    (void)stream;
+    add(device, count, y, x, y);
+    return LKS_OK;
+}
+
+/* A handful of sums, never worth a second thread. */
 lks_status lks_cpu_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
                            double *y) {
     (void)device;

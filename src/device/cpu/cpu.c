@@ -173,6 +173,7 @@ static void destroy(lks_device *base) {
 
 static const lks_math_ops math_ops = {
     .loss = lks_cpu_loss,
+    .add_f32 = lks_cpu_add_f32,
     .add_f64 = lks_cpu_add_f64,
     .norm = lks_cpu_norm,
     .sgd = lks_cpu_sgd,

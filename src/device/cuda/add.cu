@@ -1,4 +1,4 @@
-/* The join of a residual block and its mirror, the fork; and sums of float64 vectors. */
+/* The join of a residual block and its mirror, the fork; and sums of vectors. */
 #include <stdlib.h>
 
 #include "device/cuda/map.cuh"
@@ -58,8 +58,15 @@ static lks_status fork_backward(lks_op *op, lks_stream *stream, const lks_op_arg
 
 extern "C" const lks_op_type lks_cuda_fork = {create, nullptr, fork_backward, destroy};
 
-/* ---- float64 vectors: a handful of sums ---- */
+/* ---- vectors ---- */
 
+lks_status lks_cuda_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
+                            float *y) {
+    (void)device;
+    return lks_map2<float>(stream, "add", count, y, x, y, lks_plus());
+}
+
+/* A handful of sums. */
 static __global__ void add_f64(int64_t count, const double *x, double *y) {
     for (int64_t i = lks_thread(); i < count; i += lks_threads())
         y[i] += x[i];

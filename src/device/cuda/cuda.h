@@ -112,6 +112,8 @@ extern const lks_op_type lks_cuda_fork;
 lks_status lks_cuda_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
                          int64_t batch, const float *logits, const void *targets, float *dlogits,
                          double *sums);
+lks_status lks_cuda_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
+                            float *y);
 lks_status lks_cuda_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
                             double *y);
 lks_status lks_cuda_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,

@@ -99,6 +99,7 @@ static lks_status create(const lks_device_config *config, lks_device **out) {
 
 static const lks_math_ops math_ops = {
     .loss = lks_cuda_loss,
+    .add_f32 = lks_cuda_add_f32,
     .add_f64 = lks_cuda_add_f64,
     .norm = lks_cuda_norm,
     .sgd = lks_cuda_sgd,

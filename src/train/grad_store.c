@@ -1,0 +1,107 @@
+#include "train/grad_store.h"
+
+#include <stdlib.h>
+
+struct lks_grad_store {
+    lks_device *device;
+    const lks_shard_plan *plan;
+    float *flat;   /* [capacity]: flat elements from `first` on */
+    int64_t first; /* 0 without a window */
+    int64_t capacity;
+    float *shards; /* [plan->state_count]; NULL without a window */
+    size_t bytes;
+};
+
+/* While one bucket is summed, another one fills, and a layer may begin in it and end behind it. */
+static int64_t window_capacity(const lks_shard_plan *plan, int64_t largest_place) {
+    int64_t largest = 0;
+    for (int b = 0; b < plan->bucket_count; b++)
+        if (plan->buckets[b].count > largest) largest = plan->buckets[b].count;
+    return 2 * largest + largest_place;
+}
+
+static lks_status allocate(lks_device *device, int64_t count, float **out) {
+    size_t bytes;
+    void *memory = NULL;
+    if (!lks_size_mul((size_t)count, sizeof(float), &bytes))
+        return lks_fail(LKS_ENOMEM, "%lld gradients are more than this machine can address",
+                        (long long)count);
+    lks_status status = lks_device_alloc(device, bytes, &memory);
+    *out = memory;
+    if (status) return lks_fail_in(status, "gradients");
+    return lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE), memory, bytes);
+}
+
+lks_status lks_grad_store_create(lks_device *device, const lks_shard_plan *plan,
+                                 int64_t largest_place, lks_grad_store **out) {
+    lks_grad_store *store = calloc(1, sizeof *store);
+    if (!store) return lks_fail(LKS_ENOMEM, "the gradients: out of host memory");
+    const size_t before = lks_device_allocated_bytes(device);
+    const int64_t window = window_capacity(plan, largest_place);
+    const bool slides =
+        plan->zero_stage == 2 && plan->size > 1 && window + plan->state_count < plan->padded_count;
+    store->device = device;
+    store->plan = plan;
+    store->capacity = slides ? window : plan->padded_count;
+    lks_status status = allocate(device, store->capacity, &store->flat);
+    if (!status && slides) status = allocate(device, plan->state_count, &store->shards);
+    if (status) {
+        lks_grad_store_destroy(store);
+        return status;
+    }
+    store->bytes = lks_device_allocated_bytes(device) - before;
+    *out = store;
+    return LKS_OK;
+}
+
+void lks_grad_store_destroy(lks_grad_store *store) {
+    if (!store) return;
+    lks_device_free(store->device, store->flat);
+    lks_device_free(store->device, store->shards);
+    free(store);
+}
+
+size_t lks_grad_store_bytes(const lks_grad_store *store) {
+    return store->bytes;
+}
+
+float *lks_grad_store_whole(const lks_grad_store *store) {
+    return store->shards ? NULL : store->flat;
+}
+
+bool lks_grad_store_reaches(const lks_grad_store *store, int64_t end) {
+    return end <= store->first + store->capacity;
+}
+
+float *lks_grad_store_at(const lks_grad_store *store, int64_t offset) {
+    return store->flat + (offset - store->first);
+}
+
+/* The window is full: what lies in front of `begin` is at least as long as what is kept, so that
+ * the two places do not overlap. */
+lks_status lks_grad_store_slide(lks_grad_store *store, int64_t begin, int64_t end) {
+    const float *from = lks_grad_store_at(store, begin);
+    store->first = begin;
+    return lks_device_copy(store->device, lks_device_stream(store->device, LKS_STREAM_COMPUTE),
+                           store->flat, from, (size_t)(end - begin) * sizeof(float),
+                           LKS_COPY_ON_DEVICE);
+}
+
+void lks_grad_store_rewind(lks_grad_store *store) {
+    store->first = 0;
+}
+
+lks_status lks_grad_store_keep(lks_grad_store *store, int bucket, bool add) {
+    const lks_range *shard = &store->plan->shards[bucket];
+    lks_stream *stream = lks_device_stream(store->device, LKS_STREAM_COMPUTE);
+    if (!store->shards) return LKS_OK;
+    const float *sum = lks_grad_store_at(store, shard->offset);
+    float *kept = store->shards + shard->state_offset;
+    if (add) return lks_device_add_f32(store->device, stream, shard->count, sum, kept);
+    return lks_device_copy(store->device, stream, kept, sum, (size_t)shard->count * sizeof(float),
+                           LKS_COPY_ON_DEVICE);
+}
+
+float *lks_grad_store_sums(const lks_grad_store *store, const lks_range *range) {
+    return store->shards ? store->shards + range->state_offset : store->flat + range->offset;
+}

@@ -1,0 +1,41 @@
+/* Where a rank keeps the gradients of a step, on its device.
+ *
+ * Whole: all of the flat buffer, in which backward writes them and the ranks sum them. Or, where
+ * zero_stage 2 makes that smaller, a window that slides over the flat buffer as backward goes on,
+ * and this rank's shards of the sums, laid out as optimizer state.
+ */
+#ifndef LKS_TRAIN_GRAD_STORE_H
+#define LKS_TRAIN_GRAD_STORE_H
+
+#include "optim/optim.h"
+
+typedef struct lks_grad_store lks_grad_store;
+
+/* largest_place: how many gradients backward writes at a time, at most. device and plan are
+ * borrowed. Everything starts as zero. LKS_ENOMEM, LKS_EDEVICE. */
+lks_status lks_grad_store_create(lks_device *device, const lks_shard_plan *plan,
+                                 int64_t largest_place, lks_grad_store **out);
+void lks_grad_store_destroy(lks_grad_store *store);
+
+/* What it took from the device, as measured there. */
+size_t lks_grad_store_bytes(const lks_grad_store *store);
+/* The flat buffer [plan->padded_count]; NULL where there is a window. */
+float *lks_grad_store_whole(const lks_grad_store *store);
+
+/* Do flat elements up to `end` have their place, from the window's first on? */
+bool lks_grad_store_reaches(const lks_grad_store *store, int64_t end);
+/* The place of a flat element that is in the window, or anywhere in the whole buffer. */
+float *lks_grad_store_at(const lks_grad_store *store, int64_t offset);
+/* Moves the window: elements [begin, end), less than a bucket, become its first ones, those before
+ * are gone. Moves also where that fails. LKS_EDEVICE. */
+lks_status lks_grad_store_slide(lks_grad_store *store, int64_t begin, int64_t end);
+/* Moves the window back to the begin of the flat buffer; what was in it is gone. */
+void lks_grad_store_rewind(lks_grad_store *store);
+/* A bucket has been summed over the ranks: its part of this rank's shards becomes that sum, or with
+ * `add` grows by it. Nothing to do without a window. LKS_EDEVICE. */
+lks_status lks_grad_store_keep(lks_grad_store *store, int bucket, bool add);
+
+/* The sums of a range that this rank holds, once kept. */
+float *lks_grad_store_sums(const lks_grad_store *store, const lks_range *range);
+
+#endif

@@ -1,0 +1,67 @@
+/* Sums of vectors, in place. */
+#include "conformance/ops_check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sizes that leave a rest behind vectors of any width, and enough for several threads. Every
+ * element is one correctly rounded addition, so the bits are those of C. */
+static void test_add_f32(void **state) {
+    static const int64_t counts[] = {1, 15, 16, 17, 4097, (1 << 20) + 77};
+    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        const int64_t count = counts[c];
+        const size_t bytes = (size_t)count * sizeof(float);
+        float *x = check_random(3, count + 1, -2, 2), *y = check_random(5, count + 1, -2, 2);
+        float *sum = malloc(bytes + sizeof(float));
+        assert_non_null(sum);
+        x[0] = NAN;
+        void *from = check_device_copy(*state, x, bytes + sizeof(float));
+        void *to = check_device_copy(*state, y, bytes + sizeof(float));
+        check_ok(lks_device_add_f32(*state, stream, count, from, to));
+        check_ok(lks_device_add_f32(*state, stream, 0, from, to));
+        check_download(*state, sum, to, bytes + sizeof(float));
+        assert_true(isnan(sum[0]));
+        for (int64_t i = 1; i < count; i++)
+            assert_true(sum[i] == y[i] + x[i]);
+        assert_true(sum[count] == y[count]);
+        lks_device_free(*state, from);
+        lks_device_free(*state, to);
+        free(sum);
+        free(x);
+        free(y);
+    }
+}
+
+static void test_add_f64(void **state) {
+    const double x[] = {1, 1e-17, -3, 0.5, 7}, y[] = {1e16, 1, 3, 0.25, -7};
+    void *from = check_device_copy(*state, x, sizeof x);
+    void *to = check_device_copy(*state, y, sizeof y);
+    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
+    double sum[5];
+    check_ok(lks_device_add_f64(*state, stream, 4, from, to));
+    check_ok(lks_device_add_f64(*state, stream, 0, from, to));
+    check_download(*state, sum, to, sizeof sum);
+    for (int i = 0; i < 5; i++)
+        assert_true(sum[i] == (i < 4 ? y[i] + x[i] : y[i]));
+    lks_device_free(*state, from);
+    lks_device_free(*state, to);
+}
+
+static void test_refused(void **state) {
+    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
+    float x32 = 1, y32 = 1;
+    double x64 = 1, y64 = 1;
+    assert_int_equal(lks_device_add_f32(*state, stream, -1, &x32, &y32), LKS_EINVAL);
+    assert_int_equal(lks_device_add_f64(*state, stream, -1, &x64, &y64), LKS_EINVAL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_add_f32),
+        cmocka_unit_test(test_add_f64),
+        cmocka_unit_test(test_refused),
+    };
+    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+}
