@@ -5,11 +5,13 @@
 #include "base/clock.h"
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "base/option.h"
 #include "base/philox.h"
 #include "base/size.h"
 #include "base/strbuf.h"
+#include "base/thread.h"
 #include "lockstep/spec.h"
 #include "lockstep/status.h"
 

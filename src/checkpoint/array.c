@@ -1,5 +1,7 @@
 /* Restoring arrays: blocks are read with plain pread where HDF5 says that they lie, and verified.
  */
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,34 +109,93 @@ static lks_status read_block(const lks_stored_array *array, int64_t block, void 
                     (long long)array->grid.block_count, (long long)begin, (long long)end - 1);
 }
 
-/* Blocks that lie wholly in the piece go straight to where they are wanted. *cached: which block
- * stands in the checkpoint's own; -1: none. */
+/* Whole blocks [first, end) of an array, read to where they are wanted by two threads: one core
+ * alone neither copies nor hashes as fast as memory would allow. */
+typedef struct block_queue {
+    const lks_stored_array *array;
+    char *data; /* where block `first` goes */
+    int64_t first, end;
+    atomic_llong next;
+} block_queue;
+
+typedef struct reader {
+    block_queue *queue;
+    lks_status status;
+    int64_t failed_block;
+    char detail[LKS_ERROR_BYTES]; /* lks_last_error of the thread */
+} reader;
+
+static void *read_blocks(void *data) {
+    reader *r = data;
+    block_queue *queue = r->queue;
+    size_t block_bytes =
+        (size_t)queue->array->grid.block_elements * queue->array->grid.element_bytes;
+    int64_t b;
+    while (!r->status && (b = atomic_fetch_add(&queue->next, 1)) < queue->end) {
+        r->status =
+            read_block(queue->array, b, queue->data + (size_t)(b - queue->first) * block_bytes);
+        r->failed_block = b;
+    }
+    if (r->status) {
+        atomic_store(&queue->next, queue->end); /* the other one stops, too */
+        snprintf(r->detail, sizeof r->detail, "%s", lks_last_error());
+    }
+    return NULL;
+}
+
+static lks_status read_queue(block_queue *queue) {
+    enum { WORTH_A_THREAD = 4 };
+    reader readers[2] = {{.queue = queue}, {.queue = queue}};
+    pthread_t thread;
+    bool helped = queue->end - queue->first >= WORTH_A_THREAD &&
+                  !lks_thread_start(read_blocks, &readers[1], &thread);
+    read_blocks(&readers[0]);
+    if (helped) pthread_join(thread, NULL);
+    /* Blocks are begun in ascending order: the first that fails is the first that is damaged. */
+    const reader *failed = &readers[0];
+    if (readers[1].status && (!failed->status || readers[1].failed_block < failed->failed_block))
+        failed = &readers[1];
+    return failed->status ? lks_fail(failed->status, "%s", failed->detail) : LKS_OK;
+}
+
+/* Elements [from, to), which are part of one block. *cached: which block stands in the checkpoint's
+ * own; -1: none. */
+static lks_status read_part(const lks_stored_array *array, int64_t from, int64_t to, void *target,
+                            int64_t *cached) {
+    const lks_block_grid *grid = &array->grid;
+    int64_t block = from / grid->block_elements;
+    lks_status status = LKS_OK;
+    if (*cached != block) status = read_block(array, block, array->checkpoint->block);
+    *cached = status ? -1 : block;
+    if (status) return status;
+    const char *own = array->checkpoint->block;
+    memcpy(target, own + (size_t)(from - block * grid->block_elements) * grid->element_bytes,
+           (size_t)(to - from) * grid->element_bytes);
+    return LKS_OK;
+}
+
+/* Blocks that lie wholly in the piece go straight to where they are wanted. */
 static lks_status read_piece(const lks_stored_array *array, const lks_piece *piece,
                              int64_t *cached) {
     if (piece->count == 0) return LKS_OK;
     const lks_block_grid *grid = &array->grid;
-    char *own = array->checkpoint->block;
-    int64_t piece_end = piece->first + piece->count;
-    int64_t last = (piece_end - 1) / grid->block_elements;
-    for (int64_t b = piece->first / grid->block_elements; b <= last; b++) {
-        int64_t begin, end;
-        lks_block_range(grid, b, &begin, &end);
-        int64_t from = begin > piece->first ? begin : piece->first;
-        int64_t to = end < piece_end ? end : piece_end;
-        char *target = (char *)piece->data + (size_t)(from - piece->first) * grid->element_bytes;
-        lks_status status = LKS_OK;
-        if (from == begin && to == end) {
-            status = read_block(array, b, target);
-        } else {
-            if (*cached != b) status = read_block(array, b, own);
-            *cached = status ? -1 : b;
-            if (!status)
-                memcpy(target, own + (size_t)(from - begin) * grid->element_bytes,
-                       (size_t)(to - from) * grid->element_bytes);
-        }
-        if (status) return status;
-    }
-    return LKS_OK;
+    int64_t elements = grid->block_elements, begin = piece->first, end = begin + piece->count;
+    /* The whole blocks; the array's last one may be short. */
+    int64_t first = begin / elements + (begin % elements != 0);
+    int64_t behind = end == grid->count ? grid->block_count : end / elements;
+    char *data = piece->data;
+    if (first > behind) return read_part(array, begin, end, data, cached);
+
+    int64_t whole_begin = first * elements < end ? first * elements : end;
+    int64_t whole_end = behind * elements < end ? behind * elements : end;
+    char *whole = data + (size_t)(whole_begin - begin) * grid->element_bytes;
+    char *tail = data + (size_t)(whole_end - begin) * grid->element_bytes;
+    lks_status status = LKS_OK;
+    if (begin < whole_begin) status = read_part(array, begin, whole_begin, data, cached);
+    block_queue queue = {array, whole, .first = first, .end = behind, .next = first};
+    if (!status) status = read_queue(&queue);
+    if (!status && whole_end < end) status = read_part(array, whole_end, end, tail, cached);
+    return status;
 }
 
 lks_status lks_checkpoint_read(lks_checkpoint *checkpoint, const lks_checkpoint_array *wanted) {

@@ -18,24 +18,6 @@ static char *folder_of(const char *path) {
     return lks_strdup_printf("%.*s", (int)length, path);
 }
 
-static lks_status make_folders(char *folder) {
-    for (char *c = folder + 1; c[-1]; c++) {
-        char kept = *c;
-        if (kept != '/' && kept) continue;
-        *c = '\0';
-        int failed = mkdir(folder, 0777);
-        int reason = errno;
-        *c = kept;
-        if (failed && reason != EEXIST)
-            return lks_fail(LKS_EIO, "cannot create the folder %s: %s", folder, strerror(reason));
-        if (!kept) break;
-    }
-    struct stat info;
-    if (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode))
-        return lks_fail(LKS_EIO, "%s is a file, expected a folder", folder);
-    return LKS_OK;
-}
-
 char *lks_file_temporary_name(const char *path, uint64_t token) {
     return lks_strdup_printf("%s.%016" PRIx64 ".tmp", path, token);
 }
@@ -75,7 +57,7 @@ lks_status lks_file_create_temporary(const char *path, uint64_t *out_token) {
         return lks_fail(LKS_EIO, "%s is a folder, expected the name of a file", path);
     char *folder = folder_of(path);
     if (!folder) return lks_fail(LKS_ENOMEM, "out of memory");
-    lks_status status = make_folders(folder);
+    lks_status status = lks_make_folders(folder);
     free(folder);
     return status ? status : create_exclusive(path, out_token);
 }
@@ -149,6 +131,10 @@ lks_status lks_file_copy(int from, const char *from_path, int to, const char *to
         begin += (int64_t)bytes;
     }
     return status;
+}
+
+void lks_file_start_sync(int descriptor, lks_span span) {
+    (void)sync_file_range(descriptor, span.begin, span.end - span.begin, SYNC_FILE_RANGE_WRITE);
 }
 
 lks_status lks_file_sync(int descriptor, const char *path) {

@@ -5,6 +5,11 @@
 
 #include "base/base.h"
 
+/* Bytes [begin, end) of a file. */
+typedef struct lks_span {
+    int64_t begin, end;
+} lks_span;
+
 /* Creates an empty file beside `path` (its folder too, where that is missing) under a name of its
  * own, "PATH.<16 hex digits>.tmp", and returns the number in it. LKS_EIO. */
 lks_status lks_file_create_temporary(const char *path, uint64_t *out_token);
@@ -16,6 +21,9 @@ lks_status lks_file_open(const char *path, bool writable, int *out_descriptor);
 /* Reserves `bytes` of disk, so that a full disk is an error here and not halfway through. File
  * systems that cannot reserve are left as they are. LKS_EIO. */
 lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes);
+/* Lets the disk begin with these bytes while the program goes on, so that less is left to fsync. A
+ * hint: what is wrong with the disk is fsync's to say. */
+void lks_file_start_sync(int descriptor, lks_span span);
 /* fsync. LKS_EIO. */
 lks_status lks_file_sync(int descriptor, const char *path);
 

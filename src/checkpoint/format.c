@@ -2,6 +2,10 @@
 
 #include <string.h>
 #include <xxhash.h>
+/* The fastest way that the processor has, found out at run time, where the library offers that. */
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#endif
 
 lks_block_grid lks_block_grid_make(int64_t count, lks_dtype dtype) {
     size_t bytes = lks_dtype_bytes(dtype);

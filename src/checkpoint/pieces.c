@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "checkpoint/file.h"
-
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "arrays are little-endian in the file and are written as they are in memory");
 
@@ -60,19 +58,34 @@ static lks_status each_part(lks_pieces *pieces, part_fn handle) {
     return status;
 }
 
-/* The block's hash comes from the one rank that has its first element. data: of the whole block. */
+/* data: of the whole block. */
 static void keep_hash(lks_pieces *pieces, const part *part, const void *data) {
-    if (part->own_begin != part->begin) return;
     pieces->hashes[part->array->first_block + part->block] =
         lks_hash(data, bytes_between(part, part->begin, part->end));
+}
+
+/* The disk works while later parts are still being copied and hashed. Pieces ascend in the file, so
+ * that the parts written lately are one run, with gaps that other ranks fill. */
+static void note_written(lks_pieces *pieces, lks_span written) {
+    enum { ENOUGH = 32 << 20 };
+    lks_span *unsynced = &pieces->unsynced;
+    bool follows = unsynced->end > unsynced->begin && written.begin >= unsynced->begin;
+    if (!follows) unsynced->begin = written.begin;
+    unsynced->end = written.end;
+    if (unsynced->end - unsynced->begin < ENOUGH) return;
+    lks_file_start_sync(pieces->descriptor, *unsynced);
+    *unsynced = (lks_span){0};
 }
 
 static lks_status write_part(lks_pieces *pieces, const part *part) {
     lks_status status = lks_file_write_at(pieces->descriptor, pieces->path, part->data,
                                           bytes_between(part, part->own_begin, part->own_end),
                                           place_of(part, part->own_begin));
-    if (!status && is_whole(part)) keep_hash(pieces, part, part->data);
-    return status;
+    if (status) return status;
+    note_written(pieces,
+                 (lks_span){place_of(part, part->own_begin), place_of(part, part->own_end)});
+    if (is_whole(part)) keep_hash(pieces, part, part->data); /* the caches still have it */
+    return LKS_OK;
 }
 
 lks_status lks_pieces_write(lks_pieces *pieces) {
@@ -80,23 +93,24 @@ lks_status lks_pieces_write(lks_pieces *pieces) {
     return status ? status : lks_file_sync(pieces->descriptor, pieces->path);
 }
 
-/* A block that this rank has only in part is read back whole: the others' bytes are needed for its
- * hash, and this rank's own must be found as they were written. */
+/* A block that several ranks wrote is hashed by the one that has its first element, from the file.
+ * Each of them finds out whether its own elements are there. */
 static lks_status check_part(lks_pieces *pieces, const part *part) {
     if (is_whole(part) && !pieces->written_elsewhere) return LKS_OK;
+    bool hashes = part->own_begin == part->begin;
+    size_t bytes = bytes_between(part, part->own_begin, part->own_end);
     lks_status status =
         lks_file_read_at(pieces->descriptor, pieces->path, pieces->block,
-                         bytes_between(part, part->begin, part->end), place_of(part, part->begin));
+                         hashes ? bytes_between(part, part->begin, part->end) : bytes,
+                         place_of(part, part->own_begin));
     if (status) return status;
-    const char *found =
-        (const char *)pieces->block + bytes_between(part, part->begin, part->own_begin);
-    if (memcmp(part->data, found, bytes_between(part, part->own_begin, part->own_end)) != 0) {
+    if (memcmp(part->data, pieces->block, bytes) != 0) {
         return lks_fail(LKS_EIO,
                         "elements %lld to %lld read back differently than they were written: the "
                         "file system lost data",
                         (long long)part->own_begin, (long long)part->own_end - 1);
     }
-    keep_hash(pieces, part, pieces->block);
+    if (hashes) keep_hash(pieces, part, pieces->block);
     return LKS_OK;
 }
 

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "checkpoint/content.h"
+#include "checkpoint/file.h"
 
 typedef struct lks_pieces {
     const lks_save_content *content; /* every array knows its place in the file */
@@ -17,7 +18,8 @@ typedef struct lks_pieces {
     /* Other hands than lks_pieces_write bring the data into the file, and all of it is read back.
      */
     bool written_elsewhere;
-    atomic_bool stop; /* set by another thread: both functions end soon, with LKS_ESTOPPED */
+    lks_span unsynced; /* what was written since the disk was last asked to begin */
+    atomic_bool stop;  /* set by another thread: both functions end soon, with LKS_ESTOPPED */
 } lks_pieces;
 
 /* Writes the pieces, hashes the blocks that lie wholly in one of them, and waits until the disk has

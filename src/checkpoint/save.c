@@ -3,8 +3,7 @@
  *
  * A phase is local work. It runs in the calling thread (lks_checkpoint_write) or in one of its own
  * (lks_save_start); all that needs the other ranks happens between two phases, in the caller's. */
-#include <pthread.h>
-#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -167,21 +166,12 @@ static void *run_phase(void *data) {
     return NULL;
 }
 
-/* A signal is for the program's own threads. */
-static bool start_thread(lks_save *s) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    s->thread_runs = pthread_create(&s->thread, NULL, run_phase, s) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return s->thread_runs;
-}
-
 /* Without a thread the phase takes the caller's time instead. */
 static void start_phase(lks_save *s, phase phase) {
     s->phase = phase;
     atomic_store(&s->phase_ended, false);
-    if (!s->in_background || !start_thread(s)) run_phase(s);
+    s->thread_runs = s->in_background && !lks_thread_start(run_phase, s, &s->thread);
+    if (!s->thread_runs) run_phase(s);
 }
 
 static void wait_for_phase(lks_save *s) {

@@ -6,8 +6,6 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
-#include "checkpoint/file.h"
-
 /* The spans, and then this. */
 typedef struct trailer_end {
     int64_t span_count;

@@ -4,12 +4,7 @@
 #ifndef LKS_CHECKPOINT_TRAILER_H
 #define LKS_CHECKPOINT_TRAILER_H
 
-#include "base/base.h"
-
-/* Bytes [begin, end) of a file. */
-typedef struct lks_span {
-    int64_t begin, end;
-} lks_span;
+#include "checkpoint/file.h"
 
 /* Writes the trailer of the spans (ascending, all before `offset`), read from `source`, to
  * `descriptor` at `offset`. path: for messages. LKS_EIO, LKS_ENOMEM. */

@@ -2,7 +2,6 @@
  * steps; the caller takes them in that order and gives the slots back. */
 #include <assert.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,15 +186,9 @@ static void *run_thread(void *data) {
     return NULL;
 }
 
-/* Signals belong to the program's own threads. */
 static lks_status start_thread(lks_loader *loader) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&loader->thread, NULL, run_thread, loader);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed)
-        return lks_fail(LKS_ENOMEM, "cannot start the loader's thread: %s", strerror(failed));
+    lks_status status = lks_thread_start(run_thread, loader, &loader->thread);
+    if (status) return lks_fail_in(status, "the loader");
     loader->has_thread = true;
     return LKS_OK;
 }

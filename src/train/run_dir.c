@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "train/train.h"
 
@@ -12,28 +11,6 @@ struct lks_run_dir {
     lks_logger *logger;
     bool warned;
 };
-
-/* mkdir -p */
-static lks_status make_directories(const char *path) {
-    char *partial = lks_strdup(path);
-    if (partial == NULL) return lks_fail(LKS_ENOMEM, "output %s: out of host memory", path);
-    lks_status status = LKS_OK;
-    for (char *end = partial + 1; status == LKS_OK; end++) {
-        if (*end != '/' && *end != '\0') continue;
-        char separator = *end;
-        *end = '\0';
-        struct stat info;
-        if (mkdir(partial, 0777) != 0 &&
-            (errno != EEXIST || stat(partial, &info) != 0 || !S_ISDIR(info.st_mode)))
-            status =
-                lks_fail(LKS_EIO, "output %s: cannot make the folder %s: %s", path, partial,
-                         errno == EEXIST ? "a file of that name stands there" : strerror(errno));
-        *end = separator;
-        if (separator == '\0') break;
-    }
-    free(partial);
-    return status;
-}
 
 static lks_status open_in(const char *directory, const char *name, const char *mode, FILE **out) {
     char *path = lks_strdup_printf("%s/%s", directory, name);
@@ -65,7 +42,8 @@ lks_status lks_run_dir_create(const char *path, const char *run_file, lks_logger
         goto done;
     }
     dir->logger = logger;
-    status = make_directories(checkpoints);
+    status = lks_make_folders(checkpoints);
+    if (status != LKS_OK) status = lks_fail_in(status, "output %s", path);
     if (status == LKS_OK && run_file != NULL) status = write_run_file(path, run_file);
     if (status == LKS_OK) status = open_in(path, "metrics.jsonl", "a", &dir->metrics);
     if (status == LKS_OK) status = open_in(path, "log.txt", "a", &dir->log);

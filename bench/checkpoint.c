@@ -1,0 +1,263 @@
+/* Times saving and restoring a state against moving the same bytes with plain pwrite + fsync and
+ * pread, by turns. Under mpirun:
+ *
+ *     bench_checkpoint FOLDER MEBIBYTES TURNS
+ *
+ * The state is that of Adam: parameters and two states of the same shapes, of which every rank has
+ * its part of every 25 MiB, as a trainer's ranks have. Prints one JSON object with the seconds of
+ * every turn; bench/checkpoint calls it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "checkpoint/checkpoint.h"
+
+enum {
+    STATES = 3,
+    LAYER_ROWS = 2048,
+    LAYER_COLUMNS = 1000, /* 7.8 MiB: blocks of 4 MiB and buckets of 25 MiB end in the midst of it */
+    BUCKET = 25 << 18     /* elements */
+};
+static const int64_t LAYER = (int64_t)LAYER_ROWS * LAYER_COLUMNS + LAYER_ROWS; /* with its bias */
+
+typedef struct bench {
+    lks_comm *comm;
+    int rank, size;
+    int64_t layers;
+    char *path, *raw_path;
+    float *memory; /* this rank's share, piece after piece */
+    int64_t share; /* elements in it */
+    lks_checkpoint_array *arrays;
+    lks_piece *pieces;
+    int array_count;
+} bench;
+
+enum { SAVE, STALL, PWRITE, RESTORE, PREAD, RESTORE_COLD, PREAD_COLD, KINDS };
+static const char *const kind_names[KINDS] = {
+    "save", "stall", "pwrite", "restore", "pread", "restore_cold", "pread_cold",
+};
+
+/* ---- the state ---- */
+
+/* This rank's pieces of flat elements [first, first + count): its part of every bucket. */
+static int cut_pieces(const bench *b, int64_t first, int64_t count, lks_piece *out) {
+    int pieces = 0;
+    for (int64_t bucket = first / BUCKET; bucket * BUCKET < first + count; bucket++) {
+        int64_t begin, end;
+        lks_split(BUCKET, b->rank, b->size, &begin, &end);
+        begin += bucket * BUCKET;
+        end += bucket * BUCKET;
+        if (begin < first) begin = first;
+        if (end > first + count) end = first + count;
+        if (begin < end) out[pieces++] = (lks_piece){begin - first, end - begin, NULL};
+    }
+    return pieces;
+}
+
+static void add_array(bench *b, const char *path, lks_shape shape, int64_t first, int64_t count) {
+    enum { PIECES_MAX = 4 };
+    lks_piece *pieces = b->pieces + (ptrdiff_t)b->array_count * PIECES_MAX;
+    lks_checkpoint_array *array = &b->arrays[b->array_count++];
+    *array = (lks_checkpoint_array){lks_strdup(path), LKS_F32, shape, pieces, 0};
+    array->piece_count = cut_pieces(b, first, count, pieces);
+    for (int i = 0; i < array->piece_count; i++)
+        b->share += pieces[i].count;
+}
+
+static void list_state(bench *b) {
+    static const char *const groups[STATES] = {"/model", "/optimizer/exp_avg",
+                                               "/optimizer/exp_avg_sq"};
+    size_t arrays = (size_t)b->layers * STATES * 2;
+    b->arrays = calloc(arrays, sizeof *b->arrays);
+    b->pieces = calloc(arrays * 4, sizeof *b->pieces);
+    for (int s = 0; s < STATES; s++) {
+        for (int64_t l = 0; l < b->layers; l++) {
+            char path[64];
+            int64_t first = l * LAYER, rows = LAYER_ROWS, columns = LAYER_COLUMNS;
+            snprintf(path, sizeof path, "%s/layers.%" PRId64 ".weight", groups[s], l);
+            add_array(b, path, (lks_shape){2, {rows, columns}}, first, rows * columns);
+            snprintf(path, sizeof path, "%s/layers.%" PRId64 ".bias", groups[s], l);
+            add_array(b, path, (lks_shape){1, {rows}}, first + rows * columns, rows);
+        }
+    }
+    b->memory = malloc((size_t)b->share * sizeof *b->memory);
+    for (int64_t i = 0; i < b->share; i++)
+        b->memory[i] = (float)(i % 1009 + b->rank);
+    int64_t used = 0;
+    for (int a = 0; a < b->array_count; a++) {
+        lks_piece *pieces = (lks_piece *)b->arrays[a].pieces;
+        for (int p = 0; p < b->arrays[a].piece_count; p++) {
+            pieces[p].data = b->memory + used;
+            used += pieces[p].count;
+        }
+    }
+}
+
+/* ---- what is timed. Collective ---- */
+
+static lks_status save(bench *b) {
+    const lks_checkpoint_content content = {.arrays = b->arrays, .array_count = b->array_count};
+    return lks_checkpoint_write(b->comm, b->path, &content, LKS_TRANSFER_INDEPENDENT);
+}
+
+/* Saves in the background; *seconds: how long the calls took for which training would wait, but for
+ * the copy of the state. */
+static lks_status save_in_background(bench *b, double *seconds) {
+    const lks_checkpoint_content content = {.arrays = b->arrays, .array_count = b->array_count};
+    lks_save *background;
+    double begin = lks_clock_seconds();
+    lks_status status = lks_save_start(b->comm, b->path, &content, &background);
+    *seconds = lks_clock_seconds() - begin;
+    for (bool done = false; !status && !done;) {
+        while (!lks_save_ready(background))
+            usleep(1000);
+        status = lks_comm_barrier(b->comm); /* the others' wait is training */
+        begin = lks_clock_seconds();
+        if (!status) status = lks_save_advance(background, &done);
+        *seconds += lks_clock_seconds() - begin;
+    }
+    return status ? status : lks_save_finish(background);
+}
+
+/* Every rank its share of one file, in one run. */
+static lks_status move_raw(bench *b, bool write) {
+    int descriptor = open(b->raw_path, write ? O_WRONLY | O_CREAT : O_RDONLY, 0666);
+    if (descriptor < 0) return lks_fail(LKS_EIO, "%s: %s", b->raw_path, strerror(errno));
+    char *data = (char *)b->memory;
+    size_t left = (size_t)b->share * sizeof *b->memory;
+    int64_t offset = (int64_t)left * b->rank;
+    while (left > 0) {
+        ssize_t done =
+            write ? pwrite(descriptor, data, left, offset) : pread(descriptor, data, left, offset);
+        if (done <= 0) break;
+        data += done;
+        offset += done;
+        left -= (size_t)done;
+    }
+    bool failed = left > 0 || (write && fsync(descriptor) != 0);
+    close(descriptor);
+    return failed ? lks_fail(LKS_EIO, "%s: %s", b->raw_path, strerror(errno)) : LKS_OK;
+}
+
+static lks_status restore(bench *b) {
+    lks_checkpoint *checkpoint;
+    lks_status status = lks_checkpoint_open(b->path, &checkpoint);
+    for (int a = 0; !status && a < b->array_count; a++)
+        status = lks_checkpoint_read(checkpoint, &b->arrays[a]);
+    if (!status) lks_checkpoint_close(checkpoint);
+    return status;
+}
+
+/* ---- turns ---- */
+
+/* The file's pages leave the cache. */
+static void forget(const char *path) {
+    int descriptor = open(path, O_RDONLY);
+    if (descriptor < 0) return;
+    (void)posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+    close(descriptor);
+}
+
+static lks_status run_kind(bench *b, int kind, double *seconds) {
+    switch (kind) {
+    case SAVE:
+        return save(b);
+    case STALL:
+        return save_in_background(b, seconds);
+    case PWRITE:
+        return move_raw(b, true);
+    case PREAD:
+    case PREAD_COLD:
+        return move_raw(b, false);
+    default:
+        return restore(b);
+    }
+}
+
+/* From the moment when all ranks begin to that when all have ended. */
+static lks_status time_kind(bench *b, int kind, double *out_seconds) {
+    if (b->rank == 0) {
+        if (kind == SAVE || kind == STALL) unlink(b->path);
+        if (kind == PWRITE) unlink(b->raw_path);
+        if (kind == RESTORE_COLD) forget(b->path);
+        if (kind == PREAD_COLD) forget(b->raw_path);
+    }
+    lks_status status = lks_comm_barrier(b->comm);
+    double begin = lks_clock_seconds(), own = 0;
+    if (!status) status = run_kind(b, kind, &own);
+    status = lks_comm_agree(b->comm, status);
+    *out_seconds = kind == STALL ? own : lks_clock_seconds() - begin;
+    return status;
+}
+
+/* seconds: [KINDS][turns]. A turn that is not counted comes first. */
+static lks_status run_turns(bench *b, int turns, double *seconds) {
+    lks_status status = LKS_OK;
+    for (int turn = -1; turn < turns; turn++) {
+        for (int kind = 0; !status && kind < KINDS; kind++) {
+            double each;
+            status = time_kind(b, kind, &each);
+            if (turn >= 0) seconds[kind * turns + turn] = each;
+        }
+    }
+    return status;
+}
+
+static void print_turns(const bench *b, int turns, const double *seconds) {
+    printf("{\"bytes\": %" PRId64, STATES * b->layers * LAYER * (int64_t)sizeof(float));
+    for (int kind = 0; kind < KINDS; kind++) {
+        printf(", \"%s_s\": [", kind_names[kind]);
+        for (int turn = 0; turn < turns; turn++)
+            printf("%s%.6f", turn ? ", " : "", seconds[kind * turns + turn]);
+        printf("]");
+    }
+    printf("}\n");
+}
+
+static void close_bench(bench *b) {
+    if (b->rank == 0) {
+        unlink(b->path);
+        unlink(b->raw_path);
+    }
+    for (int a = 0; a < b->array_count; a++)
+        free((char *)b->arrays[a].path);
+    free(b->arrays);
+    free(b->pieces);
+    free(b->memory);
+    free(b->path);
+    free(b->raw_path);
+    lks_comm_destroy(b->comm);
+}
+
+int main(int argc, char **argv) {
+    int provided, turns = argc == 4 ? atoi(argv[3]) : 0;
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    if (turns < 1) {
+        fprintf(stderr, "usage: bench_checkpoint FOLDER MEBIBYTES TURNS\n");
+        MPI_Finalize();
+        return 2;
+    }
+    bench b = {.layers = (atoll(argv[2]) << 18) / (STATES * LAYER)};
+    if (b.layers < 1) b.layers = 1;
+    lks_status status = lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &b.comm);
+    b.rank = lks_comm_rank(b.comm);
+    b.size = lks_comm_size(b.comm);
+    b.path = lks_strdup_printf("%s/bench_checkpoint.h5", argv[1]);
+    b.raw_path = lks_strdup_printf("%s/bench_checkpoint.raw", argv[1]);
+    list_state(&b);
+    double *seconds = calloc((size_t)(KINDS * turns), sizeof *seconds);
+    if (!status) status = run_turns(&b, turns, seconds);
+    if (status)
+        fprintf(stderr, "%s\n", lks_last_error());
+    else if (b.rank == 0)
+        print_turns(&b, turns, seconds);
+    free(seconds);
+    close_bench(&b);
+    MPI_Finalize();
+    return status ? 1 : 0;
+}

@@ -1,0 +1,166 @@
+/* Saving in the background: the same file as saving at once, the same verdicts, and nothing left
+ * behind, wherever it ends. */
+#include <sched.h>
+
+#include "checkpoint_case.h"
+#include "full_disk.h"
+
+/* A save of the big array under way; its description is gone by now, its data is not. */
+typedef struct saving {
+    big_array big;
+    lks_save *save;
+} saving;
+
+static lks_status start_big(const char *path, int version, saving *out) {
+    fill_big(&out->big, mpi_check_rank(), mpi_check_size(), version);
+    char name[] = "/model/big.weight";
+    lks_checkpoint_array array = big_description(&out->big);
+    array.path = name;
+    char group[] = "/optimizer", key[] = "step";
+    lks_checkpoint_attr attr = {.path = group, .name = key, .kind = LKS_ATTR_I64, .i64 = version};
+    lks_checkpoint_content content = {&array, 1, &attr, 1};
+    lks_status status = lks_save_start(world, path, &content, &out->save);
+    /* All that describes the data may go. */
+    memset(name, 'x', sizeof name - 1);
+    memset(group, 'x', sizeof group - 1);
+    memset(out->big.pieces, 0xee, sizeof out->big.pieces);
+    return status;
+}
+
+static void wait_until_ready(const lks_save *save) {
+    while (!lks_save_ready(save))
+        sched_yield();
+}
+
+static void a_background_save_ends_as_a_checkpoint(void **state) {
+    (void)state;
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    for (int version = 1; version <= 2; version++) {
+        saving s;
+        MPI_REQUIRE(start_big(path, version, &s) == LKS_OK);
+        bool done = false;
+        int phases = 0;
+        for (; !done && phases < 10; phases++) {
+            MPI_CHECK(shared_folder_count("") == version); /* the old one and the temporary one */
+            MPI_Barrier(MPI_COMM_WORLD);
+            if (version == 1) wait_until_ready(s.save); /* else advance waits */
+            MPI_CHECK(lks_save_advance(s.save, &done) == LKS_OK);
+        }
+        MPI_CHECK(done && phases == 3 && lks_save_ready(s.save));
+        MPI_CHECK(lks_save_finish(s.save) == LKS_OK);
+        MPI_CHECK(holds_big(path, version));
+        MPI_CHECK(shared_folder_count("") == 1);
+        free(s.big.memory);
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    MPI_CHECK(lks_save_finish(NULL) == LKS_OK);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
+static void finish_waits_for_all_that_is_left(void **state) {
+    (void)state;
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    for (int advances = 0; advances < 3; advances++) {
+        saving s;
+        bool done;
+        MPI_REQUIRE(start_big(path, advances, &s) == LKS_OK);
+        for (int i = 0; i < advances; i++)
+            MPI_CHECK(lks_save_advance(s.save, &done) == LKS_OK && !done);
+        MPI_CHECK(lks_save_finish(s.save) == LKS_OK);
+        MPI_CHECK(holds_big(path, advances));
+        free(s.big.memory);
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
+static void an_abandoned_save_leaves_the_old_checkpoint(void **state) {
+    (void)state;
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    MPI_REQUIRE(save_big(path, 1) == LKS_OK);
+    for (int advances = 0; advances < 3; advances++) {
+        saving s;
+        bool done;
+        MPI_REQUIRE(start_big(path, 1, &s) == LKS_OK);
+        for (int i = 0; i < advances; i++)
+            MPI_CHECK(lks_save_advance(s.save, &done) == LKS_OK && !done);
+        lks_save_abandon(s.save); /* after the last advance it may have been published */
+        free(s.big.memory);
+        MPI_Barrier(MPI_COMM_WORLD);
+        MPI_CHECK(shared_folder_count("") == 1);
+        MPI_CHECK(holds_big(path, 1));
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    lks_save_abandon(NULL);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
+static void a_save_that_cannot_start_says_so_on_every_rank(void **state) {
+    (void)state;
+    shared_folder_open();
+    saving s = {.save = (lks_save *)&s};
+    MPI_CHECK(start_big("/proc/run.h5", 1, &s) == LKS_EIO);
+    MPI_CHECK(s.save == NULL && says("/proc/run.h5 was not saved"));
+    free(s.big.memory);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
+/* The culprit's writes fail, one more of them succeeding each time until none does. Returns how
+ * many saves failed. */
+static int sweep_failing_writes(const char *path, int culprit) {
+    int failed = 0;
+    for (lks_status status = LKS_EIO; status && failed < 100; failed++) {
+        saving s;
+        bool done = false;
+        if (mpi_check_rank() == culprit) full_disk_after(failed, false);
+        MPI_REQUIRE(start_big(path, 2, &s) == LKS_OK); /* it writes nothing yet */
+        for (status = LKS_OK; !status && !done;)
+            status = lks_save_advance(s.save, &done);
+        MPI_CHECK(done);
+        MPI_CHECK(!status || (says("No space left") && says("run.h5 was not saved")));
+        char name[32];
+        snprintf(name, sizeof name, "rank %d: ", culprit);
+        MPI_CHECK(!status || mpi_check_rank() == culprit || says(name));
+        MPI_CHECK(shared_folder_count("") == 1); /* before finish already */
+        MPI_CHECK(lks_save_ready(s.save));
+        MPI_CHECK(lks_save_finish(s.save) == status);
+        MPI_CHECK(!status || says("No space left"));
+        int failures = full_disk_failures();
+        full_disk_after(-1, false);
+        MPI_Bcast(&failures, 1, MPI_INT, culprit, MPI_COMM_WORLD);
+        MPI_CHECK(status == (failures > 0 ? LKS_EIO : LKS_OK));
+        free(s.big.memory);
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    MPI_CHECK(holds_big(path, 2));
+    return failed - 1;
+}
+
+static void no_failing_write_in_the_thread_harms_the_old_checkpoint(void **state) {
+    (void)state;
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    MPI_REQUIRE(save_big(path, 1) == LKS_OK);
+    int failed = sweep_failing_writes(path, mpi_check_size() - 1);
+    MPI_CHECK(failed > 0 && failed < 99);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_background_save_ends_as_a_checkpoint),
+        cmocka_unit_test(finish_waits_for_all_that_is_left),
+        cmocka_unit_test(an_abandoned_save_leaves_the_old_checkpoint),
+        cmocka_unit_test(a_save_that_cannot_start_says_so_on_every_rank),
+        cmocka_unit_test(no_failing_write_in_the_thread_harms_the_old_checkpoint),
+    };
+    return MPI_CHECK_RUN(&argc, &argv, tests);
+}
