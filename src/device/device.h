@@ -148,8 +148,8 @@ typedef struct lks_pool2d_desc {
     bool count_include_pad;                                /* avg only */
 } lks_pool2d_desc;
 
-/* Sums `count` float64 values over the ranks that take part, in place, in host-visible order on
- * `stream`. */
+/* Sums `count` float64 values in device memory over the ranks that take part, in place: after what
+ * is queued on `stream`, before what will be. */
 typedef lks_status (*lks_all_reduce_fn)(void *data, double *values, int64_t count,
                                         lks_stream *stream);
 

@@ -19,6 +19,7 @@ typedef struct meeting {
 typedef struct rank_run {
     const char *kind;
     meeting *meeting;
+    lks_device *device;
     int rank;
     lks_op_args args; /* batch and pointers to this rank's part, in host memory */
     const lks_batch_norm_desc *desc;
@@ -26,17 +27,22 @@ typedef struct rank_run {
     lks_status status;
 } rank_run;
 
+/* values: device memory. Every rank arrives, even one that has failed. */
 static lks_status all_reduce(void *data, double *values, int64_t count, lks_stream *stream) {
     rank_run *run = data;
-    lks_status status = lks_stream_synchronize(stream);
-    memcpy(run->meeting->values[run->rank], values, (size_t)count * sizeof *values);
+    const size_t bytes = (size_t)count * sizeof *values;
+    double sum[MAX_EXCHANGE] = {0};
+    lks_status status = lks_device_copy(run->device, stream, run->meeting->values[run->rank],
+                                        values, bytes, LKS_COPY_TO_HOST);
+    if (status == LKS_OK) status = lks_stream_synchronize(stream);
     pthread_barrier_wait(&run->meeting->barrier);
-    for (int64_t i = 0; i < count; i++) {
-        values[i] = 0;
-        for (int r = 0; r < RANKS; r++)
-            values[i] += run->meeting->values[r][i];
-    }
+    for (int r = 0; r < RANKS; r++)
+        for (int64_t i = 0; i < count; i++)
+            sum[i] += run->meeting->values[r][i];
     pthread_barrier_wait(&run->meeting->barrier);
+    if (status == LKS_OK)
+        status = lks_device_copy(run->device, stream, values, sum, bytes, LKS_COPY_TO_DEVICE);
+    if (status == LKS_OK) status = lks_stream_synchronize(stream);
     return status;
 }
 
@@ -97,11 +103,10 @@ static lks_status run_rank_on(lks_device *device, rank_run *run) {
 
 static void *run_rank(void *data) {
     rank_run *run = data;
-    lks_device *device = NULL;
     const lks_device_config config = {.kind = run->kind, .threads = 1, .local_size = 1};
-    run->status = lks_device_create(&config, &device);
-    if (run->status == LKS_OK) run->status = run_rank_on(device, run);
-    lks_device_destroy(device);
+    run->status = lks_device_create(&config, &run->device);
+    if (run->status == LKS_OK) run->status = run_rank_on(run->device, run);
+    lks_device_destroy(run->device);
     return NULL;
 }
 

@@ -2,15 +2,11 @@
 #include "optim/optim.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
+#include "conformance/ops_check.h"
 #include "parity/golden.h"
 
 enum { STEPS = 50, MAX_GROUPS = 2 };
@@ -21,30 +17,30 @@ enum { STEPS = 50, MAX_GROUPS = 2 };
  * terms is large beside what is left of them. */
 static const double TOLERANCE = 1e-6;
 
-#define assert_ok(call)                                                                        \
-    do {                                                                                       \
-        lks_status status_ = (call);                                                           \
-        if (status_ != LKS_OK) fail_msg("%s: %s", lks_status_text(status_), lks_last_error()); \
-    } while (0)
-
 typedef struct parity_case {
+    lks_device *device;
     lks_h5_file *file;
     char name[32]; /* its group */
     char what[256];
     lks_optimizer *optimizer;
-    float *params; /* padded */
+    void *params; /* on the device, padded */
     int64_t count;
     int groups;
 } parity_case;
 
-/* One array of a step's group against what is here. */
+/* One array of a step's group against what is on the device. */
 static void compare_array(const parity_case *c, const char *group, const char *array,
-                          const float *got) {
+                          const void *there) {
     char what[384];
+    const size_t bytes = (size_t)c->count * sizeof(float);
+    float *got = malloc(bytes);
+    assert_non_null(got);
+    check_download(c->device, got, there, bytes);
     snprintf(what, sizeof what, "%s (%s/%s)", c->what, group, array);
     float *want = golden_floats(c->file, golden_path(group, array), NULL);
     golden_compare(what, got, want, c->count, TOLERANCE);
     free(want);
+    free(got);
 }
 
 /* After the steps that the file keeps. */
@@ -61,19 +57,26 @@ static void compare(const parity_case *c, int step) {
 /* An attribute [STEPS][groups]. */
 static void read_rates(const parity_case *c, const char *name, double out[STEPS * MAX_GROUPS]) {
     int count;
-    assert_ok(lks_h5_read_attr_f64(c->file, c->name, name, out, STEPS * MAX_GROUPS, &count));
+    check_ok(lks_h5_read_attr_f64(c->file, c->name, name, out, STEPS * MAX_GROUPS, &count));
     assert_int_equal(count, STEPS * c->groups);
 }
 
-static void run_steps(parity_case *c, lks_device *device, int64_t padded) {
+/* Device memory of `padded` float32: `count` of `from`, then zeros. */
+static void *padded_copy(lks_device *device, const float *from, int64_t count, int64_t padded) {
+    float *host = calloc((size_t)padded, sizeof *host);
+    assert_non_null(host);
+    if (from) memcpy(host, from, (size_t)count * sizeof *host);
+    void *memory = check_device_copy(device, host, (size_t)padded * sizeof *host);
+    free(host);
+    return memory;
+}
+
+static void run_steps(parity_case *c, int64_t padded) {
     const double divisor = 4; /* the sum over a batch of 4 */
     double lr[STEPS * MAX_GROUPS], momentum[STEPS * MAX_GROUPS];
     float *gradients = golden_floats(c->file, "gradients", NULL);
-    void *grads, *device_divisor;
-    assert_ok(lks_device_alloc(device, (size_t)padded * sizeof(float), &grads));
-    assert_ok(lks_device_alloc(device, sizeof divisor, &device_divisor));
-    memcpy(device_divisor, &divisor, sizeof divisor);
-    memset(grads, 0, (size_t)padded * sizeof(float));
+    void *grads = padded_copy(c->device, NULL, 0, padded);
+    void *device_divisor = check_device_copy(c->device, &divisor, sizeof divisor);
     const lks_grad_scale scale = {.divisor = device_divisor, .scale = 1};
     read_rates(c, "lr", lr);
     read_rates(c, "momentum", momentum);
@@ -87,19 +90,21 @@ static void run_steps(parity_case *c, lks_device *device, int64_t padded) {
             const double configured = lks_optimizer_momentum(c->optimizer, g);
             assert_true(configured == momentum[at] || (isnan(configured) && isnan(momentum[at])));
         }
+        float *gradient = gradients + step * c->count;
         for (int64_t i = 0; i < c->count; i++)
-            ((float *)grads)[i] = 4 * gradients[step * c->count + i]; /* exact: a power of two */
-        assert_ok(lks_optimizer_step(c->optimizer, rates, c->params, grads, &scale));
+            gradient[i] *= 4; /* exact: a power of two */
+        check_upload(c->device, grads, gradient, (size_t)c->count * sizeof(float));
+        check_ok(lks_optimizer_step(c->optimizer, rates, c->params, grads, &scale));
         assert_int_equal(lks_optimizer_steps(c->optimizer), step + 1);
         compare(c, step + 1);
     }
-    lks_device_free(device, device_divisor);
-    lks_device_free(device, grads);
+    lks_device_free(c->device, device_divisor);
+    lks_device_free(c->device, grads);
     free(gradients);
 }
 
 static void run_case(lks_device *device, lks_h5_file *file, int index) {
-    parity_case c = {.file = file};
+    parity_case c = {.device = device, .file = file};
     snprintf(c.name, sizeof c.name, "case%d", index);
     char *type = golden_text(file, c.name, "type"), *options = golden_text(file, c.name, "options");
     char *second = golden_text(file, c.name, "second");
@@ -118,18 +123,14 @@ static void run_case(lks_device *device, lks_h5_file *file, int index) {
                                          .ranges = &range,
                                          .range_count = c.groups - 1};
     lks_shard_plan *plan;
-    void *params;
-    assert_ok(lks_shard_plan_create(c.count, 128, 64, 1, 0, 1, &plan)); /* three buckets */
+    check_ok(lks_shard_plan_create(c.count, 128, 64, 1, 0, 1, &plan)); /* three buckets */
     assert_int_equal(plan->bucket_count, 3);
-    assert_ok(lks_device_alloc(device, (size_t)plan->padded_count * sizeof(float), &params));
-    memset(params, 0, (size_t)plan->padded_count * sizeof(float));
-    memcpy(params, initial, (size_t)c.count * sizeof(float));
-    c.params = params;
-    assert_ok(lks_optimizer_create(device, &groups, plan, &c.optimizer));
-    run_steps(&c, device, plan->padded_count);
+    c.params = padded_copy(device, initial, c.count, plan->padded_count);
+    check_ok(lks_optimizer_create(device, &groups, plan, &c.optimizer));
+    run_steps(&c, plan->padded_count);
 
     lks_optimizer_destroy(c.optimizer);
-    lks_device_free(device, params);
+    lks_device_free(device, c.params);
     lks_shard_plan_destroy(plan);
     free(initial);
     free(second);
@@ -138,22 +139,15 @@ static void run_case(lks_device *device, lks_h5_file *file, int index) {
 }
 
 static void every_case_is_pytorchs(void **state) {
-    (void)state;
-    lks_device_config config = LKS_DEVICE_CONFIG_DEFAULT;
-    config.kind = "cpu";
-    config.threads = 1;
-    lks_device *device;
-    assert_ok(lks_device_create(&config, &device));
     lks_h5_file *file = golden_open("optim.h5");
     int cases = (int)golden_int(file, "/", "cases");
     assert_true(cases > 70);
     for (int i = 0; i < cases; i++)
-        run_case(device, file, i);
-    assert_ok(lks_h5_close(file));
-    lks_device_destroy(device);
+        run_case(*state, file, i);
+    check_ok(lks_h5_close(file));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_case_is_pytorchs)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return check_on_every_device(tests, sizeof tests / sizeof *tests);
 }
