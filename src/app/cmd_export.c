@@ -52,12 +52,13 @@ lks_status lks_command_export(const lks_args *args) {
     const char *from = args->operands[0];
     const lks_weights_format *format;
     lks_checkpoint *checkpoint;
+    lks_status status = lks_output_check(from, args->out, args->force);
+    if (status) return status;
     if (lks_weights_format_find(args->format, args->out, &format))
         return lks_fail_in(LKS_EUSAGE, args->format ? "--format" : "--out");
-    lks_status status = lks_checkpoint_open(from, &checkpoint);
+    status = lks_checkpoint_open(from, &checkpoint);
     if (status) return status;
-    status = lks_output_check(from, args->out, args->force);
-    if (!status) status = export_weights(checkpoint, format, args->out);
+    status = export_weights(checkpoint, format, args->out);
     lks_checkpoint_close(checkpoint);
     return status;
 }

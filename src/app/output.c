@@ -6,6 +6,7 @@
 
 lks_status lks_output_check(const char *input, const char *output, bool force) {
     struct stat from, to;
+    if (!*output) return lks_fail(LKS_EUSAGE, "--out is empty: expected the name of a file");
     if (stat(output, &to) != 0) return LKS_OK;
     if (stat(input, &from) == 0 && from.st_dev == to.st_dev && from.st_ino == to.st_ino)
         return lks_fail(LKS_EINVAL, "--out %s is the file that is read: give another name", output);

@@ -36,22 +36,24 @@ typedef struct reader {
 
 /* ---- the header's text ---- */
 
-/* What people take for a safetensors file most often. */
+/* What people take for a safetensors file most often; NULL: something else. */
 static const char *guess_format(const char first[8]) {
     if (memcmp(first, "PK\3\4", 4) == 0)
-        return ": it looks like a file of torch.save; load it in Python and write it with "
-               "safetensors.torch.save_file";
-    if (memcmp(first, "\211HDF\r\n\032\n", 8) == 0) return ": it is an HDF5 file";
-    return "";
+        return "it looks like a file of torch.save; load it in Python, and write its state_dict "
+               "with safetensors.torch.save_file";
+    if (memcmp(first, "\211HDF\r\n\032\n", 8) == 0) return "it is an HDF5 file";
+    return NULL;
 }
 
 static lks_status check_length(const reader *r, const char first[8], uint64_t length,
                                int64_t file_bytes) {
+    const char *guess = guess_format(first);
+    if (guess) return lks_fail(LKS_EDATA, "%s is no safetensors file: %s", r->path, guess);
     if (length > (uint64_t)(file_bytes - 8))
         return lks_fail(LKS_EDATA,
                         "%s is no safetensors file, or was cut off: it has %" PRId64
-                        " bytes, and its header would need %" PRIu64 "%s",
-                        r->path, file_bytes, length, guess_format(first));
+                        " bytes, and its header would need %" PRIu64,
+                        r->path, file_bytes, length);
     if (length > (uint64_t)MAX_HEADER_BYTES)
         return lks_fail(LKS_EDATA,
                         "%s: its header has %" PRIu64 " bytes, the format allows %" PRId64, r->path,

@@ -56,8 +56,10 @@ lks_status lks_checkpoint_verify(const char *path, const lks_verify_report *repo
     if (!status) status = lks_checkpoint_visit(v.checkpoint, verify_array, &v);
     lks_checkpoint_close(v.checkpoint);
     if (status || v.damaged_blocks == 0) return status;
-    return lks_fail(LKS_ECHECKPOINT,
-                    "%s is damaged: %lld blocks in %lld of its arrays do not match their stored "
-                    "hashes",
-                    path, (long long)v.damaged_blocks, (long long)v.damaged_arrays);
+    bool one_block = v.damaged_blocks == 1, one_array = v.damaged_arrays == 1;
+    return lks_fail(LKS_ECHECKPOINT, "%s is damaged: %lld block%s in %lld array%s %s", path,
+                    (long long)v.damaged_blocks, one_block ? "" : "s", (long long)v.damaged_arrays,
+                    one_array ? "" : "s",
+                    one_block ? "does not match its stored hash"
+                              : "do not match their stored hashes");
 }
