@@ -28,10 +28,19 @@ typedef struct lks_transfer {
     int root;         /* BROADCAST */
 } lks_transfer;
 
+/* Host memory that stands in for a device's while ranks exchange it; kept for the next transfer. */
+typedef struct lks_staging {
+    void *host;
+    size_t capacity; /* bytes */
+    void *device;    /* where the result goes; NULL: the data are host memory themselves */
+    size_t bytes;
+} lks_staging;
+
 /* A back end's request embeds this as its first member. */
 struct lks_request {
     lks_request *next; /* in comm->active (in the order of the starts) or comm->idle */
     bool done;
+    lks_staging staging;
 };
 
 typedef struct lks_comm_ops {

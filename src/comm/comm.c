@@ -7,6 +7,7 @@
 #include "comm/mpi/mpi.h"
 #include "comm/reduce.h"
 #include "comm/shared/shared.h"
+#include "comm/staging.h"
 
 /* ---- creation ---- */
 
@@ -58,6 +59,7 @@ static void close_backend(lks_comm *comm) {
     while (comm->idle) {
         lks_request *request = comm->idle;
         comm->idle = request->next;
+        lks_staging_free(comm, &request->staging);
         comm->ops->request_destroy(request);
     }
     if (comm->backend) comm->ops->close(comm);
@@ -189,7 +191,9 @@ static lks_status start(lks_comm *comm, const lks_transfer *transfer, lks_reques
     lks_request *request;
     lks_status status = take_request(comm, &request);
     if (status != LKS_OK) return status;
-    status = comm->ops->start(comm, request, transfer);
+    lks_transfer staged = *transfer;
+    status = lks_staging_begin(comm, &request->staging, &staged);
+    if (status == LKS_OK) status = comm->ops->start(comm, request, &staged);
     if (status != LKS_OK) {
         give_back_request(comm, request);
         return status;
@@ -215,6 +219,7 @@ lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
         idle_polls = moved ? 0 : idle_polls + 1;
         if (idle_polls > BUSY_POLLS) sched_yield();
     }
+    if (status == LKS_OK) status = lks_staging_end(comm, &request->staging);
     give_back_request(comm, request);
     return status;
 }

@@ -28,6 +28,7 @@ typedef struct lks_memory_ops {
     void (*free)(lks_device *device, void *memory);
     lks_status (*alloc_host)(lks_device *device, size_t bytes, void **out);
     void (*free_host)(lks_device *device, void *memory);
+    bool (*holds)(const lks_device *device, const void *memory); /* NULL: is_host */
     lks_status (*copy)(lks_device *device, lks_stream *stream, void *to, const void *from,
                        size_t bytes, lks_copy_kind kind);
     lks_status (*zero)(lks_device *device, lks_stream *stream, void *memory, size_t bytes);

@@ -96,6 +96,10 @@ void lks_device_free_host(lks_device *device, void *memory) {
     if (memory) device->backend->memory->free_host(device, memory);
 }
 
+bool lks_device_holds(const lks_device *device, const void *memory) {
+    return !device->backend->is_host && device->backend->memory->holds(device, memory);
+}
+
 lks_status lks_device_copy(lks_device *device, lks_stream *stream, void *to, const void *from,
                            size_t bytes, lks_copy_kind kind) {
     if (bytes == 0) return LKS_OK;

@@ -72,6 +72,8 @@ void lks_device_free(lks_device *device, void *memory); /* NULL is legal */
 /* Host memory from which copies to the device are fast (pinned, on a GPU). */
 lks_status lks_device_alloc_host(lks_device *device, size_t bytes, void **out);
 void lks_device_free_host(lks_device *device, void *memory);
+/* Is this memory of the device, which host code cannot read? Never so where lks_device_is_host. */
+bool lks_device_holds(const lks_device *device, const void *memory);
 
 typedef enum lks_copy_kind {
     LKS_COPY_TO_DEVICE,

@@ -24,14 +24,13 @@ lks_status lks_trainer_load_rows(lks_trainer *t, const lks_host_batch *batch, in
     if (status == LKS_OK)
         status = lks_device_copy(device, stream, lks_graph_targets(t->graph), targets, target_bytes,
                                  LKS_COPY_TO_DEVICE);
+    if (status == LKS_OK) status = lks_event_record(t->copied, stream);
     return status;
 }
 
 lks_status lks_trainer_release_batch(lks_trainer *t, lks_loader *loader,
                                      const lks_host_batch *batch) {
-    lks_status status =
-        lks_event_record(t->copied, lks_device_stream(t->context->device, LKS_STREAM_COMPUTE));
-    if (status == LKS_OK) status = lks_event_synchronize(t->copied);
+    lks_status status = lks_event_synchronize(t->copied);
     lks_loader_release(loader, batch);
     return status;
 }

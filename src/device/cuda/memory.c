@@ -52,6 +52,15 @@ static void release_host(lks_device *device, void *memory) {
     if (lks_cuda_use(device) == LKS_OK) (void)cudaFreeHost(memory);
 }
 
+static bool holds(const lks_device *device, const void *memory) {
+    struct cudaPointerAttributes attributes;
+    (void)device;
+    if (cudaPointerGetAttributes(&attributes, memory) == cudaSuccess)
+        return attributes.type == cudaMemoryTypeDevice;
+    (void)cudaGetLastError();
+    return false;
+}
+
 static lks_status copy(lks_device *device, lks_stream *stream, void *to, const void *from,
                        size_t bytes, lks_copy_kind kind) {
     static const enum cudaMemcpyKind kinds[] = {
@@ -83,6 +92,7 @@ const lks_memory_ops lks_cuda_memory_ops = {
     .free = release,
     .alloc_host = alloc_host,
     .free_host = release_host,
+    .holds = holds,
     .copy = copy,
     .zero = zero,
 };
