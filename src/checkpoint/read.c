@@ -1,6 +1,7 @@
 /* Opening a checkpoint, and what stands in it beside the arrays' data. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "checkpoint/file.h"
@@ -12,6 +13,21 @@ lks_status lks_checkpoint_status(lks_status h5_status) {
 }
 
 /* ---- opening ---- */
+
+/* HDF5 does not survive all damage: without a trailer that vouches for the file it must not see
+ * more than the first bytes. */
+static lks_status refuse_without_trailer(const lks_checkpoint *checkpoint) {
+    struct stat info;
+    if (fstat(checkpoint->descriptor, &info) == 0 && S_ISDIR(info.st_mode))
+        return lks_fail(LKS_EIO, "%s is a folder, expected a checkpoint", checkpoint->path);
+    if (!lks_h5_has_signature(checkpoint->path))
+        return lks_fail(LKS_ECHECKPOINT, "%s is not an HDF5 file, expected a checkpoint",
+                        checkpoint->path);
+    return lks_fail(LKS_ECHECKPOINT,
+                    "%s is an HDF5 file but no whole checkpoint of Lockstep: the trailer at its "
+                    "end is missing",
+                    checkpoint->path);
+}
 
 static lks_status check_root(lks_checkpoint *checkpoint) {
     int64_t version, complete;
@@ -59,12 +75,9 @@ lks_status lks_checkpoint_open(const char *path, lks_checkpoint **out) {
     bool whole = false;
     if (!status) status = lks_file_open(path, false, &checkpoint->descriptor);
     if (!status) status = lks_trailer_check(checkpoint->descriptor, path, &whole);
-    /* Without a trailer it is no checkpoint; HDF5 can tell best what it is instead. */
+    if (!status && !whole) status = refuse_without_trailer(checkpoint);
     if (!status) status = lks_checkpoint_status(lks_h5_open(path, &checkpoint->file));
     if (!status) status = check_root(checkpoint);
-    if (!status && !whole)
-        status =
-            lks_fail(LKS_ECHECKPOINT, "%s is damaged: the trailer at its end is missing", path);
     if (status) {
         lks_checkpoint_close(checkpoint);
         return status;

@@ -91,6 +91,13 @@ done:
     return status;
 }
 
+bool lks_h5_has_signature(const char *path) {
+    lks_h5_guard guard = lks_h5_enter();
+    bool found = H5Fis_hdf5(path) > 0;
+    lks_h5_leave(guard);
+    return found;
+}
+
 lks_status lks_h5_open(const char *path, lks_h5_file **out) {
     *out = NULL;
     int64_t bytes = 0;

@@ -16,6 +16,8 @@ typedef struct lks_h5_array lks_h5_array; /* an open data set */
 /* Opens for reading, by this rank alone (POSIX, no file locking). LKS_EIO: missing, unreadable;
  * LKS_EDATA: not HDF5, truncated. */
 lks_status lks_h5_open(const char *path, lks_h5_file **out);
+/* Does the file begin as HDF5 files do? Nothing else of it is looked at. Local. */
+bool lks_h5_has_signature(const char *path);
 /* Creates (replacing) by this rank alone. */
 lks_status lks_h5_create(const char *path, lks_h5_file **out);
 /* Creates a file in memory by this rank alone, in which arrays that are not written are holes that
