@@ -195,11 +195,15 @@ static void linear_replans(void **state) {
     void *x = check_device_copy(device, call.x, 9 * 4 * sizeof(float));
     void *weight = check_device_copy(device, call.param[0], 12 * sizeof(float));
     void *y = check_device_copy(device, NULL, 9 * 3 * sizeof(float));
+    void *scratch = check_device_copy(device, NULL, lks_op_get_needs(op)->scratch_bytes);
     for (int64_t i = 0; i < 18; i++) {
         float got[27] = {0};
         const int64_t batch = 1 + i % 9;
-        const lks_op_args args = {
-            .batch = batch, .x = x, .y = y, .params = (const void *const[]){weight}};
+        const lks_op_args args = {.batch = batch,
+                                  .x = x,
+                                  .y = y,
+                                  .params = (const void *const[]){weight},
+                                  .scratch = scratch};
         check_ok(lks_op_forward(op, stream, &args));
         check_download(device, got, y, (size_t)batch * 3 * sizeof(float));
         check_close("y", got, e.y, batch * 3, TOLERANCE);
@@ -207,6 +211,7 @@ static void linear_replans(void **state) {
     lks_device_free(device, x);
     lks_device_free(device, weight);
     lks_device_free(device, y);
+    lks_device_free(device, scratch);
     lks_op_destroy(op);
     release(&e);
     check_call_free(&call);

@@ -105,7 +105,9 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     Math math;
     if (threadIdx.x < TILE_M) {
         const int64_t row = (int64_t)blockIdx.x * TILE_M + threadIdx.x;
-        rows[threadIdx.x] = row < g.rows ? find_row(g, (int)row) : conv_row{-1, 0, 0};
+        conv_row place = {-1, 0, 0};
+        if (row < g.rows) place = find_row(g, (int)row);
+        rows[threadIdx.x] = place;
     }
     __syncthreads();
     math.clear();
