@@ -1,0 +1,169 @@
+/* The order in which streams run. Priorities of streams are drawn at random and changed at random
+ * times, and the ready stream of highest priority goes on: so one stream may run far ahead, or be
+ * left behind until somebody waits for it (Burckhardt et al., A Randomized Scheduler with
+ * Probabilistic Guarantees of Finding Bugs, 2010). */
+#include "queue.h"
+
+#include <time.h>
+
+#include <atomic>
+
+namespace emu {
+
+static Runtime &the_runtime() {
+    static Runtime *r = new Runtime;
+    return *r;
+}
+
+static thread_local cudaError_t last_error = cudaSuccess;
+
+uint64_t this_thread() {
+    static std::atomic<uint64_t> next{1};
+    static thread_local uint64_t number = next++;
+    return number;
+}
+
+void fail_default_stream(const char *what) {
+    fail("%s on the default stream: every crossing between streams must be explicit", what);
+}
+
+/* ---- running ---- */
+
+double Runtime::now_ms() const {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+cudaStream_t Runtime::pick() {
+    cudaStream_t best = nullptr;
+    for (cudaStream_t s : streams) {
+        if (s->items.empty()) continue;
+        const Item &head = s->items.front();
+        if (head.waits_for && !head.waits_for->done) continue;
+        if (!best || s->priority > best->priority) best = s;
+    }
+    return best;
+}
+
+void Runtime::run_item(Item &item) {
+    if (!item.run) return;
+    if (item.is_host_code) {
+        arena::close();
+        in_callback = true;
+        item.run();
+        in_callback = false;
+    } else {
+        arena::open();
+        item.run();
+    }
+}
+
+void Runtime::bury(cudaStream_t stream) {
+    streams.erase(stream);
+    delete stream;
+}
+
+bool Runtime::run_one(bool must) {
+    cudaStream_t stream = pick();
+    if (!stream) {
+        if (must) fail("nothing can run, but the host waits");
+        return false;
+    }
+    if (random.below(8) == 0) stream->priority = random.next();
+    Item item = std::move(stream->items.front());
+    run_item(item);
+    stream->items.pop_front();
+    if (stream->destroyed && stream->items.empty()) bury(stream);
+    return true;
+}
+
+void Runtime::run_all() {
+    while (run_one(false)) {
+    }
+}
+
+bool Runtime::is_idle() const {
+    for (cudaStream_t s : streams)
+        if (!s->items.empty()) return false;
+    return true;
+}
+
+void Runtime::sometimes_run_some() {
+    if (random.below(32) == 0) eagerness = (unsigned)random.below(5);
+    while (random.below(4) < eagerness && run_one(false)) {
+    }
+}
+
+/* ---- adding ---- */
+
+cudaError_t Runtime::add(cudaStream_t stream, Item item) {
+    if (!stream->capture) {
+        stream->items.push_back(std::move(item));
+        return cudaSuccess;
+    }
+    if (stream->capture->invalid) return cudaErrorStreamCaptureInvalidated;
+    Nodes &nodes = stream->capture->graph->nodes;
+    nodes.push_back(Node{std::move(item), stream->tail});
+    stream->tail.assign(1, nodes.size() - 1);
+    return cudaSuccess;
+}
+
+/* ---- calls ---- */
+
+Api::Api() : runtime(the_runtime()), guard(runtime.lock) {
+    if (place) fail("a kernel calls the runtime's host interface");
+    if (!runtime.in_callback) runtime.sometimes_run_some();
+}
+
+Api::~Api() {
+    if (!runtime.in_callback) arena::close();
+}
+
+bool Api::refused() const {
+    return runtime.in_callback;
+}
+
+cudaError_t Api::result(cudaError_t error) const {
+    if (error != cudaSuccess && error != cudaErrorNotReady) last_error = error;
+    return error;
+}
+
+bool Api::is_stream(cudaStream_t stream) const {
+    auto it = runtime.streams.find(stream);
+    return it != runtime.streams.end() && !(*it)->destroyed;
+}
+
+static thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
+
+bool Api::disturbs_capture() const {
+    bool disturbed = false;
+    for (const std::shared_ptr<Capture> &c : runtime.captures) {
+        bool mine = c->thread == this_thread() && c->mode != cudaStreamCaptureModeRelaxed;
+        bool anybodys = c->mode == cudaStreamCaptureModeGlobal;
+        if (thread_mode == cudaStreamCaptureModeRelaxed) continue;
+        if (!mine && !(anybodys && thread_mode == cudaStreamCaptureModeGlobal)) continue;
+        c->invalid = true;
+        disturbed = true;
+    }
+    return disturbed;
+}
+
+} // namespace emu
+
+using namespace emu;
+
+extern "C" cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode) {
+    std::swap(*mode, thread_mode);
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaGetLastError(void) {
+    cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+
+extern "C" cudaError_t cudaPeekAtLastError(void) {
+    return last_error;
+}
