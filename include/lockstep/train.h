@@ -92,7 +92,7 @@ typedef struct lks_train_config {
     const char
         *data; /* options text of the data settings, "shuffle=true scale=0.0039"; NULL: defaults */
     const char *gradients;  /* options text, "clip_norm=1 on_nonfinite=skip"; NULL: defaults */
-    const char *checkpoint; /* options text, "every_epochs=5"; NULL: defaults */
+    const char *checkpoint; /* options text, "every.epochs=5"; NULL: defaults */
     const char
         *output; /* run directory: metrics.jsonl, log.txt, checkpoints/; NULL: nothing is written */
     const char *run_file; /* text kept in checkpoints and in the run directory; may be NULL */
@@ -113,13 +113,16 @@ typedef struct lks_train_config {
 lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers,
                               const lks_shape *input, lks_dataset *train, lks_dataset *validation,
                               const lks_train_config *config, lks_trainer **out);
+/* Waits for a save in the background. NULL is legal. */
 void lks_trainer_destroy(lks_trainer *trainer);
 
 /* Trains from where the trainer stands to the configured epoch, an early stop, or a callback's
- * stop: epochs, validation, schedule, early stopping, checkpoints, history. */
+ * stop: epochs, and at the end the final checkpoint. */
 lks_status lks_fit(lks_trainer *trainer);
-/* One epoch: those of its steps that are not done yet, then validation, then the decisions for the
- * next. *out is the same on every rank; may be NULL. */
+/* One epoch: those of its steps that are not done yet, then validation, the decisions for the next
+ * (schedule, early stopping), history; with `output` also the checkpoints that are due, after steps
+ * and at the end. *out is the same on every rank; may be NULL. LKS_ESTOPPED when a callback has
+ * asked to stop: between two steps, or at the end, when the epoch is whole. */
 lks_status lks_epoch(lks_trainer *trainer, lks_epoch_result *out);
 /* One step of the present epoch; *epoch_done says whether it was the last (then lks_epoch ends the
  * epoch). LKS_ENUMERIC where the loss or the norm of the gradients is not a finite number, unless
@@ -142,16 +145,27 @@ lks_status lks_predict(lks_trainer *trainer, int64_t count, const float *inputs,
 const lks_shape *lks_trainer_output_shape(const lks_trainer *trainer);
 
 /* Saves and restores the whole state (model, optimizer, schedule, early stopping, place in the
- * epoch, history), on any number of ranks. A failed save leaves the file that was there. LKS_EIO,
- * LKS_ECHECKPOINT (with what differs). */
+ * epoch, history), between any two steps, on any number of ranks. A failed save leaves the file
+ * that was there, and a file that is refused or damaged leaves the trainer as it is; it waits for a
+ * save in the background. LKS_EIO; LKS_ECHECKPOINT with all that differs: the model, the
+ * optimizer's or schedule's type, the seed, batch_size, drop_last, shuffle, the training samples.
+ * Other hyper-parameters are a warning: those of this run hold, but for learning rates, which are
+ * the schedule's state. */
 lks_status lks_trainer_save(lks_trainer *trainer, const char *path);
 lks_status lks_trainer_restore(lks_trainer *trainer, const char *path);
-/* Restores from `which`: a checkpoint's path, or "auto" for the newest one in the run directory's
- * checkpoints/ that opens (one that does not is reported and skipped). With "auto" and no
- * checkpoint there, *resumed is false and the trainer stays as it is. */
+/* Restores from `which`: a checkpoint's path, or "auto" for the one in the run directory's
+ * checkpoints/ that was saved last (one that cannot be restored is reported and skipped). With
+ * "auto" and no checkpoint there, *resumed is false and the trainer stays as it is. */
 lks_status lks_trainer_resume(lks_trainer *trainer, const char *which, bool *resumed);
-/* Parameters and buffers alone. */
+/* Parameters and buffers alone, of a checkpoint of the same model. LKS_EIO, LKS_ECHECKPOINT. */
 lks_status lks_trainer_load_weights(lks_trainer *trainer, const char *path);
+/* The same for a model that is this one in part. params, exclude: shell patterns of state_dict
+ * names, separated by blanks, "conv*"; NULL: all, none. What they choose must be in the file with
+ * the same shape: LKS_ECHECKPOINT lists everything that is not. What else the file has is left
+ * there. The log says what was taken and what was not. LKS_ECONFIG for a pattern that matches
+ * nothing; LKS_EIO. */
+lks_status lks_trainer_init_from(lks_trainer *trainer, const char *path, const char *params,
+                                 const char *exclude);
 
 /* The history, one entry per finished epoch. Not collective. The array is the trainer's, valid
  * until its next epoch. */

@@ -8,6 +8,7 @@
 #include "app/output.h"
 #include "checkpoint/exchange.h"
 #include "comm/comm.h"
+#include "train/train.h"
 
 /* "weights.h5" for "weights.safetensors"; NULL when out of memory. */
 static char *default_output(const char *from) {

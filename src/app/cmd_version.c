@@ -1,22 +1,20 @@
-#include <string.h>
+#include <stdio.h>
 
 #include "app/commands.h"
+#include "comm/comm.h"
 #include "device/device.h"
 #include "h5/h5.h"
 
 lks_status lks_command_version(const lks_args *args) {
     (void)args;
-    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
-    int length;
-    MPI_Get_library_version(mpi, &length); /* legal before MPI_Init */
-    mpi[strcspn(mpi, "\n")] = '\0';
+    char mpi[LKS_COMM_LIBRARY_BYTES];
     lks_device_config config = LKS_DEVICE_CONFIG_DEFAULT;
     lks_device *device;
     config.kind = "cpu";
     lks_status status = lks_device_create(&config, &device);
     if (status) return status;
-    printf("lockstep %s\nMPI: %s\nHDF5: %s\ncpu: %s\n", LKS_VERSION, mpi, lks_h5_version(),
-           lks_device_description(device));
+    printf("lockstep %s\nMPI: %s\nHDF5: %s\ncpu: %s\n", LKS_VERSION, lks_comm_library(mpi),
+           lks_h5_version(), lks_device_description(device));
     lks_device_destroy(device);
     return LKS_OK;
 }

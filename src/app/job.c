@@ -50,10 +50,6 @@ lks_status lks_job_open(const lks_args *args, lks_job *job) {
     return lks_context_create(MPI_COMM_WORLD, &config, &job->context);
 }
 
-bool lks_strands_others(lks_status status) {
-    return status == LKS_ECOMM || status == LKS_EDEVICE || status == LKS_EINTERNAL;
-}
-
 void lks_job_close(lks_job *job, lks_status status) {
     if (lks_strands_others(status)) return;
     lks_trainer_destroy(job->trainer);

@@ -23,9 +23,6 @@ lks_status lks_job_open(const lks_args *args, lks_job *job);
  * for this rank, and only main's MPI_Abort reaches them. */
 void lks_job_close(lks_job *job, lks_status status);
 
-/* Is it a status that one rank may have alone, while the others wait for it? */
-bool lks_strands_others(lks_status status);
-
 /* The data set of --split, for evaluation or prediction. */
 lks_status lks_job_open_split(lks_job *job, lks_dataset **out);
 /* The data sets for training. */

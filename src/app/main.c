@@ -10,6 +10,7 @@
 #include "app/commands.h"
 #include "app/job.h"
 #include "comm/comm.h"
+#include "train/train.h"
 
 typedef lks_status (*command_fn)(const lks_args *args);
 

@@ -112,6 +112,8 @@ static const char introduction[] =
     "early_stopping=null`. VALUE is YAML.\n"
     "- Where a section has types, the type alone stands for the type with all defaults: `relu` "
     "for `{type: relu}`.\n"
+    "- A key with a dot stands in a map of its own: `every.steps` is `every: {steps: 500}`, and "
+    "`--set checkpoint.every.steps=500`.\n"
     "- Numbers may be grouped, `1_000_000`; sizes have units, `25MiB`; a pair such as a kernel's "
     "size is `3` or `[3, 5]`.\n"
     "- `lockstep help SECTION [TYPE]` prints what this page says of a section or a type.\n"

@@ -48,14 +48,35 @@ static lks_status locate(const lks_map_reader *reader, const lks_node *node, lks
     return lks_node_fail_in(node, status);
 }
 
-static lks_status refuse_key(const lks_map_reader *reader, const lks_node *node) {
+/* An option called "every.steps" stands in a map of its own, `every: {steps: 500}`. The length of
+ * the map's name with the dot; 0 of any other option. */
+static size_t map_length(const lks_option *option) {
+    const char *dot = strchr(option->key, '.');
+    return dot ? (size_t)(dot - option->key) + 1 : 0;
+}
+
+static bool is_in_map(const lks_option *option, const char *map) {
+    size_t length = map_length(option);
+    return length == strlen(map) + 1 && strncmp(option->key, map, length - 1) == 0;
+}
+
+/* map: the map of its own in which the key stands, or NULL. */
+static lks_status refuse_key(const reading *in, const char *map, const lks_node *node) {
+    const lks_map_reader *reader = in->reader;
     const char *known[MAX_KEYS];
     size_t count = 0;
-    for (const lks_option *o = reader->table->options; o->key && count < MAX_KEYS; o++)
-        known[count++] = o->key;
-    for (int i = 0; reader->other_keys && reader->other_keys[i] && count < MAX_KEYS; i++)
+    for (const lks_option *o = reader->table->options; o->key && count < MAX_KEYS; o++) {
+        if (map && !is_in_map(o, map)) continue;
+        size_t length = map_length(o);
+        const char *name = map || !length ? o->key + length
+                                          : lks_arena_copy(in->parser->arena, o->key, length - 1);
+        if (name && (!count || strcmp(name, known[count - 1]) != 0)) known[count++] = name;
+    }
+    for (int i = 0; !map && reader->other_keys && reader->other_keys[i] && count < MAX_KEYS; i++)
         known[count++] = reader->other_keys[i];
-    return locate(reader, node, lks_fail_unknown("option", node->key, known, count));
+    lks_status status = lks_fail_unknown("option", node->key, known, count);
+    if (map) lks_fail_in(status, "%s", map);
+    return locate(reader, node, status);
 }
 
 /* What stands at `node` is of the wrong kind altogether. */
@@ -166,23 +187,72 @@ static lks_status assign(reading *in, const lks_option *option, const lks_node *
     return status ? locate(in->reader, node, status) : LKS_OK;
 }
 
+/* What stands before an option of the resolved text, maps of their own included. *map: the option
+ * whose map is open; NULL: none. */
+static void print_separator(const lks_map_reader *reader, const lks_option *option,
+                            const lks_option **map, lks_strbuf *resolved) {
+    size_t length = option ? map_length(option) : 0;
+    bool same =
+        *map && length == map_length(*map) && strncmp(option->key, (*map)->key, length) == 0;
+    if (*map && !same) lks_strbuf_add(resolved, "}");
+    if (option) lks_strbuf_add(resolved, "%s", same ? ", " : reader->separator);
+    if (length && !same) lks_strbuf_add(resolved, "%.*s: {", (int)length - 1, option->key);
+    *map = length ? option : NULL;
+}
+
 /* All options that have a value, as a user would write them. */
 static void print_resolved(reading *in) {
     const lks_map_reader *reader = in->reader;
     lks_strbuf *resolved = &in->parser->resolved;
+    const lks_option *map = NULL;
     for (int i = 0; reader->table->options[i].key; i++) {
         const lks_option *option = &reader->table->options[i];
         bool given = in->given >> i & 1;
         if (!option->text && !given) continue;
         /* In a list's element, what the map around it says counts. */
         if (!given && reader->outer && lks_options_find(reader->outer, option->key)) continue;
-        lks_strbuf_add(resolved, "%s%s: ", reader->separator, option->key);
+        print_separator(reader, option, &map, resolved);
+        lks_strbuf_add(resolved, "%s: ", option->key + map_length(option));
         if (option->type == LKS_OPTION_SPEC_LIST)
             lks_strbuf_add(resolved, "[%s]", in->specs.text ? in->specs.text : "");
         else
             lks_option_print(option, in->config, resolved);
     }
+    print_separator(reader, NULL, &map, resolved);
     resolved->failed = resolved->failed || in->specs.failed;
+}
+
+static lks_status read_element(reading *in, const lks_option *option, const lks_node *node) {
+    if (lks_node_is_null(node) && option->optional) return LKS_OK;
+    lks_status status = assign(in, option, node);
+    in->given |= UINT64_C(1) << (option - in->reader->table->options);
+    return status;
+}
+
+/* The options of a map of their own, "every.steps" and its like. */
+static lks_status read_own_map(reading *in, const lks_node *map) {
+    const lks_map_reader *reader = in->reader;
+    if (lks_node_is_null(map)) return LKS_OK;
+    if (map->kind != LKS_NODE_MAP) {
+        lks_fail(LKS_ECONFIG, "%s: expected a map of keys and values", map->key);
+        return locate(reader, map, LKS_ECONFIG);
+    }
+    for (const lks_node *node = map->first; node; node = node->next) {
+        const lks_option *option = reader->table->options;
+        while (option->key && !(is_in_map(option, map->key) &&
+                                strcmp(option->key + map_length(option), node->key) == 0))
+            option++;
+        if (!option->key) return refuse_key(in, map->key, node);
+        lks_status status = read_element(in, option, node);
+        if (status) return status;
+    }
+    return LKS_OK;
+}
+
+static bool names_own_map(const lks_option_table *table, const char *key) {
+    for (const lks_option *option = table->options; option->key; option++)
+        if (is_in_map(option, key)) return true;
+    return false;
 }
 
 static lks_status read_elements(reading *in, const lks_node *map) {
@@ -190,11 +260,10 @@ static lks_status read_elements(reading *in, const lks_node *map) {
     for (const lks_node *node = map->first; node; node = node->next) {
         if (is_other_key(reader, node->key)) continue;
         const lks_option *option = lks_options_find(reader->table, node->key);
-        if (!option) return refuse_key(reader, node);
-        if (lks_node_is_null(node) && option->optional) continue;
-        lks_status status = assign(in, option, node);
+        bool own_map = !option && names_own_map(reader->table, node->key);
+        if (!own_map && (!option || map_length(option))) return refuse_key(in, NULL, node);
+        lks_status status = own_map ? read_own_map(in, node) : read_element(in, option, node);
         if (status) return status;
-        in->given |= UINT64_C(1) << (option - reader->table->options);
     }
     return LKS_OK;
 }

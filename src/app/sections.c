@@ -134,7 +134,7 @@ static const lks_section sections[] = {
     {.key = "checkpoint",
      .name = "checkpoint",
      .help = "Which checkpoints are written to the run directory `output`, and when.",
-     .example = "checkpoint: {every_epochs: 5}\n",
+     .example = "checkpoint: {every: {steps: 500, minutes: 10}, keep_last: 3}\n",
      .table = &lks_checkpoint_settings_options},
 };
 

@@ -1,7 +1,9 @@
 #include "comm/comm.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "comm/backend.h"
 #include "comm/mpi/mpi.h"
@@ -151,6 +153,15 @@ int lks_comm_local_size(const lks_comm *comm) {
 
 int lks_comm_host_count(const lks_comm *comm) {
     return comm->host_count;
+}
+
+const char *lks_comm_library(char *text) {
+    char library[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length;
+    MPI_Get_library_version(library, &length);
+    int line = (int)strcspn(library, "\n"); /* MPICH tells its whole configuration */
+    snprintf(text, LKS_COMM_LIBRARY_BYTES, "%.*s", line, library);
+    return text;
 }
 
 MPI_Comm lks_comm_mpi(const lks_comm *comm) {

@@ -33,6 +33,10 @@ int lks_comm_size(const lks_comm *comm);
 int lks_comm_local_rank(const lks_comm *comm); /* among the ranks of this host */
 int lks_comm_local_size(const lks_comm *comm);
 int lks_comm_host_count(const lks_comm *comm);
+enum { LKS_COMM_LIBRARY_BYTES = 256 };
+/* The MPI library and its version into text[LKS_COMM_LIBRARY_BYTES]; returns text. Legal before
+ * MPI_Init. */
+const char *lks_comm_library(char *text);
 /* The duplicate, for rooms that need MPI themselves (src/h5). */
 MPI_Comm lks_comm_mpi(const lks_comm *comm);
 

@@ -64,6 +64,10 @@ int lks_context_size(const lks_context *context) {
     return lks_comm_size(context->comm);
 }
 
+bool lks_strands_others(lks_status status) {
+    return status == LKS_ECOMM || status == LKS_EDEVICE || status == LKS_EINTERNAL;
+}
+
 lks_device *lks_context_device(const lks_context *context) {
     return context->device;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/saver.h"
 #include "train/trainer.h"
 
 /* What rank 0 decides at the end of an epoch, broadcast as bytes (all ranks run the same program).
@@ -14,7 +15,7 @@ typedef struct decision {
     int64_t best_epoch;
 } decision;
 
-static double monitored(const lks_epoch_result *result, int monitor) {
+double lks_monitored(const lks_epoch_result *result, int monitor) {
     const char *name = lks_monitor_names[monitor];
     bool validated = !isnan(result->val_loss);
     if (strcmp(name, "val_loss") == 0) return validated ? result->val_loss : result->train_loss;
@@ -22,29 +23,40 @@ static double monitored(const lks_epoch_result *result, int monitor) {
     return strcmp(name, "train_loss") == 0 ? result->train_loss : result->train_acc;
 }
 
-static bool is_better(double value, double best, bool minimize) {
+bool lks_is_better(double value, double best, bool minimize) {
     if (isnan(value)) return false;
     return isnan(best) || (minimize ? value < best : value > best);
+}
+
+double lks_trainer_epoch_seconds(const lks_trainer *t) {
+    return t->epoch_seconds + (t->epoch_began == 0 ? 0 : lks_clock_seconds() - t->epoch_began);
+}
+
+int64_t lks_trainer_epoch_samples(const lks_trainer *t) {
+    int64_t begin, end;
+    lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, t->position.step,
+                      &begin, &end);
+    return begin;
 }
 
 /* Rank 0 alone: moves schedule, early stopping and best on by one epoch. */
 static void decide(lks_trainer *t, decision *out) {
     lks_epoch_result *result = &out->result;
     int monitor = t->checkpoint_settings.monitor;
-    double value = monitored(result, monitor);
+    double value = lks_monitored(result, monitor);
     result->is_best =
-        is_better(value, t->best_value, lks_monitor_minimizes(lks_monitor_names[monitor]));
+        lks_is_better(value, t->best_value, lks_monitor_minimizes(lks_monitor_names[monitor]));
     out->best_value = result->is_best ? value : t->best_value;
     out->best_epoch = result->is_best ? result->epoch : t->best_epoch;
 
     out->stopping = t->stopping;
     if (t->stopping_config.enabled)
         lks_early_stopping_update(&t->stopping_config, &out->stopping, result->epoch,
-                                  monitored(result, t->stopping_config.monitor));
+                                  lks_monitored(result, t->stopping_config.monitor));
     if (!lks_rates_per_step(t->rates)) {
         int watched = lks_rates_monitor(t->rates);
         double before = lks_rates_lr(t->rates);
-        lks_rates_advance(t->rates, watched < 0 ? NAN : monitored(result, watched));
+        lks_rates_advance(t->rates, watched < 0 ? NAN : lks_monitored(result, watched));
         if (lks_rates_is_verbose(t->rates) && lks_rates_lr(t->rates) < before)
             lks_log(&t->context->logger, LKS_LOG_INFO, "epoch %lld: learning rate reduced to %g",
                     (long long)result->epoch, lks_rates_lr(t->rates));
@@ -126,20 +138,20 @@ static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
                    .val_loss = NAN,
                    .val_acc = NAN,
                    .lr = t->epoch_lr,
-                   .samples_per_second = (double)t->samples_this_session / t->train_seconds}};
+                   .samples_per_second = (double)lks_trainer_epoch_samples(t) / t->train_seconds}};
     lks_sums_means(sums, &shared.result.train_loss, &shared.result.train_acc);
 
     status = share_buffers(t);
     if (status == LKS_OK && t->validation_loader != NULL)
         status = lks_trainer_evaluate(t, t->validation_loader, &shared.result.val_loss,
                                       &shared.result.val_acc);
-    shared.result.seconds = lks_clock_seconds() - t->epoch_began;
+    shared.result.seconds = lks_trainer_epoch_seconds(t);
     if (status == LKS_OK) status = share_decision(t, &shared);
     if (status != LKS_OK) return status;
 
     t->position.epoch++;
     t->position.step = 0;
-    t->epoch_began = 0;
+    t->epoch_began = t->epoch_seconds = t->train_seconds = 0;
     if (t->best_params != NULL && t->stopping.best_epoch == shared.result.epoch)
         status = copy_best(t, false);
     if (status == LKS_OK) status = remember(t, &shared.result);
@@ -150,48 +162,54 @@ static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
     return status;
 }
 
-lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
-    lks_epoch_result result;
-    if (t->loader == NULL)
-        return lks_fail(LKS_EINVAL, "lks_epoch: this trainer has no training data");
+/* A callback's stop is told once, and over with that. */
+static lks_status tell_stop(lks_trainer *t) {
+    t->stopping_now = t->stop_requested = false;
+    return lks_fail(LKS_ESTOPPED, "stopped by a callback after %lld epochs and %lld steps",
+                    (long long)t->position.epoch, (long long)t->position.step);
+}
+
+static lks_status run_epoch(lks_trainer *t, lks_epoch_result *out) {
     bool epoch_done = t->position.step >= lks_loader_steps(t->loader);
+    /* a run that was interrupted between its last step and its end */
+    if (epoch_done && t->epoch_began == 0) t->epoch_began = lks_clock_seconds();
     while (!epoch_done) {
         lks_status status = lks_step(t, &epoch_done);
+        if (status == LKS_OK && !epoch_done) status = lks_saver_after_step(t);
         if (status != LKS_OK) return status;
         if (!t->stopping_now || epoch_done) continue;
         status = lks_comm_agree(t->context->comm, t->failure);
-        if (status == LKS_OK)
-            status = lks_fail(LKS_ESTOPPED, "stopped by a callback in epoch %lld after step %lld",
-                              (long long)t->position.epoch + 1, (long long)t->position.step);
-        return status;
+        return status == LKS_OK ? tell_stop(t) : status;
     }
-    lks_status status = finish_epoch(t, &result);
-    if (status == LKS_OK) status = call_on_epoch(t, &result);
-    if (out != NULL) *out = result;
-    return status;
+    lks_status status = finish_epoch(t, out);
+    if (status == LKS_OK) status = call_on_epoch(t, out);
+    if (status == LKS_OK) status = lks_saver_after_epoch(t, out);
+    return status == LKS_OK && t->stopping_now ? tell_stop(t) : status;
+}
+
+lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
+    lks_epoch_result unused;
+    if (t->loader == NULL)
+        return lks_fail(LKS_EINVAL, "lks_epoch: this trainer has no training data");
+    lks_status status = run_epoch(t, out == NULL ? &unused : out);
+    return status == LKS_OK || status == LKS_ESTOPPED ? status : lks_saver_after_failure(t, status);
+}
+
+/* Training has ended as it should. */
+static lks_status end_run(lks_trainer *t) {
+    lks_status status = LKS_OK;
+    if (t->best_params != NULL && t->end != LKS_END_CALLBACK && t->stopping.best_epoch > 0)
+        status = lks_comm_agree(t->context->comm, copy_best(t, true));
+    return status == LKS_OK ? lks_saver_after_run(t) : status;
 }
 
 lks_status lks_fit(lks_trainer *t) {
     lks_status status = LKS_OK;
-    t->end = LKS_END_EPOCHS;
-    t->stopping_now = t->stop_requested = false;
-    while (t->position.epoch < t->config.epochs && t->end == LKS_END_EPOCHS &&
-           !t->stopping.stopped) {
-        lks_epoch_result result;
-        status = lks_epoch(t, &result);
-        if (status == LKS_ESTOPPED) break;
-        if (status == LKS_OK) status = lks_trainer_save_epoch(t, &result);
-        if (status != LKS_OK) return status;
-        if (t->stopping_now) t->end = LKS_END_CALLBACK;
-    }
-    if (status == LKS_ESTOPPED)
-        t->end = LKS_END_CALLBACK;
-    else if (t->stopping.stopped)
-        t->end = LKS_END_EARLY_STOPPING;
-
-    status = LKS_OK;
-    if (t->best_params != NULL && t->end != LKS_END_CALLBACK && t->stopping.best_epoch > 0)
-        status = lks_comm_agree(t->context->comm, copy_best(t, true));
-    if (status == LKS_OK) status = lks_trainer_save_final(t);
-    return status;
+    while (t->position.epoch < t->config.epochs && status == LKS_OK && !t->stopping.stopped)
+        status = lks_epoch(t, NULL);
+    if (status != LKS_OK && status != LKS_ESTOPPED) return status;
+    t->end = t->stopping.stopped      ? LKS_END_EARLY_STOPPING
+             : status == LKS_ESTOPPED ? LKS_END_CALLBACK
+                                      : LKS_END_EPOCHS;
+    return end_run(t);
 }

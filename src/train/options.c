@@ -1,5 +1,6 @@
 #include "train/options.h"
 
+#include "checkpoint/checkpoint.h"
 #include "lockstep/train.h"
 #include "sched/sched.h"
 
@@ -121,26 +122,55 @@ const lks_option_table lks_gradient_settings_options = {
     .options = gradient_options,
 };
 
+static const char *const on_error_names[] = {"continue", "stop", NULL};
+/* In the order of lks_transfer. */
+static const char *const transfer_names[] = {"independent", "collective", NULL};
+
 static const lks_option checkpoint_options[] = {
-    {.key = "every_epochs",
+    {.key = "every.epochs",
      .type = LKS_OPTION_INT,
      .offset = offsetof(lks_checkpoint_settings, every_epochs),
-     .text = "1",
+     .optional = true,
      .low = 0,
      .high = 1e9,
-     .help = "Save checkpoints/epoch-NNNN.h5 after every so many epochs; 0: never."},
+     .help = "Save checkpoints/epoch-NNNN.h5 after every so many epochs; 0: never. Without `every` "
+             "after every epoch; with it as often as it says, and no more."},
+    {.key = "every.steps",
+     .type = LKS_OPTION_INT,
+     .offset = offsetof(lks_checkpoint_settings, every_steps),
+     .optional = true,
+     .low = 0,
+     .high = 1e15,
+     .help = "Save checkpoints/step-NNNNNNNN.h5 after every so many steps of the run; 0: never."},
+    {.key = "every.minutes",
+     .type = LKS_OPTION_FLOAT,
+     .offset = offsetof(lks_checkpoint_settings, every_minutes),
+     .optional = true,
+     .low = 0,
+     .high = 1e9,
+     .help = "Save checkpoints/step-NNNNNNNN.h5 when so many minutes have passed since the last of "
+             "these files, by rank 0's clock; 0: never."},
     {.key = "keep_last",
      .type = LKS_OPTION_INT,
      .offset = offsetof(lks_checkpoint_settings, keep_last),
      .text = "2",
      .low = 0,
      .high = 1e9,
-     .help = "How many epoch-NNNN.h5 to keep, the newest ones; 0: all."},
+     .help = "How many of epoch-NNNN.h5 and step-NNNNNNNN.h5 together to keep, the newest ones; 0: "
+             "all."},
     {.key = "best",
      .type = LKS_OPTION_BOOL,
      .offset = offsetof(lks_checkpoint_settings, best),
      .text = "true",
      .help = "Save checkpoints/best.h5 whenever the monitored value is the best so far."},
+    {.key = "keep_best",
+     .type = LKS_OPTION_INT,
+     .offset = offsetof(lks_checkpoint_settings, keep_best),
+     .text = "1",
+     .low = 1,
+     .high = 1e9,
+     .help = "How many of the best epochs to keep: the best one as best.h5, the others as "
+             "best-epoch-NNNN.h5."},
     {.key = "monitor",
      .type = LKS_OPTION_CHOICE,
      .offset = offsetof(lks_checkpoint_settings, monitor),
@@ -152,6 +182,26 @@ static const lks_option checkpoint_options[] = {
      .offset = offsetof(lks_checkpoint_settings, final),
      .text = "true",
      .help = "Save checkpoints/final.h5 when training ends or is interrupted."},
+    {.key = "on_error",
+     .type = LKS_OPTION_CHOICE,
+     .offset = offsetof(lks_checkpoint_settings, on_error),
+     .text = "continue",
+     .choices = on_error_names,
+     .help = "When a checkpoint cannot be saved: report it, go on and try again at the next one, "
+             "or end the run with the error."},
+    {.key = "transfer",
+     .type = LKS_OPTION_CHOICE,
+     .offset = offsetof(lks_checkpoint_settings, transfer),
+     .text = "independent",
+     .choices = transfer_names,
+     .help = "How ranks write: each by itself, or together through MPI-IO, for file systems that "
+             "want few writers."},
+    {.key = "async",
+     .type = LKS_OPTION_BOOL,
+     .offset = offsetof(lks_checkpoint_settings, async),
+     .text = "false",
+     .help = "Training stops only while each rank copies what it has to save; a thread writes the "
+             "copy while training goes on. Takes memory for that copy."},
     {0},
 };
 
@@ -161,3 +211,19 @@ const lks_option_table lks_checkpoint_settings_options = {
     .struct_bytes = sizeof(lks_checkpoint_settings),
     .options = checkpoint_options,
 };
+
+lks_status lks_checkpoint_settings_parse(const char *text, lks_checkpoint_settings *out) {
+    const lks_option_table *table = &lks_checkpoint_settings_options;
+    uint64_t given = 0;
+    lks_status status = lks_options_init(table, out);
+    if (status == LKS_OK) status = lks_options_override(table, out, text, &given);
+    bool every = false;
+    for (int i = 0; table->options[i].key != NULL; i++)
+        every =
+            every || ((given >> i & 1) != 0 && lks_glob_match("every.*", table->options[i].key));
+    if (!every) out->every_epochs = 1;
+    if (status == LKS_OK && out->async && out->transfer == LKS_TRANSFER_COLLECTIVE)
+        status = lks_fail(LKS_ECONFIG, "async: true does not go with transfer: collective, in "
+                                       "which training would have to take part");
+    return status == LKS_OK ? LKS_OK : lks_fail_in(status, "checkpoint");
+}

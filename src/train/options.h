@@ -23,11 +23,20 @@ extern const lks_option_table lks_gradient_settings_options;
 
 /* When checkpoints are written, and which are kept. */
 typedef struct lks_checkpoint_settings {
-    int64_t every_epochs; /* 0: never */
-    int64_t keep_last;    /* of those; 0: all */
+    int64_t every_epochs, every_steps; /* 0: never */
+    double every_minutes;
+    int64_t keep_last; /* of those; 0: all */
     bool best, final;
-    int monitor; /* of `best`: index into lks_monitor_names */
+    int64_t keep_best; /* at least 1 */
+    int monitor;       /* of `best`: index into lks_monitor_names */
+    int on_error;      /* 0 continue, 1 stop */
+    int transfer;      /* an lks_transfer */
+    bool async;        /* a thread writes while training goes on */
 } lks_checkpoint_settings;
+enum { LKS_SAVE_ERROR_CONTINUE, LKS_SAVE_ERROR_STOP };
 extern const lks_option_table lks_checkpoint_settings_options;
+/* From options text, NULL for the defaults: every epoch, where `every` is not given at all.
+ * LKS_ECONFIG. */
+lks_status lks_checkpoint_settings_parse(const char *text, lks_checkpoint_settings *out);
 
 #endif

@@ -124,6 +124,17 @@ void lks_run_dir_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t
     write_line(dir, &line);
 }
 
+void lks_run_dir_checkpoint(lks_run_dir *dir, const lks_saved_checkpoint *saved) {
+    lks_strbuf line = {0};
+    lks_strbuf_add(&line, "{\"kind\": \"checkpoint\", \"path\": ");
+    lks_strbuf_add_json(&line, saved->path);
+    lks_strbuf_add(&line, ", \"epoch\": %lld, \"global_step\": %lld, \"bytes\": %lld",
+                   (long long)saved->epoch, (long long)saved->global_step, (long long)saved->bytes);
+    add_number(&line, "seconds", saved->seconds);
+    add_number(&line, "stall_seconds", saved->stall_seconds);
+    write_line(dir, &line);
+}
+
 void lks_run_dir_resume(lks_run_dir *dir, const char *checkpoint, int64_t epoch, int64_t step) {
     lks_strbuf line = {0};
     lks_strbuf_add(&line,

@@ -15,12 +15,23 @@ lks_status lks_run_dir_create(const char *path, const char *run_file, lks_logger
 /* Closes the files; the logger forgets log.txt. NULL is legal. */
 void lks_run_dir_destroy(lks_run_dir *dir);
 
-/* One JSON object each in metrics.jsonl: {"kind": "progress" | "epoch" | "resume", ...}. Numbers
+/* A checkpoint that is complete. */
+typedef struct lks_saved_checkpoint {
+    const char *path;
+    int64_t epoch, global_step; /* finished ones */
+    int64_t bytes;
+    double seconds;       /* from the begin of the save to the file's name */
+    double stall_seconds; /* of these, how long training stood still */
+} lks_saved_checkpoint;
+
+/* One JSON object each in metrics.jsonl: {"kind": "progress" | "epoch" | "checkpoint" | "resume",
+ * ...}. Numbers
  * that do not exist are null. A full disk is reported once as a warning; training goes on. An epoch
  * also gets its line in log.txt. */
 void lks_run_dir_progress(lks_run_dir *dir, const lks_progress *progress, int64_t global_step);
 void lks_run_dir_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t epochs,
                        int64_t global_step);
+void lks_run_dir_checkpoint(lks_run_dir *dir, const lks_saved_checkpoint *saved);
 void lks_run_dir_resume(lks_run_dir *dir, const char *checkpoint, int64_t epoch, int64_t step);
 
 #endif

@@ -17,117 +17,247 @@ const lks_history_series lks_history_table[] = {
 };
 const int lks_history_table_count = (int)(sizeof(lks_history_table) / sizeof(lks_history_table[0]));
 
-/* ---- the mirror ---- */
-
-static lks_status mirror_array(lks_trainer *t, float *device_array, int64_t count,
-                               lks_state_direction direction, float **out) {
-    lks_device *device = t->context->device;
-    *out = device_array;
-    if (lks_device_is_host(device) || count == 0) return LKS_OK;
-    size_t bytes = (size_t)count * sizeof(float);
-    lks_status status = lks_device_alloc_host(device, bytes, (void **)out);
-    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    if (status == LKS_OK && direction == LKS_STATE_SAVE)
-        status = lks_device_copy(device, stream, *out, device_array, bytes, LKS_COPY_TO_HOST);
-    return status == LKS_OK ? lks_stream_synchronize(stream) : status;
-}
+/* ---- what this rank saves and reads ---- */
 
 static int state_array_count(const lks_trainer *t) {
     return t->optimizer == NULL ? 0 : lks_optimizer_state_array_count(t->optimizer);
 }
 
-/* This rank's part of every bucket, and behind them what of the frozen parameters it saves: rank 0
- * all. */
-static void own_parts(const lks_trainer *t, lks_range *params, lks_range *states) {
-    const lks_shard_plan *plan = t->plan;
-    int64_t begin = plan->padded_count, frozen = lks_graph_flat_count(t->graph) - begin;
-    int count = lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, begin, states);
-    for (int i = 0; i < count; i++) {
-        params[i] = states[i];
-        params[i].state_offset = params[i].offset;
-    }
-    params[plan->bucket_count] =
-        (lks_range){.offset = begin, .count = plan->rank == 0 ? frozen : 0, .state_offset = begin};
+/* Every rank's share of the frozen parameters, which stand behind the others. */
+static lks_range frozen_share(const lks_trainer *t, int rank) {
+    int64_t first = t->plan->padded_count, begin, end;
+    int64_t count = lks_graph_flat_count(t->graph) - first;
+    lks_split(count, rank, t->plan->size, &begin, &end);
+    return (lks_range){first + begin, end - begin, first + begin};
 }
 
-lks_status lks_state_mirror_open(lks_trainer *t, lks_state_direction direction,
-                                 lks_state_mirror *out) {
-    *out = (lks_state_mirror){.batches_tracked = lks_graph_batches_tracked(t->graph)};
-    int states = state_array_count(t);
-    size_t buckets = (size_t)t->plan->bucket_count;
-    out->states = calloc((size_t)states + 1, sizeof(*out->states));
-    out->owned = calloc(buckets + 1, sizeof(*out->owned));
-    out->owned_states = calloc(buckets + 1, sizeof(*out->owned_states));
-    if (out->states == NULL || out->owned == NULL || out->owned_states == NULL)
-        return lks_fail(LKS_ENOMEM, "a checkpoint's staging: out of host memory");
-    own_parts(t, out->owned, out->owned_states);
+/* This rank's part of every bucket, with its place in the optimizer's state or in the flat
+ * parameters. */
+static void add_shards(const lks_trainer *t, bool state, lks_state_part *part) {
+    const lks_shard_plan *plan = t->plan;
+    part->range_count =
+        lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, plan->padded_count, part->ranges);
+    for (int i = 0; i < part->range_count && !state; i++)
+        part->ranges[i].state_offset = part->ranges[i].offset;
+}
 
+/* Buffers are the same on every rank, and rank 0's count. */
+static void add_buffers(const lks_trainer *t, lks_state_part *part) {
+    if (t->plan->rank == 0)
+        part->ranges[part->range_count++] =
+            (lks_range){0, lks_graph_buffers_flat_count(t->graph), 0};
+}
+
+static void lay_out_parts(lks_trainer *t, lks_snapshot *s) {
+    size_t most = (size_t)t->plan->bucket_count + 1;
+    for (int i = 0; i < s->part_count; i++) {
+        s->parts[i].ranges = s->ranges + 2 * most * (size_t)i;
+        s->parts[i].host_ranges = s->parts[i].ranges + most;
+        s->parts[i].on_device = true;
+    }
+    lks_state_part *params = &s->parts[LKS_PART_PARAMS], *buffers = &s->parts[LKS_PART_BUFFERS];
+    params->live = t->params;
+    add_shards(t, false, params);
+    params->ranges[params->range_count++] = frozen_share(t, t->plan->rank);
+    buffers->live = lks_graph_buffers(t->graph);
+    add_buffers(t, buffers);
+    if (t->best_params != NULL) {
+        lks_state_part *best = &s->parts[LKS_PART_BEST_PARAMS];
+        lks_state_part *best_buffers = &s->parts[LKS_PART_BEST_BUFFERS];
+        best->live = t->best_params;
+        best_buffers->live = t->best_buffers;
+        best->on_device = best_buffers->on_device = false;
+        add_shards(t, false, best);
+        add_buffers(t, best_buffers);
+    }
+    for (int i = LKS_PART_STATES; i < s->part_count; i++) {
+        s->parts[i].live = lks_optimizer_state(t->optimizer, i - LKS_PART_STATES);
+        add_shards(t, true, &s->parts[i]);
+    }
+}
+
+/* ---- host memory ---- */
+
+static bool is_copied(const lks_trainer *t, const lks_state_part *part, bool copied) {
+    return copied || (part->on_device && !lks_device_is_host(t->context->device));
+}
+
+/* Where each part's ranges lie on the host; returns how many numbers the copy takes. */
+static int64_t lay_out_copy(const lks_trainer *t, lks_snapshot *s, bool copied) {
+    int64_t count = 0;
+    for (int i = 0; i < s->part_count; i++) {
+        lks_state_part *part = &s->parts[i];
+        for (int r = 0; r < part->range_count; r++) {
+            part->host_ranges[r] = part->ranges[r];
+            if (!is_copied(t, part, copied)) continue;
+            part->host_ranges[r].state_offset = count;
+            count += part->ranges[r].count;
+        }
+    }
+    return count;
+}
+
+static lks_status reserve_copy(lks_trainer *t, lks_snapshot *s, int64_t count) {
+    if (count <= s->copy_capacity) return LKS_OK;
+    lks_device *device = t->context->device;
+    lks_device_free_host(device, s->copy);
+    s->copy = NULL;
+    s->copy_capacity = 0;
     lks_status status =
-        mirror_array(t, t->params, lks_graph_flat_count(t->graph), direction, &out->params);
-    if (status == LKS_OK)
-        status = mirror_array(t, lks_graph_buffers(t->graph),
-                              lks_graph_buffers_flat_count(t->graph), direction, &out->buffers);
-    for (int i = 0; i < states && status == LKS_OK; i++)
-        status = mirror_array(t, lks_optimizer_state(t->optimizer, i), t->plan->state_count,
-                              direction, &out->states[i]);
+        lks_device_alloc_host(device, (size_t)count * sizeof(float), (void **)&s->copy);
+    if (status != LKS_OK) return lks_fail_in(status, "a checkpoint's copy of the state");
+    s->copy_capacity = count;
+    return LKS_OK;
+}
+
+lks_status lks_snapshot_open(lks_trainer *t, bool copied, lks_snapshot *out) {
+    out->part_count = LKS_PART_STATES + state_array_count(t);
+    size_t most = (size_t)t->plan->bucket_count + 1;
+    out->parts = calloc((size_t)out->part_count, sizeof(*out->parts));
+    out->ranges = calloc(2 * most * (size_t)out->part_count, sizeof(*out->ranges));
+    if (out->parts == NULL || out->ranges == NULL)
+        return lks_fail(LKS_ENOMEM, "the parts of a checkpoint: out of host memory");
+    lay_out_parts(t, out);
+    lks_status status = reserve_copy(t, out, lay_out_copy(t, out, copied));
+    for (int i = 0; i < out->part_count; i++) {
+        lks_state_part *part = &out->parts[i];
+        part->host = is_copied(t, part, copied) ? out->copy : part->live;
+    }
     return status;
 }
 
-lks_status lks_state_mirror_apply(lks_trainer *t, lks_state_mirror *mirror) {
-    lks_device *device = t->context->device;
-    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    lks_graph_set_batches_tracked(t->graph, mirror->batches_tracked);
-    if (lks_device_is_host(device)) return LKS_OK;
-    lks_status status =
-        lks_device_copy(device, stream, t->params, mirror->params,
-                        (size_t)lks_graph_flat_count(t->graph) * sizeof(float), LKS_COPY_TO_DEVICE);
-    if (status == LKS_OK)
-        status = lks_device_copy(device, stream, lks_graph_buffers(t->graph), mirror->buffers,
-                                 (size_t)lks_graph_buffers_flat_count(t->graph) * sizeof(float),
-                                 LKS_COPY_TO_DEVICE);
-    for (int i = 0; i < state_array_count(t) && status == LKS_OK; i++)
-        status =
-            lks_device_copy(device, stream, lks_optimizer_state(t->optimizer, i), mirror->states[i],
-                            (size_t)t->plan->state_count * sizeof(float), LKS_COPY_TO_DEVICE);
-    return status == LKS_OK ? lks_stream_synchronize(stream) : status;
+void lks_snapshot_close(lks_trainer *t, lks_snapshot *s, bool keep) {
+    free(s->parts);
+    free(s->ranges);
+    free(s->history);
+    s->parts = NULL;
+    s->ranges = NULL;
+    s->history = NULL;
+    s->part_count = 0;
+    if (keep) return;
+    lks_device_free_host(t->context->device, s->copy);
+    *s = (lks_snapshot){0};
 }
 
-void lks_state_mirror_close(lks_trainer *t, lks_state_mirror *mirror) {
-    lks_device *device = t->context->device;
-    if (!lks_device_is_host(device)) {
-        lks_device_free_host(device, mirror->params);
-        lks_device_free_host(device, mirror->buffers);
-        for (int i = 0; i < state_array_count(t) && mirror->states != NULL; i++)
-            lks_device_free_host(device, mirror->states[i]);
+/* ---- between the run and the host ---- */
+
+static lks_status move_range(lks_trainer *t, const lks_state_part *part, int r, bool back) {
+    float *live = part->live + part->ranges[r].state_offset;
+    float *host = part->host + part->host_ranges[r].state_offset;
+    size_t bytes = (size_t)part->ranges[r].count * sizeof(float);
+    if (bytes == 0) return LKS_OK;
+    if (!part->on_device) {
+        memcpy(back ? live : host, back ? host : live, bytes);
+        return LKS_OK;
     }
-    free(mirror->states);
-    free(mirror->owned);
-    free(mirror->owned_states);
-    *mirror = (lks_state_mirror){0};
+    lks_device *device = t->context->device;
+    return lks_device_copy(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
+                           back ? live : host, back ? host : live, bytes,
+                           back ? LKS_COPY_TO_DEVICE : LKS_COPY_TO_HOST);
+}
+
+static lks_status move_all(lks_trainer *t, lks_snapshot *s, bool back) {
+    lks_status status = LKS_OK;
+    for (int i = 0; i < s->part_count; i++) {
+        const lks_state_part *part = &s->parts[i];
+        if (part->host == part->live) continue;
+        for (int r = 0; r < part->range_count && status == LKS_OK; r++)
+            status = move_range(t, part, r, back);
+    }
+    if (status != LKS_OK) return status;
+    return lks_stream_synchronize(lks_device_stream(t->context->device, LKS_STREAM_COMPUTE));
+}
+
+lks_status lks_snapshot_take(lks_trainer *t, lks_snapshot *s) {
+    s->batches_tracked = lks_graph_batches_tracked(t->graph);
+    return move_all(t, s, false);
+}
+
+lks_status lks_snapshot_give_back(lks_trainer *t, lks_snapshot *s) {
+    lks_graph_set_batches_tracked(t->graph, s->batches_tracked);
+    return move_all(t, s, true);
+}
+
+/* ---- between the ranks ---- */
+
+/* values: a flat array in the order of the parameters, of which every rank has its shards. */
+static lks_status gather_buckets(lks_trainer *t, float *values, int64_t *counts) {
+    const lks_shard_plan *plan = t->plan;
+    lks_status status = LKS_OK;
+    for (int b = 0; b < plan->bucket_count && status == LKS_OK; b++) {
+        for (int r = 0; r < plan->size; r++)
+            counts[r] = plan->buckets[b].count / plan->size;
+        status = lks_comm_all_gather(t->context->comm, values + plan->buckets[b].offset, counts,
+                                     LKS_F32);
+    }
+    return status;
+}
+
+static lks_status share_buffers(lks_trainer *t, float *values) {
+    int64_t bytes = lks_graph_buffers_flat_count(t->graph) * (int64_t)sizeof(float);
+    return bytes == 0 ? LKS_OK : lks_comm_broadcast(t->context->comm, values, bytes, 0);
+}
+
+static lks_status gather_model(lks_trainer *t, lks_snapshot *s, int64_t *counts) {
+    lks_comm *comm = t->context->comm;
+    lks_status status = gather_buckets(t, t->params, counts);
+    for (int r = 0; r < t->plan->size; r++)
+        counts[r] = frozen_share(t, r).count;
+    if (status == LKS_OK && lks_graph_flat_count(t->graph) > t->plan->padded_count)
+        status = lks_comm_all_gather(comm, t->params + t->plan->padded_count, counts, LKS_F32);
+    if (status == LKS_OK) status = share_buffers(t, lks_graph_buffers(t->graph));
+    if (status == LKS_OK)
+        status = lks_comm_broadcast(comm, &s->batches_tracked, sizeof(s->batches_tracked), 0);
+    lks_graph_set_batches_tracked(t->graph, s->batches_tracked);
+    return status;
+}
+
+/* A rank that updates everything has everybody's optimizer state; else its own part is all. */
+static lks_status gather_training(lks_trainer *t, lks_snapshot *s, int64_t *counts) {
+    lks_status status = LKS_OK;
+    for (int i = LKS_PART_STATES; i < s->part_count && t->plan->zero_stage == 0; i++)
+        if (status == LKS_OK) status = gather_buckets(t, s->parts[i].live, counts);
+    if (status == LKS_OK && t->best_params != NULL)
+        status = gather_buckets(t, t->best_params, counts);
+    if (status == LKS_OK && t->best_params != NULL) status = share_buffers(t, t->best_buffers);
+    return status;
+}
+
+lks_status lks_snapshot_gather(lks_trainer *t, lks_snapshot *s, bool training) {
+    if (t->plan->size == 1) return LKS_OK;
+    int64_t *counts = calloc((size_t)t->plan->size, sizeof(*counts));
+    lks_status status = counts == NULL
+                            ? lks_fail(LKS_ENOMEM, "the parts of a checkpoint: out of host memory")
+                            : LKS_OK;
+    status = lks_comm_agree(t->context->comm, status);
+    if (status == LKS_OK) status = gather_model(t, s, counts);
+    if (status == LKS_OK && training) status = gather_training(t, s, counts);
+    free(counts);
+    return status;
 }
 
 /* ---- the arrays ---- */
 
 /* Frozen parameters belong to the model alone: they have no state, and the best model has the same.
  */
-static void list_params(lks_trainer *t, const char *group, bool frozen, float *values,
-                        const lks_range *ranges, int range_count, lks_state_list *list) {
+static void list_params(lks_trainer *t, const char *group, bool frozen, const lks_state_part *part,
+                        lks_state_list *list) {
     for (int i = 0; i < lks_graph_param_count(t->graph); i++) {
         const lks_param *param = lks_graph_param(t->graph, i);
         if (param->frozen && !frozen) continue;
         lks_state_list_add_flat(list, group, param->name, LKS_F32, &param->shape, param->offset,
-                                values, ranges, range_count);
+                                part->host, part->host_ranges, part->range_count);
     }
 }
 
-/* PyTorch's state_dict has num_batches_tracked beside every running_mean. */
-static void list_buffers(lks_trainer *t, const char *group, float *values, int64_t *batches_tracked,
-                         bool mine, lks_state_list *list) {
+/* PyTorch's state_dict has num_batches_tracked beside every running_mean. NULL: not here. */
+static void list_buffers(lks_trainer *t, const char *group, const lks_state_part *part,
+                         int64_t *batches_tracked, lks_state_list *list) {
     static const char suffix[] = ".running_mean";
     for (int i = 0; i < lks_graph_buffer_count(t->graph); i++) {
         const lks_param *buffer = lks_graph_buffer(t->graph, i);
-        lks_state_list_add_whole(list, group, buffer->name, LKS_F32, &buffer->shape,
-                                 values + buffer->offset, mine);
+        lks_state_list_add_flat(list, group, buffer->name, LKS_F32, &buffer->shape, buffer->offset,
+                                part->host, part->host_ranges, part->range_count);
         size_t length = strlen(buffer->name), tail = sizeof(suffix) - 1;
         if (batches_tracked == NULL || length < tail ||
             strcmp(buffer->name + length - tail, suffix) != 0)
@@ -138,38 +268,27 @@ static void list_buffers(lks_trainer *t, const char *group, float *values, int64
             list->status = lks_fail(LKS_ENOMEM, "a checkpoint's names: out of host memory");
         else
             lks_state_list_add_whole(list, group, name, LKS_I64, &(lks_shape){0}, batches_tracked,
-                                     mine);
+                                     t->plan->rank == 0);
         free(name);
     }
 }
 
-static const lks_range whole = {.offset = 0, .count = INT64_MAX, .state_offset = 0};
-
-void lks_state_list_model(lks_trainer *t, lks_state_mirror *mirror, lks_state_direction direction,
-                          lks_state_list *list) {
-    bool save = direction == LKS_STATE_SAVE;
-    bool mine = !save || lks_comm_rank(t->context->comm) == 0;
-    list_params(t, "/model", true, mirror->params, save ? mirror->owned : &whole,
-                save ? t->plan->bucket_count + 1 : 1, list);
-    list_buffers(t, "/model", mirror->buffers, &mirror->batches_tracked, mine, list);
+void lks_snapshot_list_model(lks_trainer *t, lks_snapshot *s, lks_state_list *list) {
+    list_params(t, "/model", true, &s->parts[LKS_PART_PARAMS], list);
+    list_buffers(t, "/model", &s->parts[LKS_PART_BUFFERS], &s->batches_tracked, list);
 }
 
-void lks_state_list_training(lks_trainer *t, lks_state_mirror *mirror,
-                             lks_state_direction direction, lks_state_list *list) {
-    bool save = direction == LKS_STATE_SAVE;
-    bool mine = !save || lks_comm_rank(t->context->comm) == 0;
-    for (int i = 0; i < state_array_count(t); i++) {
-        char *group = lks_strdup_printf("/optimizer/%s", lks_optimizer_state_name(t->optimizer, i));
+void lks_snapshot_list_training(lks_trainer *t, lks_snapshot *s, bool best, lks_state_list *list) {
+    for (int i = LKS_PART_STATES; i < s->part_count; i++) {
+        const char *name = lks_optimizer_state_name(t->optimizer, i - LKS_PART_STATES);
+        char *group = lks_strdup_printf("/optimizer/%s", name);
         if (group == NULL)
             list->status = lks_fail(LKS_ENOMEM, "a checkpoint's names: out of host memory");
         else
-            list_params(t, group, false, mirror->states[i],
-                        save ? mirror->owned_states : t->plan->shards, t->plan->bucket_count, list);
+            list_params(t, group, false, &s->parts[i], list);
         free(group);
     }
-    if (t->best_params != NULL && t->stopping.best_epoch > 0) {
-        list_params(t, "/best_model", false, t->best_params, save ? mirror->owned : &whole,
-                    save ? t->plan->bucket_count : 1, list);
-        list_buffers(t, "/best_model", t->best_buffers, NULL, mine, list);
-    }
+    if (!best || t->best_params == NULL) return;
+    list_params(t, "/best_model", false, &s->parts[LKS_PART_BEST_PARAMS], list);
+    list_buffers(t, "/best_model", &s->parts[LKS_PART_BEST_BUFFERS], NULL, list);
 }

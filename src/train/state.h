@@ -1,7 +1,8 @@
-/* The whole state of a run as a checkpoint's arrays and attributes; included by src/train alone.
+/* The state of a run as a checkpoint's arrays; included by src/train alone.
  *
- * One description serves both directions: when saving, each rank lists the pieces that it writes;
- * when restoring, those it wants.
+ * One description serves both directions: of every flat array each rank saves a part and reads the
+ * same part back, and all ranks together cover it once. What a rank needs beyond its part, it gets
+ * from the others.
  */
 #ifndef LKS_TRAIN_STATE_H
 #define LKS_TRAIN_STATE_H
@@ -18,30 +19,50 @@ typedef struct lks_history_series {
 extern const lks_history_series lks_history_table[];
 extern const int lks_history_table_count;
 
-/* Host memory that mirrors the device's flat arrays; the device's own memory where the host reads
- * that. */
-typedef struct lks_state_mirror {
-    float *params, *buffers;
-    float **states; /* [state array count] */
+/* One flat float32 array of the run. */
+typedef struct lks_state_part {
+    float *live;    /* the run's own */
+    bool on_device; /* or in host memory, as the best model is */
+    float *host;    /* what a checkpoint is written from and read into: live, or a copy */
+    /* This rank's ranges: state_offset is the place in `live`, in host_ranges that in `host`. */
+    lks_range *ranges, *host_ranges;
+    int range_count;
+} lks_state_part;
+
+enum {
+    LKS_PART_PARAMS,
+    LKS_PART_BUFFERS,
+    LKS_PART_BEST_PARAMS,
+    LKS_PART_BEST_BUFFERS,
+    LKS_PART_STATES /* of the optimizer, one after the other */
+};
+
+typedef struct lks_snapshot {
+    lks_state_part *parts; /* [part_count]; those that the run does not have are empty */
+    int part_count;
+    lks_range *ranges; /* of all parts */
     int64_t batches_tracked;
-    lks_range *owned;        /* [bucket_count + 1]: this rank's part of every bucket, as params, and
-                                of the frozen parameters */
-    lks_range *owned_states; /* [bucket_count]: its part of every bucket, as states */
-} lks_state_mirror;
+    double *history; /* [series][epochs] */
+    float *copy;     /* [copy_capacity], NULL before the first use */
+    int64_t copy_capacity;
+} lks_snapshot;
 
-typedef enum lks_state_direction { LKS_STATE_SAVE, LKS_STATE_RESTORE } lks_state_direction;
+/* Lays out what this rank saves and reads. copied: into host memory of the snapshot's own, which
+ * training may outrun and a failure may leave behind; else where the run has it, as far as the host
+ * can reach that. The memory of an earlier use is used again. Local. LKS_ENOMEM, LKS_EDEVICE. */
+lks_status lks_snapshot_open(lks_trainer *trainer, bool copied, lks_snapshot *out);
+/* From the run into the snapshot, and back; waits until it is done. Local. LKS_EDEVICE. */
+lks_status lks_snapshot_take(lks_trainer *trainer, lks_snapshot *snapshot);
+lks_status lks_snapshot_give_back(lks_trainer *trainer, lks_snapshot *snapshot);
+/* After giving back: every rank gets what it needs of the others' parts. best: the best model, too;
+ * training: the optimizer's state and the best model, not the model alone. Collective. */
+lks_status lks_snapshot_gather(lks_trainer *trainer, lks_snapshot *snapshot, bool training);
+/* Ends the use; keep: the memory stays for the next one. */
+void lks_snapshot_close(lks_trainer *trainer, lks_snapshot *snapshot, bool keep);
 
-/* Saving copies the device's arrays into the mirror. LKS_ENOMEM, LKS_EDEVICE. */
-lks_status lks_state_mirror_open(lks_trainer *trainer, lks_state_direction direction,
-                                 lks_state_mirror *out);
-/* Copies a restored mirror to the device. */
-lks_status lks_state_mirror_apply(lks_trainer *trainer, lks_state_mirror *mirror);
-void lks_state_mirror_close(lks_trainer *trainer, lks_state_mirror *mirror);
-
-/* The arrays of the model, and of everything else. */
-void lks_state_list_model(lks_trainer *trainer, lks_state_mirror *mirror,
-                          lks_state_direction direction, lks_state_list *list);
-void lks_state_list_training(lks_trainer *trainer, lks_state_mirror *mirror,
-                             lks_state_direction direction, lks_state_list *list);
+/* The arrays of the model, and of what else training needs. best: is there a best model? */
+void lks_snapshot_list_model(lks_trainer *trainer, lks_snapshot *snapshot, lks_state_list *list);
+void lks_snapshot_list_training(lks_trainer *trainer, lks_snapshot *snapshot, bool best,
+                                lks_state_list *list);
 
 #endif

@@ -7,9 +7,17 @@ void lks_state_list_free(lks_state_list *list) {
         free((char *)list->arrays[i].path);
         free((lks_piece *)list->arrays[i].pieces);
     }
+    for (int i = 0; i < list->attr_count; i++) {
+        free((char *)list->attrs[i].text);
+        free((double *)list->attrs[i].f64);
+    }
     free(list->arrays);
     free(list->attrs);
     *list = (lks_state_list){0};
+}
+
+lks_checkpoint_content lks_state_list_content(const lks_state_list *list) {
+    return (lks_checkpoint_content){list->arrays, list->array_count, list->attrs, list->attr_count};
 }
 
 static void out_of_memory(lks_state_list *list) {
@@ -69,14 +77,19 @@ void lks_state_list_add_whole(lks_state_list *list, const char *group, const cha
     lks_state_list_add_flat(list, group, name, dtype, shape, 0, data, &all, mine ? 1 : 0);
 }
 
+/* Takes over the attribute's text and numbers, also when it fails. */
 static void add_attr(lks_state_list *list, lks_checkpoint_attr attr) {
-    if (list->status != LKS_OK) return;
-    void *grown = grow(list->attrs, list->attr_count, &list->attr_capacity, sizeof(*list->attrs));
-    if (grown == NULL) {
-        out_of_memory(list);
+    void *grown = list->status != LKS_OK ? NULL
+                                         : grow(list->attrs, list->attr_count, &list->attr_capacity,
+                                                sizeof(*list->attrs));
+    bool complete = attr.kind == LKS_ATTR_I64 || attr.text != NULL || attr.f64 != NULL;
+    if (grown != NULL) list->attrs = grown;
+    if (grown == NULL || !complete) {
+        free((char *)attr.text);
+        free((double *)attr.f64);
+        if (list->status == LKS_OK) out_of_memory(list);
         return;
     }
-    list->attrs = grown;
     list->attrs[list->attr_count++] = attr;
 }
 
@@ -88,13 +101,17 @@ void lks_state_list_add_i64(lks_state_list *list, const char *group, const char 
 
 void lks_state_list_add_f64(lks_state_list *list, const char *group, const char *name,
                             const double *values, int count) {
+    double *copy = malloc(((size_t)count + 1) * sizeof(*copy));
+    for (int i = 0; i < count && copy != NULL; i++)
+        copy[i] = values[i];
     add_attr(list,
              (lks_checkpoint_attr){
-                 .path = group, .name = name, .kind = LKS_ATTR_F64, .f64 = values, .count = count});
+                 .path = group, .name = name, .kind = LKS_ATTR_F64, .f64 = copy, .count = count});
 }
 
 void lks_state_list_add_text(lks_state_list *list, const char *group, const char *name,
                              const char *text) {
-    add_attr(list, (lks_checkpoint_attr){
-                       .path = group, .name = name, .kind = LKS_ATTR_TEXT, .text = text});
+    add_attr(list,
+             (lks_checkpoint_attr){
+                 .path = group, .name = name, .kind = LKS_ATTR_TEXT, .text = lks_strdup(text)});
 }

@@ -1,5 +1,5 @@
-/* What stands in a checkpoint of a run, put together array by array: the list owns its strings and
- * pieces, not the data. */
+/* What stands in a checkpoint of a run, put together array by array: the list owns all but the data
+ * of its arrays; the groups' and attributes' names are literals. */
 #ifndef LKS_TRAIN_STATE_LIST_H
 #define LKS_TRAIN_STATE_LIST_H
 
@@ -15,6 +15,8 @@ typedef struct lks_state_list {
 } lks_state_list;
 
 void lks_state_list_free(lks_state_list *list);
+/* The list as lks_checkpoint_write takes it, valid as long as the list. */
+lks_checkpoint_content lks_state_list_content(const lks_state_list *list);
 
 /* Adds the array "group/name". Its elements are [first, first + its count) of a flat sequence of
  * which this rank has ranges[range_count] in `data`: element range.offset + i of the sequence is
@@ -28,7 +30,6 @@ void lks_state_list_add_whole(lks_state_list *list, const char *group, const cha
 
 void lks_state_list_add_i64(lks_state_list *list, const char *group, const char *name,
                             int64_t value);
-/* values are borrowed until the list is used */
 void lks_state_list_add_f64(lks_state_list *list, const char *group, const char *name,
                             const double *values, int count);
 void lks_state_list_add_text(lks_state_list *list, const char *group, const char *name,

@@ -2,13 +2,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "train/saver.h"
 #include "train/trainer.h"
 
 static lks_status begin_epoch(lks_trainer *t) {
     lks_device *device = t->context->device;
     t->epoch_began = t->last_progress = lks_clock_seconds();
-    t->train_seconds = 0;
-    t->samples_this_session = 0;
     if (t->position.step == 0) {
         t->epoch_lr = lks_rates_lr(t->rates);
         lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
@@ -24,13 +23,16 @@ lks_status lks_trainer_note(lks_trainer *t, lks_status status) {
     return LKS_OK;
 }
 
-/* What this rank adds to the step's sums beside the loss: its wish to stop, and rank 0's rates. */
+/* What this rank adds to the step's sums beside the loss: its wish to stop, how far a background
+ * save is, and what rank 0 decides. */
 static lks_status add_decisions(lks_trainer *t) {
     double *mine = t->step_sums_host + LKS_LOSS_SUM_COUNT;
     size_t bytes = (size_t)(t->step_sum_count - LKS_LOSS_SUM_COUNT) * sizeof *mine;
     memset(mine, 0, bytes);
     t->step_sums_host[LKS_STEP_STOP] = t->stop_requested ? 1 : 0;
+    t->step_sums_host[LKS_STEP_READY] = lks_saver_is_ready(t) ? 1 : 0;
     if (lks_comm_rank(t->context->comm) == 0) {
+        t->step_sums_host[LKS_STEP_SAVE] = lks_saver_wants(t) ? 1 : 0;
         lks_rates_now(t->rates, t->group_rates);
         for (int g = 0; g < lks_rates_group_count(t->rates); g++) {
             t->step_sums_host[LKS_STEP_RATES + 2 * g] = t->group_rates[g].lr;
@@ -123,7 +125,7 @@ static void report_progress(lks_trainer *t, bool epoch_done) {
         .grad_norm = t->grad_norm,
         .skipped_steps = t->skipped,
         .samples_per_second =
-            t->train_seconds > 0 ? (double)t->samples_this_session / t->train_seconds : NAN,
+            t->train_seconds > 0 ? (double)lks_trainer_epoch_samples(t) / t->train_seconds : NAN,
     };
     lks_sums_means(sums, &progress.loss, &progress.acc);
     double samples_left = (double)((progress.steps - progress.step) * t->config.batch_size);
@@ -133,9 +135,7 @@ static void report_progress(lks_trainer *t, bool epoch_done) {
         t->stop_requested = true;
 }
 
-lks_status lks_step(lks_trainer *t, bool *epoch_done) {
-    if (t->train_data == NULL)
-        return lks_fail(LKS_EINVAL, "lks_step: this trainer has no training data");
+static lks_status run_step(lks_trainer *t, bool *epoch_done) {
     if (t->epoch_began == 0) t->failure = begin_epoch(t);
 
     double began = lks_clock_seconds();
@@ -149,7 +149,6 @@ lks_status lks_step(lks_trainer *t, bool *epoch_done) {
     if (status != LKS_OK) return status;
 
     if (lks_rates_per_step(t->rates)) lks_rates_advance(t->rates, NAN);
-    t->samples_this_session += global_rows(t);
     t->position.step++;
     t->position.global_step++;
     t->train_seconds += lks_clock_seconds() - began;
@@ -157,4 +156,11 @@ lks_status lks_step(lks_trainer *t, bool *epoch_done) {
     if (lks_comm_rank(t->context->comm) == 0 || t->config.callbacks.on_step != NULL)
         report_progress(t, *epoch_done);
     return LKS_OK;
+}
+
+lks_status lks_step(lks_trainer *t, bool *epoch_done) {
+    if (t->train_data == NULL)
+        return lks_fail(LKS_EINVAL, "lks_step: this trainer has no training data");
+    lks_status status = run_step(t, epoch_done);
+    return status == LKS_OK ? LKS_OK : lks_saver_after_failure(t, status);
 }

@@ -11,6 +11,9 @@
 lks_device *lks_context_device(const lks_context *context);
 lks_logger *lks_context_logger(lks_context *context);
 
+/* Is it a status that one rank may have alone, while the others wait for it? */
+bool lks_strands_others(lks_status status);
+
 /* The words of lks_train_config.no_decay, ended by NULL. */
 extern const char *const lks_no_decay_words[];
 /* What an lks_param_group has beside its patterns and the optimizer's options. */

@@ -1,6 +1,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "train/compare.h"
+#include "train/saver.h"
 #include "train/trainer.h"
 
 /* ---- the trainer's own copy of the configuration ---- */
@@ -68,8 +70,7 @@ static lks_status parse_settings(lks_trainer *t) {
     lks_status status =
         lks_options_parse(&lks_data_settings_options, &t->data_settings, c->data, "data");
     if (status == LKS_OK)
-        status = lks_options_parse(&lks_checkpoint_settings_options, &t->checkpoint_settings,
-                                   c->checkpoint, "checkpoint");
+        status = lks_checkpoint_settings_parse(c->checkpoint, &t->checkpoint_settings);
     if (status == LKS_OK)
         status = lks_options_parse(&lks_gradient_settings_options, &t->gradient_settings,
                                    c->gradients, "gradients");
@@ -283,8 +284,12 @@ static lks_status build(lks_trainer *t, const lks_layer_spec *layers, const lks_
         status = alloc_device(t, (size_t)t->step_sum_count, sizeof(double), (void **)&t->step_sums);
     if (status == LKS_OK && t->validation_data != NULL)
         status = lks_trainer_open_loader(t, t->validation_data, false, &t->validation_loader);
-    if (status == LKS_OK && t->config.output != NULL && t->train_data != NULL &&
-        lks_comm_rank(t->context->comm) == 0)
+    if (t->train_data == NULL) return status;
+    if (status == LKS_OK && lks_comm_rank(t->context->comm) == 0)
+        status = lks_sample_hash(t->train_data, &t->sample_hash);
+    if (t->config.output == NULL) return status;
+    if (status == LKS_OK) status = lks_saver_create(t, &t->saver);
+    if (status == LKS_OK && lks_comm_rank(t->context->comm) == 0)
         status = lks_run_dir_create(t->config.output, t->config.run_file, &t->context->logger,
                                     &t->run_dir);
     return status;
@@ -323,6 +328,8 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
 void lks_trainer_destroy(lks_trainer *t) {
     if (t == NULL) return;
     lks_device *device = t->context->device;
+    (void)lks_saver_settle(t);
+    lks_saver_destroy(t);
     lks_run_dir_destroy(t->run_dir);
     lks_loader_destroy(t->loader);
     lks_loader_destroy(t->validation_loader);

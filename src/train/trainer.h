@@ -26,6 +26,8 @@ struct lks_context {
  * rank 0's value to the last bit. */
 enum {
     LKS_STEP_STOP = LKS_LOSS_SUM_COUNT, /* how many ranks were asked to stop */
+    LKS_STEP_SAVE,                      /* rank 0: a checkpoint is due by the clock */
+    LKS_STEP_READY,                     /* how many ranks' background save waits for the others */
     LKS_STEP_RATES                      /* learning rate and momentum of every group */
 };
 
@@ -35,6 +37,8 @@ typedef struct lks_position {
     int64_t step;        /* finished steps of the present epoch */
     int64_t global_step; /* finished steps of the run */
 } lks_position;
+
+typedef struct lks_saver lks_saver;
 
 struct lks_trainer {
     lks_context *context;
@@ -55,6 +59,9 @@ struct lks_trainer {
     lks_group_rates *group_rates; /* [group count] of the running step */
     lks_exchange *exchange;
     lks_run_dir *run_dir; /* rank 0 with an output, else NULL */
+    lks_saver *saver;     /* with an output, else NULL */
+    int64_t sample_hash;  /* rank 0: of some training samples, to know the data set again */
+    int64_t created_ns;   /* largest creation number of a checkpoint that was saved or restored */
 
     int64_t input_count, output_count; /* elements of one sample */
     int64_t max_rows;                  /* samples that go through the graph at a time */
@@ -80,11 +87,11 @@ struct lks_trainer {
     bool stop_requested;             /* by this rank's on_step, not yet told to the others */
     bool stopping_now;               /* agreed by all ranks */
     lks_fit_end end;
-    double epoch_began,
-        train_seconds; /* clock at the begin of the epoch; training time of it so far */
-    double epoch_lr;   /* with which the present epoch began */
+    double epoch_began;   /* clock at its begin in this process; 0: not yet */
+    double epoch_seconds; /* of the present epoch before that, in an interrupted run */
+    double train_seconds; /* of the present epoch, training alone */
+    double epoch_lr;      /* with which the present epoch began */
     double last_progress;
-    int64_t samples_this_session; /* of the present epoch, since begin or restore: for the rate */
 };
 
 /* trainer.c */
@@ -123,12 +130,17 @@ lks_status lks_trainer_update(lks_trainer *trainer);
 lks_status lks_trainer_evaluate(lks_trainer *trainer, lks_loader *loader, double *out_loss,
                                 double *out_acc);
 
+/* epoch.c */
+/* The value of an epoch by lks_monitor_names' index; training's where there is no validation. */
+double lks_monitored(const lks_epoch_result *result, int monitor);
+/* NaN is never better, and always worse. */
+bool lks_is_better(double value, double best, bool minimize);
+/* Of the present epoch so far, all sessions of an interrupted run together. */
+double lks_trainer_epoch_seconds(const lks_trainer *trainer);
+/* Samples of the present epoch that are done, over all ranks. */
+int64_t lks_trainer_epoch_samples(const lks_trainer *trainer);
+
 /* startup.c */
 void lks_trainer_log_startup(const lks_trainer *trainer);
-
-/* saving.c: which checkpoints are written when, and which are kept. Collective; a failed save is
- * reported, training goes on. */
-lks_status lks_trainer_save_epoch(lks_trainer *trainer, const lks_epoch_result *result);
-lks_status lks_trainer_save_final(lks_trainer *trainer);
 
 #endif

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "train/saver.h"
 #include "train/trainer.h"
 
 /* The norm of all gradients together from the sum (or largest) of all ranks' parts, which are still
@@ -112,6 +113,8 @@ lks_status lks_trainer_update(lks_trainer *t) {
     if (status != LKS_OK) return status;
     t->grad_norm = gradient_norm(t, parts, sums[LKS_SUM_WEIGHT]);
     t->stopping_now = t->stopping_now || sums[LKS_STEP_STOP] > 0;
+    lks_saver_agreed(t, sums[LKS_STEP_SAVE] > 0,
+                     sums[LKS_STEP_READY] == lks_comm_size(t->context->comm));
     if (isfinite(t->grad_norm) && isfinite(sums[LKS_SUM_LOSS])) return apply(t, sums);
     return handle_nonfinite(t, sums[LKS_SUM_LOSS], sums[LKS_STEP_RATES]);
 }

@@ -146,8 +146,9 @@ static void test_the_newest_epochs_are_kept(void **state) {
         const char *file;
         bool kept;
     } files[] = {
-        {"epoch-9998.h5", false}, {"epoch-9999.h5", true}, {"epoch-10000.h5", true},
-        {"epoch-10003.h5", true}, {"epoch-1.h5", true},    {"epoch-0001.h5.bak", true},
+        {"epoch-9998.h5", false},    {"epoch-9999.h5", true}, {"epoch-10000.h5", true},
+        {"epoch-10003.h5", true},    {"epoch-1.h5", true},    {"epoch-0001.h5.bak", true},
+        {"step-00059990.h5", false},
     };
     enum { FILES = sizeof files / sizeof *files };
     static train_case run;
@@ -165,6 +166,7 @@ static void test_the_newest_epochs_are_kept(void **state) {
     }
     MPI_Barrier(MPI_COMM_WORLD);
     run.trainer->position.epoch = 10000;
+    run.trainer->position.global_step = 10000 * 6;
     REQUIRE_OK(lks_fit(run.trainer));
     for (int i = 0; i < FILES; i++)
         MPI_CHECK((access(path[i], F_OK) == 0) == files[i].kept);

@@ -45,7 +45,7 @@ static const char good[] =
     "schedule: {type: step, step_size: 10, gamma: 0.5}\n" /* 27 */
     "early_stopping: {patience: 5}\n"                     /* 28 */
     "checkpoint:\n"                                       /* 29 */
-    "  every_epochs: 2\n";                                /* 30 */
+    "  every: {epochs: 2}\n";                             /* 30 */
 
 static lks_run parsed(const char *path, const char *text) {
     lks_run run;
@@ -79,7 +79,7 @@ static void everything_is_understood(void **state) {
     assert_string_equal(run.config.optimizer.where, "examples/run.yaml:26");
     assert_string_equal(run.config.schedule.options, "step_size=10 gamma=0.5");
     assert_string_equal(run.config.early_stopping, "patience=5");
-    assert_string_equal(run.config.checkpoint, "every_epochs=2");
+    assert_string_equal(run.config.checkpoint, "every.epochs=2");
     lks_run_free(&run);
 }
 
@@ -142,6 +142,8 @@ static void the_resolved_text_is_a_run_file(void **state) {
     assert_non_null(
         strstr(first.config.run_file, "    - type: residual\n      block:\n        - {"));
     assert_non_null(strstr(first.config.run_file, "/examples/d.h5"));
+    assert_non_null(
+        strstr(first.config.run_file, "checkpoint:\n  every: {epochs: 2}\n  keep_last"));
     assert_string_equal(second.layers[2].shortcut[0].type, "conv2d");
     assert_int_equal(second.config.batch_size, 1024);
     assert_string_equal(second.config.output, "my runs/1");
@@ -271,7 +273,16 @@ static const mistake mistakes[] = {
     {28, "early_stopping: yes", "run.yaml:28: early_stopping: expected a map of keys and values"},
     {28, "early_stopping: {monitor: loss}",
      "run.yaml:28: early_stopping: monitor: \"loss\" is not"},
-    {30, "  every: 2", "run.yaml:30: checkpoint: unknown option \"every\": did you mean"},
+    {30, "  evry: 2", "run.yaml:30: checkpoint: unknown option \"evry\": did you mean \"every\"?"},
+    {30, "  every: 2", "run.yaml:30: checkpoint: every: expected a map of keys and values"},
+    {30, "  every.epochs: 2",
+     "run.yaml:30: checkpoint: unknown option \"every.epochs\": expected one of"},
+    {30, "  every:\n    epochs: 1\n    step: 5",
+     "run.yaml:32: checkpoint: every: unknown option \"step\": did you mean \"steps\"?"},
+    {30, "  every: {hours: 2}",
+     "run.yaml:30: checkpoint: every: unknown option \"hours\": expected one of epochs, steps, "
+     "minutes"},
+    {30, "  every: {steps: -1}", "run.yaml:30: checkpoint: every.steps: -1 is out of range"},
     {31, "seed: 8", "run.yaml:31: \"seed\" is given twice, first on line 1"},
 };
 
@@ -336,6 +347,7 @@ static void overrides_replace_and_add(void **state) {
         {NULL, "schedule", "{type: step, step_size: 3}", false},
         {NULL, "early_stopping", "null", false},
         {NULL, "checkpoint.best", "false", false},
+        {NULL, "checkpoint.every.minutes", "7.5", false},
         {"--output", "output", "a: [strange} name", true},
     };
     lks_run run = overridden(overrides, sizeof overrides / sizeof *overrides);
@@ -352,7 +364,7 @@ static void overrides_replace_and_add(void **state) {
     assert_string_equal(run.config.schedule.options, "step_size=3");
     assert_string_equal(run.config.schedule.where, "--set schedule");
     assert_null(run.config.early_stopping);
-    assert_string_equal(run.config.checkpoint, "every_epochs=2 best=false");
+    assert_string_equal(run.config.checkpoint, "every.epochs=2 every.minutes=7.5 best=false");
     assert_string_equal(run.config.output, "a: [strange} name");
     lks_run_free(&run);
 }

@@ -1,0 +1,284 @@
+#include "train/saver.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "train/saved_files.h"
+
+enum { MAX_NAMES = 3 };
+
+/* What one state is saved as: the first name is written, the others are second names of it. */
+typedef struct save_plan {
+    char names[MAX_NAMES][LKS_SAVED_NAME_BYTES];
+    int count;
+} save_plan;
+
+struct lks_saver {
+    char *folder, *path;  /* of checkpoints/, and of the file that is being written */
+    double last_periodic; /* clock when the last periodic save began */
+    bool wanted;          /* every.minutes have passed */
+    bool all_ready;       /* as the last step's reduction said */
+    bool point_failed;    /* there is no latest.h5, and that has been said */
+
+    save_plan plan; /* of the save under way */
+    int64_t epoch, global_step;
+    double began, stall_seconds; /* clock; how long training stood still for it */
+    lks_save *running;           /* in the background, else NULL */
+    lks_snapshot snapshot;       /* its data; the memory is kept */
+};
+
+lks_status lks_saver_create(lks_trainer *t, lks_saver **out) {
+    lks_saver *s = calloc(1, sizeof(*s));
+    if (s != NULL) s->folder = lks_strdup_printf("%s/checkpoints", t->config.output);
+    if (s != NULL && s->folder != NULL)
+        s->path = malloc(strlen(s->folder) + 1 + LKS_SAVED_NAME_BYTES);
+    *out = s; /* the trainer's to destroy, also half made */
+    if (s == NULL || s->path == NULL)
+        return lks_fail(LKS_ENOMEM, "the saver of checkpoints: out of host memory");
+    s->last_periodic = lks_clock_seconds();
+    return LKS_OK;
+}
+
+/* ---- what a save's end brings with it ---- */
+
+/* How many epochs are better than this one; equal ones count when they came first. */
+static int64_t place_of_epoch(const lks_trainer *t, int64_t epoch) {
+    int monitor = t->checkpoint_settings.monitor;
+    bool minimize = lks_monitor_minimizes(lks_monitor_names[monitor]);
+    double value = lks_monitored(&t->history[epoch - 1], monitor);
+    if (isnan(value)) return INT64_MAX;
+    int64_t place = 0;
+    for (int64_t e = 1; e <= t->history_count; e++) {
+        double other = lks_monitored(&t->history[e - 1], monitor);
+        if (lks_is_better(other, value, minimize) || (other == value && e < epoch)) place++;
+    }
+    return place;
+}
+
+static bool is_kept_best(const void *data, int64_t epoch) {
+    const lks_trainer *t = data;
+    return epoch <= t->history_count && place_of_epoch(t, epoch) < t->checkpoint_settings.keep_best;
+}
+
+/* One line for every name, now that it stands for a whole file. */
+static void report(lks_trainer *t, double seconds) {
+    lks_saver *s = t->saver;
+    for (int i = 0; i < s->plan.count; i++) {
+        sprintf(s->path, "%s/%s", s->folder, s->plan.names[i]);
+        struct stat info;
+        int64_t bytes = stat(s->path, &info) == 0 ? (int64_t)info.st_size : 0;
+        lks_run_dir_checkpoint(t->run_dir,
+                               &(lks_saved_checkpoint){.path = s->path,
+                                                       .epoch = s->epoch,
+                                                       .global_step = s->global_step,
+                                                       .bytes = bytes,
+                                                       .seconds = seconds,
+                                                       .stall_seconds = s->stall_seconds});
+        lks_log(&t->context->logger, LKS_LOG_DEBUG,
+                "%s saved at step %" PRId64 ": %.1f MiB in %.2f s, of which training waited %.2f s",
+                s->path, s->global_step, (double)bytes / (1 << 20), seconds, s->stall_seconds);
+    }
+}
+
+/* Rank 0: second names, latest.h5, what metrics.jsonl and the log say, and what is kept. */
+static lks_status publish(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    const lks_checkpoint_settings *settings = &t->checkpoint_settings;
+    const lks_logger *logger = &t->context->logger;
+    for (int i = 1; i < s->plan.count; i++) {
+        lks_status status = lks_saved_file_link(s->folder, s->plan.names[0], s->plan.names[i]);
+        if (status != LKS_OK) return status;
+    }
+    if (lks_saved_file_point(s->folder, s->plan.names[0]) != LKS_OK && !s->point_failed) {
+        lks_log(logger, LKS_LOG_WARNING, "there will be no " LKS_SAVED_LATEST ": %s",
+                lks_last_error());
+        s->point_failed = true;
+    }
+    report(t, lks_clock_seconds() - s->began);
+    if (settings->keep_last > 0)
+        lks_saved_files_keep_last(s->folder, settings->keep_last, lks_loader_steps(t->loader),
+                                  s->global_step, logger);
+    if (settings->best && settings->keep_best > 1)
+        lks_saved_files_keep_best(s->folder, t->history_count, is_kept_best, t, logger);
+    return LKS_OK;
+}
+
+/* A failed save is no reason to lose the training, unless the run file says so. */
+static lks_status conclude(lks_trainer *t, lks_status status) {
+    lks_comm *comm = t->context->comm;
+    if (status == LKS_OK)
+        status = lks_comm_agree(comm, lks_comm_rank(comm) == 0 ? publish(t) : LKS_OK);
+    if (status == LKS_OK || status == LKS_ECOMM) return status;
+    if (t->checkpoint_settings.on_error == LKS_SAVE_ERROR_STOP) return status;
+    lks_log(&t->context->logger, LKS_LOG_WARNING, "%s; training goes on", lks_last_error());
+    return LKS_OK;
+}
+
+/* ---- in the background ---- */
+
+static lks_status start_in_background(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    lks_state_list list = {0};
+    lks_status status =
+        lks_comm_agree(t->context->comm, lks_trainer_list_state(t, true, &s->snapshot, &list));
+    if (status == LKS_OK) {
+        const lks_checkpoint_content content = lks_state_list_content(&list);
+        status = lks_save_start(t->context->comm, s->path, &content, &s->running);
+    }
+    lks_state_list_free(&list);
+    s->stall_seconds = lks_clock_seconds() - s->began;
+    if (status == LKS_OK) return LKS_OK;
+    lks_snapshot_close(t, &s->snapshot, true);
+    return conclude(t, status);
+}
+
+lks_status lks_saver_settle(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    if (s == NULL || s->running == NULL) return LKS_OK;
+    double began = lks_clock_seconds();
+    lks_status status = lks_save_finish(s->running);
+    s->running = NULL;
+    s->stall_seconds += lks_clock_seconds() - began;
+    lks_snapshot_close(t, &s->snapshot, true);
+    return conclude(t, status);
+}
+
+static lks_status advance(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    double began = lks_clock_seconds();
+    bool done = false;
+    lks_status status = lks_save_advance(s->running, &done);
+    s->stall_seconds += lks_clock_seconds() - began;
+    if (done) return lks_saver_settle(t);
+    return status;
+}
+
+lks_status lks_saver_after_failure(lks_trainer *t, lks_status status) {
+    lks_saver *s = t->saver;
+    if (s == NULL || s->running == NULL) return status;
+    if (lks_strands_others(status)) {
+        lks_save_abandon(s->running);
+        s->running = NULL;
+        return status;
+    }
+    char detail[LKS_ERROR_BYTES];
+    snprintf(detail, sizeof(detail), "%s", lks_last_error());
+    (void)lks_saver_settle(t);
+    return lks_fail(status, "%s", detail);
+}
+
+void lks_saver_destroy(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    if (s == NULL) return;
+    lks_save_abandon(s->running); /* of a trainer that was not settled */
+    lks_snapshot_close(t, &s->snapshot, false);
+    free(s->folder);
+    free(s->path);
+    free(s);
+    t->saver = NULL;
+}
+
+/* ---- when ---- */
+
+static void add_name(save_plan *plan, const char *name) {
+    snprintf(plan->names[plan->count++], LKS_SAVED_NAME_BYTES, "%s", name);
+}
+
+static lks_status save(lks_trainer *t, const save_plan *plan, bool async) {
+    lks_saver *s = t->saver;
+    if (plan->count == 0) return LKS_OK;
+    lks_status status = lks_saver_settle(t); /* never two at a time */
+    if (status != LKS_OK) return status;
+    s->plan = *plan;
+    s->epoch = t->position.epoch;
+    s->global_step = t->position.global_step;
+    s->began = lks_clock_seconds();
+    sprintf(s->path, "%s/%s", s->folder, plan->names[0]);
+    if (async) return start_in_background(t);
+    status = lks_trainer_write_state(t, s->path);
+    s->stall_seconds = lks_clock_seconds() - s->began;
+    return conclude(t, status);
+}
+
+bool lks_saver_wants(const lks_trainer *t) {
+    double minutes = t->checkpoint_settings.every_minutes;
+    return t->saver != NULL && minutes > 0 &&
+           lks_clock_seconds() - t->saver->last_periodic >= 60 * minutes;
+}
+
+bool lks_saver_is_ready(const lks_trainer *t) {
+    return t->saver != NULL && t->saver->running != NULL && lks_save_ready(t->saver->running);
+}
+
+void lks_saver_agreed(lks_trainer *t, bool wanted, bool all_ready) {
+    if (t->saver == NULL) return;
+    t->saver->wanted = t->saver->wanted || wanted;
+    t->saver->all_ready = all_ready;
+}
+
+/* Is a save due that goes by steps or minutes? */
+static void add_step(lks_trainer *t, save_plan *plan) {
+    int64_t every = t->checkpoint_settings.every_steps;
+    if (!t->saver->wanted && (every == 0 || t->position.global_step % every != 0)) return;
+    char name[LKS_SAVED_NAME_BYTES];
+    lks_saved_step_name(t->position.global_step, name);
+    add_name(plan, name);
+}
+
+/* A periodic save begins anew what every.minutes counts, whatever it was due for. */
+static lks_status save_periodic(lks_trainer *t, const save_plan *plan, bool periodic) {
+    if (periodic) {
+        t->saver->wanted = false;
+        t->saver->last_periodic = lks_clock_seconds();
+    }
+    return save(t, plan, t->checkpoint_settings.async);
+}
+
+static lks_status move_on(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    bool go = s->running != NULL && s->all_ready;
+    s->all_ready = false;
+    return go ? advance(t) : LKS_OK;
+}
+
+lks_status lks_saver_after_step(lks_trainer *t) {
+    if (t->saver == NULL) return LKS_OK;
+    save_plan plan = {0};
+    lks_status status = move_on(t);
+    add_step(t, &plan);
+    return status == LKS_OK ? save_periodic(t, &plan, plan.count > 0) : status;
+}
+
+lks_status lks_saver_after_epoch(lks_trainer *t, const lks_epoch_result *result) {
+    if (t->saver == NULL) return LKS_OK;
+    const lks_checkpoint_settings *settings = &t->checkpoint_settings;
+    char name[LKS_SAVED_NAME_BYTES];
+    save_plan plan = {0};
+    lks_status status = move_on(t);
+    if (settings->every_epochs > 0 && result->epoch % settings->every_epochs == 0) {
+        lks_saved_epoch_name(result->epoch, name);
+        add_name(&plan, name);
+    } else {
+        add_step(t, &plan);
+    }
+    bool periodic = plan.count > 0;
+    int64_t place = settings->best ? place_of_epoch(t, result->epoch) : INT64_MAX;
+    if (place < settings->keep_best && settings->keep_best > 1) {
+        lks_saved_best_name(result->epoch, name);
+        add_name(&plan, name);
+    }
+    if (place == 0) add_name(&plan, "best.h5");
+    return status == LKS_OK ? save_periodic(t, &plan, periodic) : status;
+}
+
+/* The last one is written at once: there is nothing left to go on with. */
+lks_status lks_saver_after_run(lks_trainer *t) {
+    if (t->saver == NULL) return LKS_OK;
+    save_plan plan = {0};
+    if (t->checkpoint_settings.final) add_name(&plan, "final.h5");
+    lks_status status = lks_saver_settle(t);
+    return status == LKS_OK ? save(t, &plan, false) : status;
+}
