@@ -238,6 +238,11 @@ int rename(const char *from, const char *to) {
     return (int)after(&v, v.error ? -1 : syscall(SYS_rename, from, to));
 }
 
+int link(const char *from, const char *to) {
+    verdict v = before("link", to, from);
+    return (int)after(&v, v.error ? -1 : syscall(SYS_link, from, to));
+}
+
 int symlink(const char *target, const char *path) {
     verdict v = before("symlink", path, NULL);
     return (int)after(&v, v.error ? -1 : syscall(SYS_symlink, target, path));

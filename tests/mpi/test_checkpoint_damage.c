@@ -1,5 +1,5 @@
-/* Files that are no whole checkpoint: each is refused, and nothing wrong is ever read without an
- * error. One rank: reading is local. */
+/* Files that are no whole checkpoint: what is said of them. That no damage is overlooked is
+ * tests/fault/test_damage.c's to show. One rank: reading is local. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -10,64 +10,6 @@
 
 static bool says(const char *words) {
     return strstr(lks_last_error(), words) != NULL;
-}
-
-/* ---- a small checkpoint with some of everything ---- */
-
-static float weights[60];
-static double moments[5] = {1, -2, 3.5, 0, 1e300};
-static const double rates[3] = {0.1, 0.2, 0.3};
-static const char *const note = "the note of this run";
-
-static lks_status save_small(const char *path) {
-    for (int i = 0; i < 60; i++)
-        weights[i] = (float)i + 0.25f;
-    const lks_piece pieces[] = {{0, 60, weights}, {0, 5, moments}};
-    lks_checkpoint_array arrays[] = {
-        {"/model/fc.weight", LKS_F32, {2, {6, 10}}, &pieces[0], 1},
-        {"/optimizer/sum/fc.weight", LKS_F64, {1, {5}}, &pieces[1], 1},
-    };
-    lks_checkpoint_attr attrs[] = {
-        {.path = "/", .name = "note", .kind = LKS_ATTR_TEXT, .text = note},
-        {.path = "/optimizer", .name = "step", .kind = LKS_ATTR_I64, .i64 = 123456789},
-        {.path = "/scheduler", .name = "state", .kind = LKS_ATTR_F64, .f64 = rates, .count = 3},
-    };
-    return lks_checkpoint_write(world, path, &(lks_checkpoint_content){arrays, 2, attrs, 3},
-                                LKS_TRANSFER_INDEPENDENT);
-}
-
-/* Reads all of it: LKS_OK only when everything is what was saved; LKS_EINTERNAL for wrong content
- * that was read without an error. */
-static lks_status read_small(lks_checkpoint *checkpoint) {
-    float w[60] = {0};
-    double m[5] = {0}, r[3] = {0};
-    const lks_piece pieces[] = {{0, 60, w}, {0, 5, m}};
-    lks_checkpoint_array arrays[] = {
-        {"/model/fc.weight", LKS_F32, {2, {6, 10}}, &pieces[0], 1},
-        {"/optimizer/sum/fc.weight", LKS_F64, {1, {5}}, &pieces[1], 1},
-    };
-    int64_t step = 0;
-    int count = 0;
-    char *text = NULL;
-    lks_status status = lks_checkpoint_read(checkpoint, &arrays[0]);
-    if (!status) status = lks_checkpoint_read(checkpoint, &arrays[1]);
-    if (!status) status = lks_checkpoint_get_i64(checkpoint, "/optimizer", "step", &step);
-    if (!status) status = lks_checkpoint_get_f64(checkpoint, "/scheduler", "state", r, 3, &count);
-    if (!status) status = lks_checkpoint_get_text(checkpoint, "/", "note", &text);
-    if (!status && (memcmp(w, weights, sizeof w) != 0 || memcmp(m, moments, sizeof m) != 0 ||
-                    memcmp(r, rates, sizeof r) != 0 || count != 3 || step != 123456789 ||
-                    strcmp(text, note) != 0))
-        status = LKS_EINTERNAL;
-    free(text);
-    return status;
-}
-
-static lks_status open_and_read(const char *path) {
-    lks_checkpoint *checkpoint = NULL;
-    lks_status status = lks_checkpoint_open(path, &checkpoint);
-    if (!status) status = read_small(checkpoint);
-    lks_checkpoint_close(checkpoint);
-    return status;
 }
 
 static int64_t size_of(const char *path) {
@@ -88,42 +30,6 @@ static void write_file(const char *path, const void *data, size_t count) {
     FILE *file = fopen(path, "wb");
     if (!file || fwrite(data, 1, count, file) != count || fclose(file) != 0)
         MPI_Abort(MPI_COMM_WORLD, 1);
-}
-
-static void no_flipped_byte_is_read_silently(void **state) {
-    (void)state;
-    shared_folder_open();
-    char path[320];
-    snprintf(path, sizeof path, "%s", shared_path("run.h5"));
-    MPI_REQUIRE(save_small(path) == LKS_OK);
-    MPI_REQUIRE(open_and_read(path) == LKS_OK);
-    int64_t count = size_of(path);
-    for (int64_t i = 0; i < count; i += 5) { /* every fifth, to be quick */
-        uint8_t mask = i % 3 ? (uint8_t)(1 << i % 8) : 0xff;
-        flip(path, i, mask);
-        MPI_CHECK(open_and_read(path) == LKS_ECHECKPOINT);
-        MPI_CHECK(says(path));
-        flip(path, i, mask);
-    }
-    MPI_CHECK(count > 1000 && open_and_read(path) == LKS_OK);
-    shared_folder_close(NULL, 0);
-    mpi_verdict();
-}
-
-static void no_cut_file_is_opened(void **state) {
-    (void)state;
-    shared_folder_open();
-    char path[320];
-    snprintf(path, sizeof path, "%s", shared_path("run.h5"));
-    MPI_REQUIRE(save_small(path) == LKS_OK);
-    lks_checkpoint *checkpoint = NULL;
-    for (int64_t count = size_of(path) - 1; count >= 0; count -= 3) {
-        MPI_CHECK(truncate(path, count) == 0);
-        MPI_CHECK(lks_checkpoint_open(path, &checkpoint) == LKS_ECHECKPOINT);
-        MPI_CHECK(says(path));
-    }
-    shared_folder_close(NULL, 0);
-    mpi_verdict();
 }
 
 /* ---- damage in a large array is found block by block ---- */
@@ -245,8 +151,6 @@ static void other_files_are_refused(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_flipped_byte_is_read_silently),
-        cmocka_unit_test(no_cut_file_is_opened),
         cmocka_unit_test(a_damaged_block_is_named_and_the_others_are_read),
         cmocka_unit_test(other_files_are_refused),
     };
