@@ -1,5 +1,6 @@
 #include "checkpoint/pieces.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -91,6 +92,35 @@ static lks_status write_part(lks_pieces *pieces, const part *part) {
 lks_status lks_pieces_write(lks_pieces *pieces) {
     lks_status status = each_part(pieces, write_part);
     return status ? status : lks_file_sync(pieces->descriptor, pieces->path);
+}
+
+static int compare_places(const void *a, const void *b) {
+    const lks_file_part *x = a, *y = b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+lks_status lks_pieces_list(const lks_pieces *pieces, lks_file_part **out, int64_t *out_count) {
+    const lks_save_content *content = pieces->content;
+    size_t room = 1; /* of nothing calloc may give NULL */
+    for (int i = 0; i < content->array_count; i++)
+        room += (size_t)content->arrays[i].piece_count;
+    lks_file_part *parts = calloc(room, sizeof *parts);
+    if (!parts) return lks_fail(LKS_ENOMEM, "%s: out of memory", pieces->path);
+    int64_t count = 0;
+    for (int i = 0; i < content->array_count; i++) {
+        const lks_save_array *array = &content->arrays[i];
+        int64_t bytes = (int64_t)array->grid.element_bytes;
+        for (int p = 0; p < array->piece_count; p++) {
+            const lks_piece *piece = &array->pieces[p];
+            if (piece->count == 0) continue;
+            parts[count++] = (lks_file_part){array->offset + piece->first * bytes,
+                                             piece->count * bytes, piece->data};
+        }
+    }
+    qsort(parts, (size_t)count, sizeof *parts, compare_places);
+    *out = parts;
+    *out_count = count;
+    return LKS_OK;
 }
 
 /* A block that several ranks wrote is hashed by the one that has its first element, from the file.

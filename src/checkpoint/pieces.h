@@ -26,6 +26,10 @@ typedef struct lks_pieces {
  * everything. LKS_EIO. */
 lks_status lks_pieces_write(lks_pieces *pieces);
 
+/* Lists where the pieces' bytes go, in ascending order, for other hands to write them. The caller
+ * frees *out. LKS_ENOMEM. */
+lks_status lks_pieces_list(const lks_pieces *pieces, lks_file_part **out, int64_t *out_count);
+
 /* Afterwards, when all ranks have written: hashes the blocks that are only in part this rank's,
  * reading them back, and finds out whether its part is there as it was written. LKS_EIO. */
 lks_status lks_pieces_check(lks_pieces *pieces);

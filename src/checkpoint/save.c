@@ -294,14 +294,28 @@ void lks_save_abandon(lks_save *save) {
     free_save(save);
 }
 
+/* The first phase by MPI-IO. Collective. */
+static lks_status write_together(lks_save *s) {
+    lks_file_part *parts = NULL;
+    int64_t count = 0;
+    lks_status status = lks_comm_agree(s->comm, lks_pieces_list(&s->pieces, &parts, &count));
+    if (!status) status = lks_comm_write_file(s->comm, s->temporary, parts, count);
+    free(parts);
+    s->pieces.written_elsewhere = true;
+    return status;
+}
+
 lks_status lks_checkpoint_write(lks_comm *comm, const char *path,
                                 const lks_checkpoint_content *content, lks_transfer transfer) {
-    if (transfer != LKS_TRANSFER_INDEPENDENT)
-        return lks_fail(LKS_EUNSUPPORTED, "checkpoint %s: collective transfers are not there yet",
-                        path);
     lks_save *save = NULL;
     lks_status status = begin(comm, path, content, &save);
     if (status) return status;
-    start_phase(save, PHASE_WRITE);
+    if (transfer == LKS_TRANSFER_INDEPENDENT) {
+        start_phase(save, PHASE_WRITE);
+    } else {
+        status = write_together(save);
+        if (status) (void)give_up(save, status);
+        if (!status) start_phase(save, PHASE_CHECK);
+    }
     return lks_save_finish(save);
 }

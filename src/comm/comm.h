@@ -62,6 +62,22 @@ lks_status lks_comm_all_gather(lks_comm *comm, void *data, const int64_t *counts
 lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int root);
 lks_status lks_comm_barrier(lks_comm *comm);
 
+/* ---- files ---- */
+
+/* `bytes` bytes from `data` at `offset` of a file. */
+typedef struct lks_file_part {
+    int64_t offset, bytes;
+    const void *data;
+} lks_file_part;
+
+/* Writes the parts of all ranks into the file `path`, which exists, through MPI-IO's collective
+ * writes, and waits until the disk has them. parts: ascending, in host memory. Any number of parts
+ * is legal on a rank, and any number of bytes. The same verdict on every rank, but MPI-IO itself
+ * may lose data without an error where a disk is full: read back what matters. Collective. LKS_EIO,
+ * LKS_ENOMEM, LKS_ECOMM. */
+lks_status lks_comm_write_file(lks_comm *comm, const char *path, const lks_file_part *parts,
+                               int64_t count);
+
 /* ---- non-blocking collectives, for overlap with backward ----
  *
  * Start returns at once; the data must not be touched until lks_comm_wait. Starts come in the same

@@ -57,14 +57,18 @@ static inline lks_checkpoint_array big_description(const big_array *big) {
     };
 }
 
-static inline lks_status save_big(const char *path, int version) {
+static inline lks_status save_big_by(lks_transfer transfer, const char *path, int version) {
     big_array big;
     fill_big(&big, mpi_check_rank(), mpi_check_size(), version);
     lks_checkpoint_array array = big_description(&big);
     lks_checkpoint_content content = {.arrays = &array, .array_count = 1};
-    lks_status status = lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT);
+    lks_status status = lks_checkpoint_write(world, path, &content, transfer);
     free(big.memory);
     return status;
+}
+
+static inline lks_status save_big(const char *path, int version) {
+    return save_big_by(LKS_TRANSFER_INDEPENDENT, path, version);
 }
 
 /* Does the file hold this version, whole? Local. */

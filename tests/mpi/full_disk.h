@@ -11,7 +11,11 @@
  * `reserving` is set. writes < 0: the disk has room again. */
 void full_disk_after(int writes, bool reserving);
 
-/* How many writes failed since. */
+/* From now on this rank's writes say that they succeeded and lose their data, as MPI-IO may on a
+ * full disk; or no longer. */
+void full_disk_loses(bool loses);
+
+/* How many writes failed since, or were lost. */
 int full_disk_failures(void);
 
 #endif

@@ -15,6 +15,21 @@ static void what_is_saved_comes_back_whole(void **state) {
     mpi_verdict();
 }
 
+static void collective_transfers_save_the_same(void **state) {
+    (void)state;
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    MPI_CHECK(save_big_by(LKS_TRANSFER_COLLECTIVE, path, 4) == LKS_OK);
+    MPI_CHECK(holds_big(path, 4));
+    MPI_CHECK(lks_checkpoint_verify(path, NULL) == LKS_OK);
+    MPI_CHECK(shared_folder_count("") == 1);
+    MPI_Barrier(MPI_COMM_WORLD);
+    lks_checkpoint_content nothing = {0};
+    MPI_CHECK(lks_checkpoint_write(world, path, &nothing, LKS_TRANSFER_COLLECTIVE) == LKS_OK);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
 static void any_part_can_be_read(void **state) {
     (void)state;
     shared_folder_open();
@@ -213,8 +228,11 @@ static void a_checkpoint_may_be_empty(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_saved_comes_back_whole), cmocka_unit_test(any_part_can_be_read),
-        cmocka_unit_test(small_things_come_back),         cmocka_unit_test(many_arrays_come_back),
+        cmocka_unit_test(what_is_saved_comes_back_whole),
+        cmocka_unit_test(collective_transfers_save_the_same),
+        cmocka_unit_test(any_part_can_be_read),
+        cmocka_unit_test(small_things_come_back),
+        cmocka_unit_test(many_arrays_come_back),
         cmocka_unit_test(a_checkpoint_may_be_empty),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);

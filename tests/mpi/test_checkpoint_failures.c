@@ -105,6 +105,25 @@ static int sweep_failing_writes(const char *path, int culprit) {
     return failed - 1;
 }
 
+/* MPI-IO may lose what a full disk refused without an error; no such file becomes a checkpoint. */
+static void what_collective_transfers_lose_is_found(void **state) {
+    (void)state;
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    MPI_REQUIRE(save_big(path, 1) == LKS_OK);
+    full_disk_loses(true); /* on every rank: which of them MPI-IO lets write is its own choice */
+    MPI_CHECK(save_big_by(LKS_TRANSFER_COLLECTIVE, path, 2) == LKS_EIO);
+    int lost = full_disk_failures();
+    full_disk_loses(false);
+    MPI_Allreduce(MPI_IN_PLACE, &lost, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    MPI_CHECK(lost > 0);
+    MPI_CHECK(says("run.h5 was not saved") && says("the file system lost data"));
+    MPI_CHECK(holds_big(path, 1));
+    MPI_CHECK(shared_folder_count("") == 1);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
 static void no_failing_write_harms_the_old_checkpoint(void **state) {
     (void)state;
     shared_folder_open();
@@ -124,6 +143,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_bad_place_is_an_error),
         cmocka_unit_test(wrong_pieces_are_refused_on_every_rank),
         cmocka_unit_test(a_full_disk_is_found_before_the_data),
+        cmocka_unit_test(what_collective_transfers_lose_is_found),
         cmocka_unit_test(no_failing_write_harms_the_old_checkpoint),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);
