@@ -166,15 +166,16 @@ static const lks_batch_norm_desc norm_cases[] = {
 
 static void batch_norm_agrees(void **state) {
     for (size_t c = 0; c < sizeof norm_cases / sizeof *norm_cases; c++)
-        for (int variant = 0; variant < 32; variant++) {
+        for (int variant = 0; variant < 16; variant++) {
             lks_batch_norm_desc d = norm_cases[c];
             d.eps = 1e-5;
             d.activation = variant & 1 ? LKS_ACTIVATION_RELU : LKS_ACTIVATION_NONE;
             d.affine = (variant & 2) != 0;
             d.track_running_stats = (variant & 4) != 0;
-            check_call call = batch_norm_call(&d, 13, variant & 2 ? 13 : 9);
+            const int64_t most = d.spatial > 1000 ? 3 : 13;
+            check_call call = batch_norm_call(&d, most, variant & 2 ? most : most - 1);
             call.training = !(variant & 8);
-            call.accumulate = (variant & 16) != 0;
+            call.accumulate = (variant >> 2 & 1) != (variant & 1);
             call.batches_tracked = variant;
             run_batch_norm(*state, &call, 100 * c, 0.3);
         }

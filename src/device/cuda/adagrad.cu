@@ -1,6 +1,8 @@
 /* torch.optim.Adagrad's update. */
 #include "device/cuda/update.cuh"
 
+namespace {
+
 struct adagrad_options {
     double weight_decay, lr_decay, eps;
 };
@@ -23,6 +25,8 @@ struct adagrad_rule {
         return p - rate * g / (sqrtf(s[0]) + eps);
     }
 };
+
+} // namespace
 
 lks_status lks_cuda_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
                             const lks_adagrad_update *adagrad) {

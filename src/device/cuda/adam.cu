@@ -1,6 +1,8 @@
 /* The updates of torch.optim.Adam and AdamW, with and without amsgrad. */
 #include "device/cuda/update.cuh"
 
+namespace {
+
 struct adam_options {
     double weight_decay, beta1, beta2, eps;
     bool decoupled;
@@ -40,6 +42,8 @@ template <bool AMSGRAD> struct adam_rule {
         return p * param_scale - step_size * m / (sqrtf(square) * inverse_root2 + eps);
     }
 };
+
+} // namespace
 
 lks_status lks_cuda_adam(lks_device *device, lks_stream *stream, const lks_update *update,
                          const lks_adam_update *adam) {

@@ -3,10 +3,14 @@
 
 #include "device/cuda/map.cuh"
 
+namespace {
+
 struct add_op {
     lks_op op;
     int64_t count; /* elements of a sample */
 };
+
+} // namespace
 
 static lks_status add(const lks_op *op, lks_stream *stream, int64_t batch, const void *a,
                       const void *b, void *sum) {

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+namespace {
+
 struct norm_op {
     lks_op op;
     lks_batch_norm_desc desc;
@@ -16,6 +18,8 @@ struct saved_part {
     double *count; /* values of a channel, over all ranks that took part */
     float *mean, *invstd;
 };
+
+} // namespace
 
 static saved_part split_saved(const norm_op *op, void *memory) {
     double *count = (double *)memory;
@@ -93,6 +97,8 @@ static lks_batch_norm_job make_job(const norm_op *op, lks_stream *stream, const 
 
 /* ---- statistics ---- */
 
+namespace {
+
 /* Turns a channel's mean and centred squares over `count` values into what forward saves. */
 struct statistics {
     saved_part saved;
@@ -132,6 +138,8 @@ template <typename T> struct finish_moments {
         to.finish(c, count, shift + a / count, squares < 0 ? 0 : squares);
     }
 };
+
+} // namespace
 
 static __global__ void finish_exchange(int64_t channels, const double *exchange, statistics to) {
     const double count = exchange[2 * channels];
@@ -233,6 +241,8 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
 
 /* ---- gradients ---- */
 
+namespace {
+
 /* The sums of dy and of dy (x - mean): to the parameters' gradients, and to `sums` for that of x.
  */
 struct finish_gradients {
@@ -250,6 +260,8 @@ struct finish_gradients {
         lks_column_store(a, accumulate, dbias, c);
     }
 };
+
+} // namespace
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     const norm_op *op = (const norm_op *)base;

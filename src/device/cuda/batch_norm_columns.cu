@@ -3,6 +3,8 @@
 
 /* ---- sums ---- */
 
+namespace {
+
 template <typename T, int N> struct moment_terms {
     const T *x;
     float shift[N];
@@ -38,6 +40,8 @@ template <typename T, int N> struct gradient_terms {
         }
     }
 };
+
+} // namespace
 
 /* ---- element by element ---- */
 

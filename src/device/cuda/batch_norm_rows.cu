@@ -14,14 +14,20 @@ static __device__ void store_sums(const lks_batch_norm_job &job, double a, doubl
     job.partial[at + job.channels] = b;
 }
 
-/* Calls f(place) for this thread's part of the chunk's numbers of the channel. */
+/* Calls f(place) for this thread's part of the chunk's numbers of the channel. Rows may be shorter
+ * than the block; the place of the next number is found without dividing. */
 template <typename F> static __device__ void each_of_chunk(const lks_batch_norm_job &job, F f) {
-    const int64_t begin = job.batch * blockIdx.y / gridDim.y;
-    const int64_t end = job.batch * (blockIdx.y + 1) / gridDim.y;
-    for (int64_t n = begin; n < end; n++) {
-        const int64_t row = (n * job.channels + blockIdx.x) * job.spatial;
-        for (int64_t i = threadIdx.x; i < job.spatial; i += blockDim.x)
-            f(row + i);
+    const int64_t end = job.batch * (blockIdx.y + 1) / gridDim.y, spatial = job.spatial;
+    const int64_t next_n = blockDim.x / spatial, next_i = blockDim.x % spatial;
+    int64_t n = job.batch * blockIdx.y / gridDim.y + threadIdx.x / spatial;
+    int64_t i = threadIdx.x % spatial;
+    while (n < end) {
+        f((n * job.channels + blockIdx.x) * spatial + i);
+        n += next_n;
+        i += next_i;
+        if (i < spatial) continue;
+        i -= spatial;
+        n++;
     }
 }
 
@@ -51,16 +57,18 @@ template <typename T> static __global__ void gradient_sums_kernel(lks_batch_norm
     store_sums(job, a, b);
 }
 
-/* ---- element by element: blocks take rows in turn ---- */
+/* ---- element by element: `lanes` threads, a power of two, take a row ---- */
 
-template <typename T, bool BACKWARD> static __global__ void each_element(lks_batch_norm_job job) {
+template <typename T, bool BACKWARD>
+static __global__ void each_element(lks_batch_norm_job job, int lanes) {
     const T *x = (const T *)job.x, *dy = (const T *)job.dy;
     T *out = (T *)(BACKWARD ? job.dx : job.y);
-    for (int64_t r = blockIdx.x; r < job.batch * job.channels; r += gridDim.x) {
+    const int64_t rows = job.batch * job.channels, step = lks_threads() / lanes;
+    for (int64_t r = lks_thread() / lanes; r < rows; r += step) {
         lks_batch_norm_channel channel;
         channel.set(job, (const T *)job.weight, (const T *)job.bias, r % job.channels);
         if (BACKWARD) channel.set_correction(job, r % job.channels);
-        for (int64_t i = threadIdx.x; i < job.spatial; i += blockDim.x) {
+        for (int64_t i = (int)threadIdx.x % lanes; i < job.spatial; i += lanes) {
             const int64_t at = r * job.spatial + i;
             const float v = lks_to_float(x[at]);
             lks_set(&out[at],
@@ -78,10 +86,14 @@ static lks_status launch_sums(const lks_batch_norm_job *job,
 }
 
 static lks_status launch_elements(const lks_batch_norm_job *job,
-                                  void (*kernel)(lks_batch_norm_job job)) {
-    return lks_cuda_launch(job->stream, "batch norm", kernel,
-                           lks_cuda_blocks(job->stream, job->batch * job->channels, 1),
-                           LKS_CUDA_BLOCK, 0, *job);
+                                  void (*kernel)(lks_batch_norm_job job, int lanes)) {
+    int lanes = 1;
+    while (lanes < LKS_CUDA_BLOCK && lanes < job->spatial)
+        lanes *= 2;
+    const unsigned blocks =
+        lks_cuda_blocks(job->stream, job->batch * job->channels, LKS_CUDA_BLOCK / lanes);
+    return lks_cuda_launch(job->stream, "batch norm", kernel, blocks, LKS_CUDA_BLOCK, 0, *job,
+                           lanes);
 }
 
 static lks_status moments(const lks_batch_norm_job *job) {

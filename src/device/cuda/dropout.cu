@@ -6,6 +6,8 @@
 #include "device/cuda/map.cuh"
 #include "device/cuda/philox.cuh"
 
+namespace {
+
 struct dropout_op {
     lks_op op;
     int64_t count; /* elements of a sample */
@@ -31,6 +33,8 @@ struct dropout_mask {
         return word > limit ? kept : 0.0f;
     }
 };
+
+} // namespace
 
 /* One row in packs. */
 template <typename T>

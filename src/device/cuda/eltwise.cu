@@ -4,6 +4,8 @@
 #include "device/cuda/activation.cuh"
 #include "device/cuda/map.cuh"
 
+namespace {
+
 struct eltwise_op {
     lks_op op;
     int64_t count; /* elements of a sample */
@@ -11,7 +13,11 @@ struct eltwise_op {
     float alpha;
 };
 
+} // namespace
+
 /* ---- one activation as the map's function ---- */
+
+namespace {
 
 template <typename A> struct forward_of {
     A activation;
@@ -26,6 +32,8 @@ template <typename A> struct backward_of {
         return activation.backward(v, dy);
     }
 };
+
+} // namespace
 
 /* Calls work(activation) with the struct of activation.cuh that the operation has. NONE has none.
  */

@@ -4,7 +4,8 @@
  * Kernels use one-dimensional blocks of a multiple of 32 threads. Shared memory of a fixed size is
  * `static __shared__ T name[...]`; memory whose size the launch gives is `extern __shared__
  * unsigned char lks_shared[]`, under that one name. No float atomics: every sum has a fixed order,
- * so the same run gives the same bits. */
+ * so the same run gives the same bits. The types of a file stand in an unnamed namespace; those
+ * that a kernel is made for have names that no other file uses, so that errors name the kernel. */
 #ifndef LKS_DEVICE_CUDA_KERNEL_CUH
 #define LKS_DEVICE_CUDA_KERNEL_CUH
 

@@ -4,6 +4,8 @@
 #include "device/cuda/column_sums.cuh"
 #include "device/cuda/rows.cuh"
 
+namespace {
+
 struct norm_op {
     lks_op op;
     lks_layer_norm_desc desc;
@@ -17,6 +19,8 @@ template <typename T> struct norm_job {
     T *y, *dx;
     float *mean, *invstd; /* [rows], saved */
 };
+
+} // namespace
 
 /* N values of a parameter, or what stands for it. */
 template <int N, typename T>
@@ -90,8 +94,10 @@ static __global__ void normalise_backward(Team team, norm_job<T> job) {
     }
 }
 
+namespace {
+
 /* The terms of the parameters' gradients: dy xhat, and dy. */
-template <typename T, int N> struct gradient_terms {
+template <typename T, int N> struct parameter_terms {
     const T *x, *dy;
     const float *mean, *invstd;
     __device__ void set(int64_t) {
@@ -115,6 +121,8 @@ struct store_gradients {
         lks_column_store(b, accumulate, dbias, column);
     }
 };
+
+} // namespace
 
 /* ---- the operation ---- */
 
@@ -180,8 +188,8 @@ static lks_status run_parameter_gradients(const norm_op *op, lks_stream *stream,
     double *partial = (double *)args->scratch;
     const char *what = "layer norm gradient";
     const bool packs = job.width % PACK == 0 && lks_cuda_aligned(job.x, job.dy);
-    const gradient_terms<T, PACK> in_packs = {job.x, job.dy, job.mean, job.invstd};
-    const gradient_terms<T, 1> one_by_one = {job.x, job.dy, job.mean, job.invstd};
+    const parameter_terms<T, PACK> in_packs = {job.x, job.dy, job.mean, job.invstd};
+    const parameter_terms<T, 1> one_by_one = {job.x, job.dy, job.mean, job.invstd};
     lks_status status =
         packs ? lks_column_sums<PACK>(stream, what, job.rows, job.width, in_packs, partial)
               : lks_column_sums<1>(stream, what, job.rows, job.width, one_by_one, partial);

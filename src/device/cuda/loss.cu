@@ -3,9 +3,13 @@
 #include "device/cuda/partials.cuh"
 #include "device/cuda/rows.cuh"
 
+namespace {
+
 struct loss_sums {
     double value[LKS_LOSS_SUM_COUNT];
 };
+
+} // namespace
 
 /* Writes the block's sums of what its threads have. */
 static __device__ void store_partials(const loss_sums &sums, double *partials) {

@@ -1,6 +1,8 @@
 /* Parts of vector norms, in float64. */
 #include "device/cuda/partials.cuh"
 
+namespace {
+
 struct magnitude {
     __device__ double operator()(float x) const {
         return (double)fabsf(x);
@@ -12,6 +14,8 @@ struct square {
         return (double)x * (double)x;
     }
 };
+
+} // namespace
 
 /* The first `packs` packs whole, the rest one by one. Magnitudes are never below 0, so that 0 is
  * where the largest starts as well. */

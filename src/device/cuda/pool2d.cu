@@ -7,6 +7,8 @@ extern "C" {
 #include "device/pool2d.h"
 }
 
+namespace {
+
 /* As lks_pool_window and lks_pool_cover. */
 struct alignas(16) window {
     int32_t begin, first, last, extent;
@@ -41,6 +43,8 @@ struct place {
     int64_t n;
     int32_t h, w, c;
 };
+
+} // namespace
 
 /* Place `index` of images of height x width, each `groups` groups of N channels deep. */
 template <int N>

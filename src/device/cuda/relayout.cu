@@ -6,11 +6,15 @@
 
 enum { TILE = 32, TILE_ROWS = LKS_CUDA_BLOCK / TILE };
 
+namespace {
+
 struct relayout_op {
     lks_op op;
     int64_t channels, spatial;
     lks_layout from, to;
 };
+
+} // namespace
 
 /* to[sample][column][row] = from[sample][row][column]; blocks take tiles in turn, `across` to a row
  * of tiles and `down` such rows to a sample. */

@@ -1,6 +1,8 @@
 /* torch.optim.RMSprop's update. */
 #include "device/cuda/update.cuh"
 
+namespace {
+
 struct rmsprop_options {
     double weight_decay, alpha, eps, momentum;
 };
@@ -35,6 +37,8 @@ template <bool CENTERED, bool MOMENTUM> struct rmsprop_rule {
         return p - lr * s[BUFFER];
     }
 };
+
+} // namespace
 
 lks_status lks_cuda_rmsprop(lks_device *device, lks_stream *stream, const lks_update *update,
                             const lks_rmsprop_update *rmsprop) {

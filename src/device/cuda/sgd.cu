@@ -1,6 +1,8 @@
 /* torch.optim.SGD's update. */
 #include "device/cuda/update.cuh"
 
+namespace {
+
 struct sgd_options {
     double weight_decay, momentum, dampening;
     bool nesterov;
@@ -26,6 +28,8 @@ template <bool MOMENTUM> struct sgd_rule {
         return p - lr * (nesterov ? g + momentum * b : b);
     }
 };
+
+} // namespace
 
 lks_status lks_cuda_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
                         const lks_sgd_update *sgd) {

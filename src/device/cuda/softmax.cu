@@ -4,10 +4,14 @@
 
 #include "device/cuda/rows.cuh"
 
+namespace {
+
 struct softmax_op {
     lks_op op;
     int64_t outer, size, inner;
 };
+
+} // namespace
 
 /* ---- contiguous rows ---- */
 
