@@ -117,7 +117,8 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
 void lks_trainer_destroy(lks_trainer *trainer);
 
 /* Trains from where the trainer stands to the configured epoch, an early stop, or a callback's
- * stop: epochs, and at the end the final checkpoint. */
+ * stop: epochs, and at the end the final checkpoint, whose failure is an error even where that of
+ * others is not. */
 lks_status lks_fit(lks_trainer *trainer);
 /* One epoch: those of its steps that are not done yet, then validation, the decisions for the next
  * (schedule, early stopping), history; with `output` also the checkpoints that are due, after steps

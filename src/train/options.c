@@ -188,7 +188,8 @@ static const lks_option checkpoint_options[] = {
      .text = "continue",
      .choices = on_error_names,
      .help = "When a checkpoint cannot be saved: report it, go on and try again at the next one, "
-             "or end the run with the error."},
+             "or end the run with the error. When final.h5 cannot be saved there is no next one: "
+             "the run ends with the error."},
     {.key = "transfer",
      .type = LKS_OPTION_CHOICE,
      .offset = offsetof(lks_checkpoint_settings, transfer),

@@ -135,9 +135,18 @@ lks_status lks_saved_file_point(const char *folder, const char *name) {
 static void remove_file(const char *folder, const char *name, const lks_logger *logger) {
     char *path = lks_strdup_printf("%s/%s", folder, name);
     if (path != NULL && unlink(path) != 0)
-        lks_log(logger, LKS_LOG_WARNING, "cannot remove the old checkpoint %s: %s", path,
+        lks_log(logger, LKS_LOG_WARNING, "cannot remove the old file %s: %s", path,
                 strerror(errno));
     free(path);
+}
+
+void lks_saved_files_remove_temporary(const char *folder, const lks_logger *logger) {
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
+        if (lks_glob_match("*.h5.tmp", entry->d_name) ||
+            lks_glob_match("*.h5.????????????????.tmp", entry->d_name))
+            remove_file(folder, entry->d_name, logger);
+    if (dir != NULL) closedir(dir);
 }
 
 typedef struct aged_file {

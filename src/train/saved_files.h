@@ -19,6 +19,9 @@ lks_status lks_saved_file_link(const char *folder, const char *from, const char 
 /* Makes latest.h5 a symbolic link to `name`, in one step. LKS_EIO. */
 lks_status lks_saved_file_point(const char *folder, const char *name);
 
+/* Removes what saves of killed runs have left: the names of files that were not whole yet. No save
+ * may be under way. What cannot be removed is a warning. */
+void lks_saved_files_remove_temporary(const char *folder, const lks_logger *logger);
 /* Removes the oldest of epoch-NNNN.h5 and step-NNNNNNNN.h5 beyond `keep`. Their age is the step of
  * the run at which they were saved; files of steps after `global_step` are another run's, or of
  * before this one was taken back: they neither count nor go. What cannot be removed is a warning.

@@ -22,6 +22,8 @@ struct lks_saver {
     bool wanted;          /* every.minutes have passed */
     bool all_ready;       /* as the last step's reduction said */
     bool point_failed;    /* there is no latest.h5, and that has been said */
+    bool cleaned;         /* what killed runs left in the folder is gone */
+    bool is_last;         /* no other save comes after this one */
 
     save_plan plan; /* of the save under way */
     int64_t epoch, global_step;
@@ -106,13 +108,14 @@ static lks_status publish(lks_trainer *t) {
     return LKS_OK;
 }
 
-/* A failed save is no reason to lose the training, unless the run file says so. */
+/* A failed save is no reason to lose the training, unless the run file says so or none is left to
+ * lose: a run whose result is not saved has failed. */
 static lks_status conclude(lks_trainer *t, lks_status status) {
     lks_comm *comm = t->context->comm;
     if (status == LKS_OK)
         status = lks_comm_agree(comm, lks_comm_rank(comm) == 0 ? publish(t) : LKS_OK);
     if (status == LKS_OK || status == LKS_ECOMM) return status;
-    if (t->checkpoint_settings.on_error == LKS_SAVE_ERROR_STOP) return status;
+    if (t->checkpoint_settings.on_error == LKS_SAVE_ERROR_STOP || t->saver->is_last) return status;
     lks_log(&t->context->logger, LKS_LOG_WARNING, "%s; training goes on", lks_last_error());
     return LKS_OK;
 }
@@ -192,6 +195,9 @@ static lks_status save(lks_trainer *t, const save_plan *plan, bool async) {
     if (plan->count == 0) return LKS_OK;
     lks_status status = lks_saver_settle(t); /* never two at a time */
     if (status != LKS_OK) return status;
+    if (!s->cleaned && lks_comm_rank(t->context->comm) == 0)
+        lks_saved_files_remove_temporary(s->folder, &t->context->logger);
+    s->cleaned = true;
     s->plan = *plan;
     s->epoch = t->position.epoch;
     s->global_step = t->position.global_step;
@@ -280,5 +286,8 @@ lks_status lks_saver_after_run(lks_trainer *t) {
     save_plan plan = {0};
     if (t->checkpoint_settings.final) add_name(&plan, "final.h5");
     lks_status status = lks_saver_settle(t);
-    return status == LKS_OK ? save(t, &plan, false) : status;
+    t->saver->is_last = true;
+    if (status == LKS_OK) status = save(t, &plan, false);
+    t->saver->is_last = false; /* the trainer may be run again */
+    return status;
 }

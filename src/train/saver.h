@@ -23,7 +23,8 @@ void lks_saver_agreed(lks_trainer *trainer, bool wanted, bool all_ready);
  * saves what is due. */
 lks_status lks_saver_after_step(lks_trainer *trainer);
 lks_status lks_saver_after_epoch(lks_trainer *trainer, const lks_epoch_result *result);
-/* When training has ended; waits until everything is saved. */
+/* When training has ended; waits until everything is saved. That the last save fails is an error
+ * whatever on_error says. */
 lks_status lks_saver_after_run(lks_trainer *trainer);
 /* Waits for a background save. */
 lks_status lks_saver_settle(lks_trainer *trainer);
