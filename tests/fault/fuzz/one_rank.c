@@ -37,3 +37,9 @@ lks_status lks_comm_barrier(lks_comm *comm) {
     (void)comm;
     return LKS_OK;
 }
+
+lks_status lks_comm_write_file(lks_comm *comm, const char *path, const lks_file_part *parts,
+                               int64_t count) {
+    (void)comm, (void)parts, (void)count;
+    return lks_fail(LKS_EUNSUPPORTED, "%s: collective writes take MPI", path);
+}
