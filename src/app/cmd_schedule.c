@@ -12,32 +12,70 @@
 
 enum { MAX_POINTS = 10000000 };
 
+/* The rates of one group of parameters. */
+typedef struct rate_column {
+    const char *params; /* its patterns; NULL: all parameters that no other group names */
+    lks_schedule *schedule;
+    double *lr; /* [count] */
+} rate_column;
+
 /* What the schedule would do, one point for each epoch or step. */
 typedef struct forecast {
-    lks_schedule *schedule;
+    int column_count;
+    rate_column *columns;         /* the first one is the base of the others */
+    const lks_schedule *schedule; /* the first column's: what all have in common */
     bool per_step, has_momentum;
     int64_t steps; /* of an epoch; 0 where it does not matter */
     int64_t count;
     double *x; /* [count] epochs or steps, from 1 */
-    double *lr, *momentum;
+    double *momentum;
     lks_metrics metrics;  /* of --metric-from */
     lks_metric monitored; /* its series */
 } forecast;
 
 /* ---- what a run would have ---- */
 
-/* The optimizer's own rate: its option lr. */
-static lks_status find_base_lr(const lks_spec *optimizer, double *out) {
-    const lks_option_table *table = lks_optimizer_options(optimizer->type);
-    const lks_option *lr = lks_options_find(table, "lr");
-    void *config = calloc(1, table->struct_bytes + 1);
-    if (!config) return lks_fail(LKS_ENOMEM, "out of memory");
-    lks_status status = lks_options_parse(table, config, optimizer->options, optimizer->type);
-    if (!status) {
-        memcpy(out, (const char *)config + lr->offset, sizeof *out);
-        lks_options_free(table, config);
+/* A schedule for every group that is trained, from its own rate. groups: as many as columns. */
+static lks_status create_schedules(const lks_run *run, const lks_optimizer_groups *groups,
+                                   forecast *f) {
+    lks_group_rates *rates = calloc((size_t)groups->group_count, sizeof *rates);
+    if (!rates) return lks_fail(LKS_ENOMEM, "out of memory");
+    lks_status status = lks_optimizer_configured_rates(groups, rates);
+    for (int c = 0; c < f->column_count && !status; c++)
+        status = lks_schedule_create(&run->config.schedule, rates[c].lr, &f->columns[c].schedule);
+    f->schedule = f->columns[0].schedule;
+    free(rates);
+    return status;
+}
+
+static lks_status find_groups(const lks_run *run, forecast *f) {
+    const lks_param_group *list = run->config.groups;
+    size_t most = 1;
+    for (const lks_param_group *group = list; group && group->params; group++)
+        most++;
+    const char **overrides = calloc(most, sizeof *overrides);
+    double *lr_scales = calloc(most, sizeof *lr_scales);
+    f->columns = calloc(most, sizeof *f->columns);
+    f->column_count = 1;
+    lks_status status = LKS_OK;
+    if (!overrides || !lr_scales || !f->columns) {
+        status = lks_fail(LKS_ENOMEM, "out of memory");
+    } else {
+        lr_scales[0] = 1;
+        for (const lks_param_group *group = list; group && group->params; group++) {
+            if (group->frozen) continue;
+            overrides[f->column_count] = group->options;
+            lr_scales[f->column_count] = group->lr_scale == 0 ? 1 : group->lr_scale;
+            f->columns[f->column_count++].params = group->params;
+        }
+        const lks_optimizer_groups groups = {.spec = run->config.optimizer,
+                                             .group_count = f->column_count,
+                                             .overrides = overrides,
+                                             .lr_scale = lr_scales};
+        status = create_schedules(run, &groups, f);
     }
-    free(config);
+    free(overrides);
+    free(lr_scales);
     return status;
 }
 
@@ -96,34 +134,38 @@ static double metric_at(const forecast *f, int64_t epoch) {
 
 static lks_status allocate(forecast *f, int64_t epochs) {
     int64_t steps = f->per_step ? f->steps : 1;
-    if (epochs > MAX_POINTS / steps)
+    if (epochs > MAX_POINTS / f->column_count / steps)
         return lks_fail(LKS_EUSAGE,
                         "%" PRId64 " epochs of %" PRId64 " rates are too many to show: "
                         "expected %d rates at most (--epochs)",
-                        epochs, steps, MAX_POINTS);
+                        epochs, steps * f->column_count, MAX_POINTS);
     f->count = epochs * steps;
     f->x = calloc((size_t)f->count, sizeof *f->x);
-    f->lr = calloc((size_t)f->count, sizeof *f->lr);
     f->momentum = calloc((size_t)f->count, sizeof *f->momentum);
-    return f->x && f->lr && f->momentum ? LKS_OK : lks_fail(LKS_ENOMEM, "out of memory");
+    bool complete = f->x && f->momentum;
+    for (int c = 0; c < f->column_count; c++) {
+        f->columns[c].lr = calloc((size_t)f->count, sizeof *f->columns[c].lr);
+        complete = complete && f->columns[c].lr;
+    }
+    return complete ? LKS_OK : lks_fail(LKS_ENOMEM, "out of memory");
 }
 
 static void run_through(forecast *f) {
     bool watches = lks_schedule_monitor(f->schedule) >= 0;
     for (int64_t i = 0; i < f->count; i++) {
+        const lks_schedule_input input = {.metric = watches ? metric_at(f, i + 1) : NAN};
         f->x[i] = (double)(i + 1);
-        f->lr[i] = lks_schedule_lr(f->schedule);
         f->momentum[i] = lks_schedule_momentum(f->schedule);
         f->has_momentum = f->has_momentum || !isnan(f->momentum[i]);
-        lks_schedule_advance(f->schedule,
-                             &(lks_schedule_input){.metric = watches ? metric_at(f, i + 1) : NAN});
+        for (int c = 0; c < f->column_count; c++) {
+            f->columns[c].lr[i] = lks_schedule_lr(f->columns[c].schedule);
+            lks_schedule_advance(f->columns[c].schedule, &input);
+        }
     }
 }
 
 static lks_status make(const lks_args *args, const lks_run *run, forecast *f) {
-    double base_lr;
-    lks_status status = find_base_lr(&run->config.optimizer, &base_lr);
-    if (!status) status = lks_schedule_create(&run->config.schedule, base_lr, &f->schedule);
+    lks_status status = find_groups(run, f);
     if (status) return status;
     f->per_step = lks_schedule_per_step(f->schedule);
     bool watches = lks_schedule_monitor(f->schedule) >= 0;
@@ -138,10 +180,13 @@ static lks_status make(const lks_args *args, const lks_run *run, forecast *f) {
 }
 
 static void free_forecast(forecast *f) {
-    lks_schedule_destroy(f->schedule);
+    for (int c = 0; f->columns && c < f->column_count; c++) {
+        lks_schedule_destroy(f->columns[c].schedule);
+        free(f->columns[c].lr);
+    }
+    free(f->columns);
     lks_metrics_free(&f->metrics);
     free(f->x);
-    free(f->lr);
     free(f->momentum);
 }
 
@@ -155,6 +200,15 @@ static void describe_metric(const lks_args *args, const forecast *f, lks_strbuf 
         lks_strbuf_add(out, "a %s that never changes", monitor);
 }
 
+/* As wide as the column's title; the last one of a line as it is. */
+static void add_cell(const forecast *f, int column, const char *text, lks_strbuf *out) {
+    enum { LEAST_WIDTH = 14 };
+    size_t width = column == 0 ? 0 : strlen(f->columns[column].params);
+    if (width < LEAST_WIDTH) width = LEAST_WIDTH;
+    bool last = column == f->column_count - 1 && !f->has_momentum;
+    lks_strbuf_add(out, "  %-*s", last ? 0 : (int)width, text);
+}
+
 static void print_table(const lks_args *args, const forecast *f, lks_strbuf *out) {
     if (lks_schedule_monitor(f->schedule) >= 0) {
         lks_strbuf_add(out, "%s depends on how the run goes; this is for ",
@@ -163,11 +217,17 @@ static void print_table(const lks_args *args, const forecast *f, lks_strbuf *out
         lks_strbuf_add(out, args->metric_from ? "\n\n" : " (--metric-from takes a run's)\n\n");
     }
     lks_strbuf_add(out, f->per_step ? "%8s  %8s" : "%8s", "epoch", "step");
-    lks_strbuf_add(out, f->has_momentum ? "  %-14s  momentum\n" : "  %s\n", "learning rate");
+    for (int c = 0; c < f->column_count; c++)
+        add_cell(f, c, c == 0 ? "learning rate" : f->columns[c].params, out);
+    lks_strbuf_add(out, f->has_momentum ? "  momentum\n" : "\n");
     for (int64_t i = 0; i < f->count; i++) {
         if (f->per_step) lks_strbuf_add(out, "%8" PRId64 "  ", i / f->steps + 1);
         lks_strbuf_add(out, "%8" PRId64, i + 1);
-        lks_strbuf_add(out, f->has_momentum ? "  %-14.8g" : "  %.8g", f->lr[i]);
+        for (int c = 0; c < f->column_count; c++) {
+            char rate[32];
+            snprintf(rate, sizeof rate, "%.8g", f->columns[c].lr[i]);
+            add_cell(f, c, rate, out);
+        }
         if (f->has_momentum) lks_strbuf_add(out, "  %.6g", f->momentum[i]);
         lks_strbuf_add(out, "\n");
     }
@@ -187,13 +247,23 @@ static void print_json(const lks_args *args, const forecast *f, lks_strbuf *out)
     } else {
         lks_strbuf_add(out, "null");
     }
+    for (int c = 1; c < f->column_count; c++) {
+        lks_strbuf_add(out, c == 1 ? ", \"groups\": [" : ", ");
+        lks_strbuf_add_json(out, f->columns[c].params);
+        lks_strbuf_add(out, c == f->column_count - 1 ? "]" : "");
+    }
     lks_strbuf_add(out, ", \"rates\": [");
     for (int64_t i = 0; i < f->count; i++) {
         int64_t epoch = f->per_step ? i / f->steps + 1 : i + 1;
         lks_strbuf_add(out, "%s\n  {\"epoch\": %" PRId64, i ? "," : "", epoch);
         if (f->per_step) lks_strbuf_add(out, ", \"step\": %" PRId64, i + 1);
         lks_strbuf_add(out, ", \"lr\": ");
-        lks_strbuf_add_json_number(out, f->lr[i]);
+        lks_strbuf_add_json_number(out, f->columns[0].lr[i]);
+        for (int c = 1; c < f->column_count; c++) {
+            lks_strbuf_add(out, c == 1 ? ", \"group_lr\": [" : ", ");
+            lks_strbuf_add_json_number(out, f->columns[c].lr[i]);
+            lks_strbuf_add(out, c == f->column_count - 1 ? "]" : "");
+        }
         if (f->has_momentum) {
             lks_strbuf_add(out, ", \"momentum\": ");
             lks_strbuf_add_json_number(out, f->momentum[i]);
@@ -204,24 +274,38 @@ static void print_json(const lks_args *args, const forecast *f, lks_strbuf *out)
 }
 
 static lks_status draw(const lks_args *args, const forecast *f) {
+    lks_plot_line *lines = calloc((size_t)f->column_count, sizeof *lines);
+    if (!lines) return lks_fail(LKS_ENOMEM, "out of memory");
+    for (int c = 0; c < f->column_count; c++)
+        lines[c] = (lks_plot_line){.name = c > 0                 ? f->columns[c].params
+                                           : f->column_count > 1 ? "all others"
+                                                                 : NULL,
+                                   .x = f->x,
+                                   .y = f->columns[c].lr,
+                                   .count = f->count,
+                                   .colour = c};
+    const lks_plot_line momentum = {
+        .x = f->x, .y = f->momentum, .count = f->count, .colour = f->column_count};
+    lks_plot_panel panels[] = {
+        {.label = "learning rate",
+         .lines = lines,
+         .line_count = f->column_count,
+         .from_zero = true},
+        {.label = "momentum", .lines = &momentum, .line_count = 1},
+    };
     lks_strbuf title = {0};
     lks_strbuf_add(&title, "%s of %s", lks_schedule_name(f->schedule), args->operands[0]);
     if (lks_schedule_monitor(f->schedule) >= 0) {
         lks_strbuf_add(&title, ", for ");
         describe_metric(args, f, &title);
     }
-    lks_plot_line lines[] = {{.x = f->x, .y = f->lr, .count = f->count},
-                             {.x = f->x, .y = f->momentum, .count = f->count, .colour = 1}};
-    lks_plot_panel panels[] = {
-        {.label = "learning rate", .lines = &lines[0], .line_count = 1, .from_zero = true},
-        {.label = "momentum", .lines = &lines[1], .line_count = 1},
-    };
     lks_plot plot = {.title = title.failed ? "" : title.text,
                      .x_label = f->per_step ? "step" : "epoch",
                      .panels = panels,
                      .panel_count = f->has_momentum ? 2 : 1};
     lks_status status = lks_plot_draw(&plot, args->plot);
     lks_strbuf_free(&title);
+    free(lines);
     return status;
 }
 

@@ -126,6 +126,10 @@ void lks_comm_set_device(lks_comm *comm, lks_device *device) {
     comm->device = device;
 }
 
+void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger) {
+    comm->logger = logger;
+}
+
 lks_status lks_comm_check_mpi(int code, const char *function) {
     if (code == MPI_SUCCESS) return LKS_OK;
     char reason[MPI_MAX_ERROR_STRING] = "";
@@ -328,19 +332,6 @@ lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dt
                                lks_reduce_op op) {
     lks_request *request;
     lks_status started = lks_comm_all_reduce_start(comm, data, count, dtype, op, &request);
-    return wait_started(comm, started, request);
-}
-
-lks_status lks_comm_reduce_scatter(lks_comm *comm, void *data, const int64_t *counts,
-                                   lks_dtype dtype, lks_reduce_op op) {
-    lks_request *request;
-    lks_status started = lks_comm_reduce_scatter_start(comm, data, counts, dtype, op, &request);
-    return wait_started(comm, started, request);
-}
-
-lks_status lks_comm_all_gather(lks_comm *comm, void *data, const int64_t *counts, lks_dtype dtype) {
-    lks_request *request;
-    lks_status started = lks_comm_all_gather_start(comm, data, counts, dtype, &request);
     return wait_started(comm, started, request);
 }
 

@@ -25,6 +25,8 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
 /* Attaches the device on whose memory later collectives work (a rank must know its place on the
  * host before it opens one). */
 void lks_comm_set_device(lks_comm *comm, lks_device *device);
+/* Replaces the logger, borrowed for the communicator's life. */
+void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger);
 /* Collective. NULL is legal. */
 void lks_comm_destroy(lks_comm *comm);
 
@@ -52,13 +54,6 @@ lks_status lks_comm_agree(lks_comm *comm, lks_status status);
 /* In place. dtypes: F32, F64, I64, BF16 (summed in float32). */
 lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
                                lks_reduce_op op);
-/* In place: data is the concatenation of every rank's part, rank r's part counts[r] elements (0 is
- * legal); afterwards this rank's own part holds the sum, the rest is undefined. counts: [size]. */
-lks_status lks_comm_reduce_scatter(lks_comm *comm, void *data, const int64_t *counts,
-                                   lks_dtype dtype, lks_reduce_op op);
-/* In place: this rank's part of the concatenation is input, afterwards all parts are there. Any
- * dtype. */
-lks_status lks_comm_all_gather(lks_comm *comm, void *data, const int64_t *counts, lks_dtype dtype);
 lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int root);
 lks_status lks_comm_barrier(lks_comm *comm);
 
@@ -86,8 +81,12 @@ lks_status lks_comm_write_file(lks_comm *comm, const char *path, const lks_file_
  * of other work. */
 lks_status lks_comm_all_reduce_start(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
                                      lks_reduce_op op, lks_request **out);
+/* In place: data is the concatenation of every rank's part, rank r's part counts[r] elements (0 is
+ * legal); afterwards this rank's own part holds the sum, the rest is undefined. counts: [size]. */
 lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64_t *counts,
                                          lks_dtype dtype, lks_reduce_op op, lks_request **out);
+/* In place: this rank's part of the concatenation is input, afterwards all parts are there. Any
+ * dtype. */
 lks_status lks_comm_all_gather_start(lks_comm *comm, void *data, const int64_t *counts,
                                      lks_dtype dtype, lks_request **out);
 lks_status lks_comm_progress(lks_comm *comm);

@@ -102,9 +102,6 @@ lks_status lks_h5_visit_attrs(lks_h5_file *file, const char *path, lks_h5_visit_
 typedef lks_status (*lks_h5_visit_fn)(void *data, const char *path, bool is_group,
                                       const lks_h5_info *info);
 lks_status lks_h5_visit(lks_h5_file *file, const char *path, lks_h5_visit_fn visit, void *data);
-/* Names of all data sets in the file, for messages ("it holds: train/x, train/y"), cut at
- * `capacity` bytes. */
-void lks_h5_list_arrays(lks_h5_file *file, char *out, size_t capacity);
 
 /* "1.10.8" */
 const char *lks_h5_version(void);

@@ -224,12 +224,6 @@ void lks_h5_list_locked(lks_h5_file *file, char *out, size_t capacity) {
     free_collection(&all);
 }
 
-void lks_h5_list_arrays(lks_h5_file *file, char *out, size_t capacity) {
-    lks_h5_guard guard = lks_h5_enter();
-    lks_h5_list_locked(file, out, capacity);
-    lks_h5_leave(guard);
-}
-
 lks_status lks_h5_fail_missing(lks_h5_file *file, const char *path) {
     char arrays[LKS_ERROR_BYTES / 4];
     lks_h5_list_locked(file, arrays, sizeof arrays);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* "optimizer (sgd)", with several groups "optimizer (sgd), group 1". */
 static lks_status fail_in_group(lks_status status, const lks_optimizer_groups *groups, int index) {
@@ -63,19 +64,32 @@ void lks_groups_destroy(lks_group *groups, int count, const lks_optimizer_kind *
     free(groups);
 }
 
-/* Every hyper-parameter in lks_spec's text form. */
-static void describe_one(const lks_group *group, const lks_optimizer_kind *kind, lks_strbuf *text) {
+/* A value without blanks, as lks_spec's text form has it. */
+static void print_value(const lks_option *option, const void *config, lks_strbuf *out) {
     lks_strbuf value = {0};
-    for (const lks_option *o = kind->options->options; o->key; o++) {
-        lks_strbuf_free(&value);
-        lks_option_print(o, group->config, &value);
-        lks_strbuf_add(text, "%s%s=", o == kind->options->options ? "" : " ", o->key);
-        for (size_t i = 0; i < value.length; i++) {
-            if (value.text[i] != ' ') lks_strbuf_add_bytes(text, value.text + i, 1);
-        }
-        text->failed = text->failed || value.failed;
+    lks_option_print(option, config, &value);
+    for (size_t i = 0; i < value.length; i++) {
+        if (value.text[i] != ' ') lks_strbuf_add_bytes(out, value.text + i, 1);
     }
+    out->failed = out->failed || value.failed;
     lks_strbuf_free(&value);
+}
+
+void lks_group_describe(const lks_group *group, const lks_group *base,
+                        const lks_optimizer_kind *kind, lks_strbuf *out) {
+    const char *blank = "";
+    for (const lks_option *o = kind->options->options; o->key; o++) {
+        lks_strbuf own = {0}, common = {0};
+        print_value(o, group->config, &own);
+        if (base) print_value(o, base->config, &common);
+        out->failed = out->failed || own.failed || common.failed;
+        if (!out->failed && !(base && strcmp(own.text, common.text) == 0)) {
+            lks_strbuf_add(out, "%s%s=%s", blank, o->key, own.text);
+            blank = " ";
+        }
+        lks_strbuf_free(&own);
+        lks_strbuf_free(&common);
+    }
 }
 
 lks_status lks_groups_describe(const lks_group *groups, int count, const lks_optimizer_kind *kind,
@@ -84,7 +98,7 @@ lks_status lks_groups_describe(const lks_group *groups, int count, const lks_opt
     *out = NULL;
     for (int i = 0; i < count; i++) {
         if (count > 1) lks_strbuf_add(&text, "%sgroup %d: ", i ? "; " : "", i);
-        describe_one(&groups[i], kind, &text);
+        lks_group_describe(&groups[i], NULL, kind, &text);
     }
     if (text.failed) {
         lks_strbuf_free(&text);

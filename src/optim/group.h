@@ -16,6 +16,11 @@ lks_status lks_groups_create(const lks_optimizer_groups *groups, const lks_optim
                              lks_group **out);
 void lks_groups_destroy(lks_group *groups, int count, const lks_optimizer_kind *kind);
 
+/* Adds a group's hyper-parameters as "lr=0.1 momentum=0.9 ...": all, or those in which it differs
+ * from a base. */
+void lks_group_describe(const lks_group *group, const lks_group *base,
+                        const lks_optimizer_kind *kind, lks_strbuf *out);
+
 /* lks_optimizer_hyper's text; the caller frees it. LKS_ENOMEM. */
 lks_status lks_groups_describe(const lks_group *groups, int count, const lks_optimizer_kind *kind,
                                char **out);

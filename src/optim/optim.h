@@ -77,12 +77,23 @@ typedef struct lks_optimizer_groups {
     int range_count;
 } lks_optimizer_groups;
 
+/* What a schedule decides about a group for one step. */
+typedef struct lks_group_rates {
+    double lr;
+    double momentum; /* as lks_optimizer_momentum; NAN keeps the configured one */
+} lks_group_rates;
+
 /* State arrays of plan->state_count float32 are allocated on the device, with their initial values.
  * The plan is borrowed for the optimizer's life, `groups` during the call. LKS_ECONFIG, LKS_EINVAL,
  * LKS_ENOMEM. */
 lks_status lks_optimizer_create(lks_device *device, const lks_optimizer_groups *groups,
                                 const lks_shard_plan *plan, lks_optimizer **out);
 void lks_optimizer_destroy(lks_optimizer *optimizer);
+
+/* What lks_optimizer_base_lr and lks_optimizer_momentum would say of each group, without an
+ * optimizer: into out[groups->group_count]. `ranges` do not matter. LKS_ECONFIG, LKS_EINVAL,
+ * LKS_ENOMEM. */
+lks_status lks_optimizer_configured_rates(const lks_optimizer_groups *groups, lks_group_rates *out);
 
 const char *lks_optimizer_name(const lks_optimizer *optimizer);
 int lks_optimizer_group_count(const lks_optimizer *optimizer);
@@ -97,6 +108,9 @@ size_t lks_optimizer_state_bytes(const lks_optimizer *optimizer);
 /* "lr=0.001 betas=[0.9,0.999] ...": every hyper-parameter, for the checkpoint. With several groups
  * "group 0: lr=0.001 ...; group 1: lr=0.01 ...". */
 const char *lks_optimizer_hyper(const lks_optimizer *optimizer);
+/* Adds a group's present hyper-parameters: of group 0 all, of another one those that differ from
+ * group 0's. */
+void lks_optimizer_describe_group(const lks_optimizer *optimizer, int group, lks_strbuf *out);
 
 /* State arrays under PyTorch's names ("exp_avg", "momentum_buffer", ...), those that some group
  * needs; each float32 [plan->state_count] on the device, laid out by the plan's shards. */
@@ -106,12 +120,6 @@ float *lks_optimizer_state(lks_optimizer *optimizer, int index);
 /* Updates made so far. */
 int64_t lks_optimizer_steps(const lks_optimizer *optimizer);
 void lks_optimizer_set_steps(lks_optimizer *optimizer, int64_t steps);
-
-/* What a schedule decides about a group for one step. */
-typedef struct lks_group_rates {
-    double lr;
-    double momentum; /* as lks_optimizer_momentum; NAN keeps the configured one */
-} lks_group_rates;
 
 /* What the summed gradients become before anything else: grad * scale / *divisor, then clamped. */
 typedef struct lks_grad_scale {

@@ -149,6 +149,19 @@ void lks_optimizer_destroy(lks_optimizer *optimizer) {
     free(optimizer);
 }
 
+lks_status lks_optimizer_configured_rates(const lks_optimizer_groups *groups,
+                                          lks_group_rates *out) {
+    const lks_optimizer_kind *kind = lks_optimizer_find(groups->spec.type);
+    lks_group *configured;
+    if (!kind) return fail_unknown(groups->spec.type);
+    lks_status status = lks_groups_create(groups, kind, &configured);
+    if (status) return status;
+    for (int g = 0; g < groups->group_count; g++)
+        out[g] = (lks_group_rates){.lr = configured[g].base_lr, .momentum = configured[g].momentum};
+    lks_groups_destroy(configured, groups->group_count, kind);
+    return LKS_OK;
+}
+
 const char *lks_optimizer_name(const lks_optimizer *optimizer) {
     return optimizer->kind->options->name;
 }
@@ -171,6 +184,11 @@ size_t lks_optimizer_state_bytes(const lks_optimizer *optimizer) {
 
 const char *lks_optimizer_hyper(const lks_optimizer *optimizer) {
     return optimizer->hyper;
+}
+
+void lks_optimizer_describe_group(const lks_optimizer *optimizer, int group, lks_strbuf *out) {
+    const lks_group *groups = optimizer->groups;
+    lks_group_describe(&groups[group], group == 0 ? NULL : &groups[0], optimizer->kind, out);
 }
 
 int lks_optimizer_state_array_count(const lks_optimizer *optimizer) {

@@ -29,24 +29,32 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
     if (out == NULL) return lks_fail(LKS_EINVAL, "lks_context_create: out is NULL");
     if (config == NULL) config = &default_config;
 
-    lks_context *context = calloc(1, sizeof(*context));
-    if (context == NULL) return lks_fail(LKS_ENOMEM, "the context: out of host memory");
     static const lks_log_level levels[] = {LKS_LOG_WARNING, LKS_LOG_INFO, LKS_LOG_DEBUG};
     int verbosity = config->verbosity < 0 ? 0 : config->verbosity > 2 ? 2 : config->verbosity;
-    context->logger = (lks_logger){.level = levels[verbosity], .stream = stderr};
-
-    lks_status status = lks_comm_create(mpi_comm, NULL, &context->logger, &context->comm);
-    if (status != LKS_OK) goto done;
-    context->logger.rank = lks_comm_rank(context->comm);
+    lks_logger logger = {.level = levels[verbosity], .stream = stderr};
+    /* First, so that a rank without memory can tell the others. */
+    lks_comm *comm;
+    lks_status status = lks_comm_create(mpi_comm, NULL, &logger, &comm);
+    if (status != LKS_OK) return status;
+    lks_context *context = calloc(1, sizeof(*context));
+    status = lks_comm_agree(
+        comm, context == NULL ? lks_fail(LKS_ENOMEM, "the context: out of host memory") : LKS_OK);
+    if (status != LKS_OK) {
+        lks_comm_destroy(comm);
+        free(context);
+        return status;
+    }
+    logger.rank = lks_comm_rank(comm);
+    *context = (lks_context){.comm = comm, .logger = logger};
+    lks_comm_set_logger(comm, &context->logger);
     status = open_device(context, config);
-    if (status != LKS_OK) goto done;
-    lks_comm_set_device(context->comm, context->device);
+    if (status != LKS_OK) {
+        lks_context_destroy(context);
+        return status;
+    }
+    lks_comm_set_device(comm, context->device);
     *out = context;
-    context = NULL;
-
-done:
-    lks_context_destroy(context);
-    return status;
+    return LKS_OK;
 }
 
 void lks_context_destroy(lks_context *context) {

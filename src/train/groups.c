@@ -358,21 +358,7 @@ static lks_status add_optimizer_group(lks_param_groups *groups, int group, lks_p
     groups->lr_scales[index] = scale == 0 ? 1 : scale;
     groups->overrides[index] =
         lks_strdup_printf("%s%s", own == NULL ? "" : own, set->no_decay ? " weight_decay=0" : "");
-    if (groups->overrides[index] == NULL) return out_of_memory();
-
-    const lks_option_table *table =
-        config->optimizer.type == NULL ? NULL : lks_optimizer_options(config->optimizer.type);
-    if (table == NULL) return LKS_OK;
-    void *options;
-    uint64_t given;
-    const lks_option *decay = lks_options_find(table, "weight_decay");
-    lks_status status =
-        read_options(table, config->optimizer.options, groups->overrides[index], &options, &given);
-    if (status == LKS_OK && decay != NULL)
-        set->weight_decay = *(const double *)((const char *)options + decay->offset);
-    free_options(table, options);
-    /* The optimizer's own options are refused when it is created, with its own place. */
-    return status == LKS_ECONFIG ? LKS_OK : status;
+    return groups->overrides[index] == NULL ? out_of_memory() : LKS_OK;
 }
 
 /* The sets that have parameters, and the optimizer's first group in any case: it is the base of the

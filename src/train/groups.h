@@ -36,7 +36,6 @@ typedef struct lks_param_set {
     int optimizer_group; /* -1 when frozen */
     int param_count;
     int64_t element_count;
-    double weight_decay;
 } lks_param_set;
 
 /* For the start-up table; index from 0, NULL after the last. */

@@ -17,29 +17,29 @@ static void log_layers(const lks_trainer *t, const lks_logger *logger) {
     lks_log(logger, LKS_LOG_INFO, "  %-60s %12" PRId64, "total", total);
 }
 
-/* One line for each set of parameters with settings of its own, by the numbers that the
- * hyper-parameters have; none where all have the same. */
+/* One line for each set of parameters with settings of its own, and what sets it apart; none where
+ * all have the same. */
 static void log_groups(const lks_trainer *t, const lks_logger *logger) {
     const lks_param_set *set;
     if (lks_param_groups_set(t->groups, 1) == NULL) return;
     for (int i = 0; (set = lks_param_groups_set(t->groups, i)) != NULL; i++) {
         if (set->param_count == 0) continue; /* the base of the others */
-        char group[24] = "frozen", settings[64] = "";
-        if (!set->frozen) {
-            snprintf(group, sizeof(group), "group %d", set->optimizer_group);
-            snprintf(settings, sizeof(settings), ", lr %g, weight_decay %g",
-                     lks_optimizer_base_lr(t->optimizer, set->optimizer_group), set->weight_decay);
-        }
-        lks_log(logger, LKS_LOG_INFO, "  %s, %s%s: %d parameter%s with %" PRId64 " numbers%s",
+        char group[24] = "frozen";
+        lks_strbuf settings = {0};
+        if (!set->frozen) snprintf(group, sizeof(group), "group %d", set->optimizer_group);
+        if (set->optimizer_group > 0)
+            lks_optimizer_describe_group(t->optimizer, set->optimizer_group, &settings);
+        lks_log(logger, LKS_LOG_INFO, "  %s, %s%s: %d parameter%s with %" PRId64 " numbers%s%s",
                 group, set->patterns == NULL ? "all others" : set->patterns,
                 set->no_decay ? " (no_decay)" : "", set->param_count,
-                set->param_count == 1 ? "" : "s", set->element_count, settings);
+                set->param_count == 1 ? "" : "s", set->element_count,
+                settings.length > 0 ? ", " : "", settings.length > 0 ? settings.text : "");
+        lks_strbuf_free(&settings);
     }
 }
 
 static void log_training(const lks_trainer *t, const lks_logger *logger) {
-    char state[LKS_BYTES_TEXT_BYTES], shape[LKS_SHAPE_TEXT_BYTES];
-    const lks_shard_plan *plan = t->plan;
+    char shape[LKS_SHAPE_TEXT_BYTES];
     lks_log(logger, LKS_LOG_INFO,
             "data: %s, %" PRId64 " samples of %s, %" PRId64 " steps of %" PRId64 " per epoch",
             lks_dataset_describe(t->train_data), lks_dataset_count(t->train_data),
@@ -48,30 +48,84 @@ static void log_training(const lks_trainer *t, const lks_logger *logger) {
     if (t->validation_data != NULL)
         lks_log(logger, LKS_LOG_INFO, "validation: %s, %" PRId64 " samples",
                 lks_dataset_describe(t->validation_data), lks_dataset_count(t->validation_data));
+    lks_strbuf hyper = {0};
+    lks_optimizer_describe_group(t->optimizer, 0, &hyper);
     lks_log(logger, LKS_LOG_INFO, "optimizer: %s, %s; schedule: %s",
-            lks_optimizer_name(t->optimizer), lks_optimizer_hyper(t->optimizer),
+            lks_optimizer_name(t->optimizer), hyper.failed ? "..." : hyper.text,
             lks_rates_name(t->rates));
+    lks_strbuf_free(&hyper);
     log_groups(t, logger);
-    lks_log(logger, LKS_LOG_INFO,
-            "optimizer state: %s per rank (zero_stage %d); gradients in %d bucket%s",
-            lks_bytes_text(lks_optimizer_state_bytes(t->optimizer), state), plan->zero_stage,
-            plan->bucket_count, plan->bucket_count == 1 ? "" : "s");
 }
 
-void lks_trainer_log_startup(const lks_trainer *t) {
+/* ---- memory ---- */
+
+typedef enum memory_kind { PARAMETERS, GRADIENTS, STATE, ACTIVATIONS, MEMORY_KINDS } memory_kind;
+
+/* The most and the least that a rank has of each kind. Collective. */
+static lks_status measure_memory(const lks_trainer *t, int64_t *most, int64_t *least) {
+    int64_t bytes[2 * MEMORY_KINDS] = {
+        [PARAMETERS] = (int64_t)t->params_bytes,
+        [ACTIVATIONS] = (int64_t)lks_graph_get_memory(t->graph).planned_bytes,
+    };
+    if (t->train_data != NULL) {
+        bytes[GRADIENTS] = (int64_t)lks_exchange_grad_bytes(t->exchange);
+        bytes[STATE] = (int64_t)lks_optimizer_state_bytes(t->optimizer);
+    }
+    /* The least is the largest of the negatives. */
+    for (int kind = 0; kind < MEMORY_KINDS; kind++)
+        bytes[MEMORY_KINDS + kind] = -bytes[kind];
+    lks_status status =
+        lks_comm_all_reduce(t->context->comm, bytes, 2 * MEMORY_KINDS, LKS_I64, LKS_REDUCE_MAX);
+    for (int kind = 0; kind < MEMORY_KINDS; kind++) {
+        most[kind] = bytes[kind];
+        least[kind] = -bytes[MEMORY_KINDS + kind];
+    }
+    return status;
+}
+
+/* "1.2 MiB", or "1.2 MiB to 1.3 MiB" where the ranks differ. */
+static void print_range(int64_t least, int64_t most, lks_strbuf *out) {
+    char low[LKS_BYTES_TEXT_BYTES], high[LKS_BYTES_TEXT_BYTES];
+    lks_strbuf_add(out, "%s", lks_bytes_text((size_t)least, low));
+    if (least != most) lks_strbuf_add(out, " to %s", lks_bytes_text((size_t)most, high));
+}
+
+static void log_memory(const lks_trainer *t, const lks_logger *logger, const int64_t *least,
+                       const int64_t *most) {
+    static const char *const names[] = {"parameters", "gradients", "optimizer state",
+                                        "activations"};
+    const lks_shard_plan *plan = t->plan;
+    char unshared[LKS_BYTES_TEXT_BYTES];
+    lks_log(logger, LKS_LOG_INFO, "device memory of each rank:");
+    for (int kind = 0; kind < MEMORY_KINDS; kind++) {
+        lks_strbuf text = {0};
+        if (t->train_data == NULL && (kind == GRADIENTS || kind == STATE)) continue;
+        print_range(least[kind], most[kind], &text);
+        if (kind == GRADIENTS)
+            lks_strbuf_add(&text, " (zero_stage %d, %d bucket%s)", plan->zero_stage,
+                           plan->bucket_count, plan->bucket_count == 1 ? "" : "s");
+        if (kind == ACTIVATIONS)
+            lks_strbuf_add(&text, " for %" PRId64 " samples (%s if none were shared)", t->max_rows,
+                           lks_bytes_text(lks_graph_get_memory(t->graph).unshared_bytes, unshared));
+        lks_log(logger, LKS_LOG_INFO, "  %-16s %s", names[kind], text.failed ? "..." : text.text);
+        lks_strbuf_free(&text);
+    }
+}
+
+lks_status lks_trainer_log_startup(const lks_trainer *t) {
     const lks_context *context = t->context;
     const lks_logger *logger = &context->logger;
     const lks_comm *comm = context->comm;
-    char planned[LKS_BYTES_TEXT_BYTES], unshared[LKS_BYTES_TEXT_BYTES];
+    int64_t bytes[2][MEMORY_KINDS]; /* of the rank with the most, and with the least */
+    lks_status status = measure_memory(t, bytes[0], bytes[1]);
+    if (status != LKS_OK) return status;
+
     int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);
     lks_log(logger, LKS_LOG_INFO, "lockstep %s: %d rank%s on %d host%s, each: %s", LKS_VERSION,
             size, size == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s",
             lks_device_description(context->device));
     log_layers(t, logger);
-    lks_graph_memory memory = lks_graph_get_memory(t->graph);
-    lks_log(logger, LKS_LOG_INFO,
-            "activations: %s per rank for %" PRId64 " samples (%s if none were shared)",
-            lks_bytes_text(memory.planned_bytes, planned), t->max_rows,
-            lks_bytes_text(memory.unshared_bytes, unshared));
     if (t->train_data != NULL) log_training(t, logger);
+    log_memory(t, logger, bytes[1], bytes[0]);
+    return LKS_OK;
 }

@@ -221,9 +221,11 @@ static lks_status build_parameters(lks_trainer *t) {
     lks_status status = lks_shard_plan_create(lks_graph_trainable_count(t->graph), c->bucket_bytes,
                                               c->first_bucket_bytes, c->zero_stage,
                                               lks_comm_rank(comm), lks_comm_size(comm), &t->plan);
+    const size_t before = lks_device_allocated_bytes(t->context->device);
     if (status == LKS_OK)
         status = alloc_device(t, (size_t)lks_graph_flat_count(t->graph), sizeof(float),
                               (void **)&t->params);
+    t->params_bytes = lks_device_allocated_bytes(t->context->device) - before;
     if (status == LKS_OK && t->train_data == NULL)
         status = lks_graph_bind(t->graph, t->params, NULL);
     return status;
@@ -316,8 +318,8 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
         if (status == LKS_OK) status = build(t, layers, input);
     }
     status = lks_comm_agree(context->comm, status);
+    if (status == LKS_OK) status = lks_trainer_log_startup(t);
     if (status == LKS_OK) {
-        lks_trainer_log_startup(t);
         *out = t;
         t = NULL;
     }

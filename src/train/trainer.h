@@ -66,6 +66,7 @@ struct lks_trainer {
     int64_t input_count, output_count; /* elements of one sample */
     int64_t max_rows;                  /* samples that go through the graph at a time */
     float *params;                     /* device, [flat count] */
+    size_t params_bytes;               /* of them, as measured on the device */
     double *step_sums;                 /* device, [step_sum_count] */
     double *step_sums_host;            /* the same after the reduction */
     lks_request *sums_request;         /* their reduction, while it is under way */
@@ -141,6 +142,7 @@ double lks_trainer_epoch_seconds(const lks_trainer *trainer);
 int64_t lks_trainer_epoch_samples(const lks_trainer *trainer);
 
 /* startup.c */
-void lks_trainer_log_startup(const lks_trainer *trainer);
+/* The start-up table. Collective. */
+lks_status lks_trainer_log_startup(const lks_trainer *trainer);
 
 #endif

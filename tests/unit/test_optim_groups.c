@@ -137,6 +137,16 @@ static void each_group_has_its_own(void **state) {
         "group 1: lr=1 momentum=0.5 dampening=0 weight_decay=0 nesterov=false maximize=false; "
         "group 2: lr=0.25 momentum=0.9 dampening=0 weight_decay=0 nesterov=true maximize=false; "
         "group 3: lr=0.05 momentum=0.9 dampening=0 weight_decay=0 nesterov=true maximize=false");
+    static const char *const differences[MAX_GROUPS] = {
+        "lr=0.1 momentum=0.9 dampening=0 weight_decay=0 nesterov=true maximize=false",
+        "lr=1 momentum=0.5 nesterov=false", "lr=0.25", "lr=0.05"};
+    for (int g = 0; g < MAX_GROUPS; g++) {
+        lks_strbuf text = {0};
+        lks_optimizer_describe_group(optimizer, g, &text);
+        assert_false(text.failed);
+        assert_string_equal(text.text, differences[g]);
+        lks_strbuf_free(&text);
+    }
     lks_optimizer_destroy(optimizer);
     lks_shard_plan_destroy(plan);
 }

@@ -330,7 +330,14 @@ static lks_status agree(const lks_comm *comm, bool good, lks_status failure, con
     return all ? LKS_OK : lks_fail(failure, "%s", what);
 }
 
-/* Maps the segments of all ranks. Each rank touches its own first, so that its pages are near it.
+/* Collective. */
+static void unmap_segments(shared_backend *shared) {
+    MPI_Win_unlock_all(shared->window);
+    MPI_Win_free(&shared->window);
+}
+
+/* Maps the segments of all ranks; a window that only some ranks got cannot be freed. Each rank
+ * touches its own first, so that its pages are near it.
  */
 static lks_status map_segments(lks_comm *comm, shared_backend *shared) {
     size_t bytes = LINE_BYTES + (size_t)SLOTS * SLOT_BYTES;
@@ -351,13 +358,14 @@ static lks_status map_segments(lks_comm *comm, shared_backend *shared) {
     memset(mine, 0, bytes);
     MPI_Win_lock_all(MPI_MODE_NOCHECK, shared->window);
     MPI_Win_sync(shared->window);
-    return agree(comm, mapped, LKS_ECOMM, "MPI_Win_shared_query failed");
+    status = agree(comm, mapped, LKS_ECOMM, "MPI_Win_shared_query failed");
+    if (status != LKS_OK) unmap_segments(shared);
+    return status;
 }
 
 static void close_backend(lks_comm *comm) {
     shared_backend *shared = comm->backend;
-    MPI_Win_unlock_all(shared->window);
-    MPI_Win_free(&shared->window);
+    unmap_segments(shared);
     free_backend(shared);
     comm->backend = NULL;
 }

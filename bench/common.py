@@ -1,0 +1,107 @@
+"""What the measurements share: the models, how they are trained, the machine, and where tables stand."""
+
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "bench"
+LOCKSTEP = BUILD / "bin" / "lockstep"
+
+# name: (what it is, run file, the data that bench_make_data writes, samples of an epoch, epochs)
+MODELS = {
+    "mlp": ("MLP 784-1024-1024-10, batch 256, AdamW", "bench/mlp.yaml", ["10240", "784"], 5),
+    "cnn": ("CNN 3x32x32, batch norm, batch 64, SGD with momentum", "bench/cnn.yaml", ["1280", "3", "32", "32"], 4),
+    "digits": ("digits CNN, batch 64", "examples/digits/digits.yaml", None, 6),
+}
+
+
+def text_of(command, **options):
+    """What a command prints, or "" where it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, **options).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def mpirun(ranks):
+    command = ["mpirun", "-np", str(ranks)]
+    if os.getuid() == 0:
+        command.append("--allow-run-as-root")
+    if (os.cpu_count() or 1) < ranks:
+        command.append("--oversubscribe")
+    if not shutil.which("ssh"):
+        command += ["--mca", "plm_rsh_agent", "/bin/false"]
+    return command
+
+
+def run_checked(command, **options):
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+def lockstep_command(model, ranks, output):
+    _, run_file, _, epochs = MODELS[model]
+    launcher = mpirun(ranks) if ranks > 1 else []
+    return launcher + [str(LOCKSTEP), "train", run_file, "--set", f"output={output}", "--set", f"epochs={epochs}",
+                       "--set", "checkpoint.every.epochs=0"]
+
+
+def lockstep_rate(model, ranks):
+    """Samples per second: the median of the epochs but the first."""
+    with tempfile.TemporaryDirectory() as output:
+        run_checked(lockstep_command(model, ranks, output))
+        lines = (Path(output) / "metrics.jsonl").read_text().splitlines()
+    epochs = [entry for entry in map(json.loads, lines) if entry["kind"] == "epoch"]
+    return statistics.median(entry["samples_per_second"] for entry in epochs[1:])
+
+
+def find_torch(wanted):
+    """The Python that has PyTorch, or None, with a line that says what is left out."""
+    for python in [wanted] if wanted else ["python3", sys.executable]:
+        if text_of([python, "-c", "import torch; print(torch.__version__)"]):
+            return python
+    print(f"bench: {wanted or 'python3'} has no PyTorch: Lockstep alone is measured, nothing is compared", file=sys.stderr)
+    return None
+
+
+def machine(python):
+    lines = text_of(["lscpu"]).splitlines()
+    fields = dict(re.split(r":\s+", line, maxsplit=1) for line in lines if ": " in line)
+    kind = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                 if line.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    vectors = "AVX-512" if "avx512f" in fields.get("Flags", "") else "AVX2" if "avx2" in fields.get("Flags", "") else "no AVX2"
+    system = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
+    compiler = text_of(["cc", "--version"]).splitlines()
+    rows = [
+        ("date", datetime.date.today().isoformat()),
+        ("machine", f"{kind}, {os.cpu_count()} cores, {vectors}, {memory:.0f} GiB of memory"),
+        ("system", f"{system.group(1) if system else platform.system()}, Linux {platform.release()}, "
+                   f"{compiler[0] if compiler else 'no cc'}"),
+        ("Lockstep", f"{text_of([str(LOCKSTEP), '--version']).splitlines()[0]}; {text_of(['mpirun', '--version']).splitlines()[0]}"),
+    ]
+    if python:
+        rows.append(("PyTorch", text_of([python, "-c", "import torch, re; c = torch.__config__.show();"
+                                         "print(torch.__version__, 'with', re.search(r'oneAPI DNN[^\\n]*|MKL-DNN v[^ ]*', c).group(0)"
+                                         " if re.search(r'oneAPI DNN|MKL-DNN v', c) else 'its own libraries')"])
+                     or text_of([python, "-c", "import torch; print(torch.__version__)"])))
+    return rows
+
+
+def write_into_readme(table, section):
+    path = ROOT / "bench" / "README.md"
+    begin, end = f"<!-- {section} begin -->", f"<!-- {section} end -->"
+    head, rest = path.read_text().split(begin)
+    tail = rest.split(end)[1]
+    path.write_text(f"{head}{begin}\n{table}\n{end}{tail}")
