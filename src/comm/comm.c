@@ -335,6 +335,12 @@ lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dt
     return wait_started(comm, started, request);
 }
 
+lks_status lks_comm_all_gather(lks_comm *comm, void *data, const int64_t *counts, lks_dtype dtype) {
+    lks_request *request;
+    lks_status started = lks_comm_all_gather_start(comm, data, counts, dtype, &request);
+    return wait_started(comm, started, request);
+}
+
 lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int root) {
     lks_status status = check_data(data, bytes);
     if (status != LKS_OK) return status;

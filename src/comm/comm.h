@@ -54,6 +54,9 @@ lks_status lks_comm_agree(lks_comm *comm, lks_status status);
 /* In place. dtypes: F32, F64, I64, BF16 (summed in float32). */
 lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
                                lks_reduce_op op);
+/* In place: this rank's part of the concatenation is input, afterwards all parts are there. counts:
+ * [size] elements of each rank's part, 0 is legal. Any dtype. */
+lks_status lks_comm_all_gather(lks_comm *comm, void *data, const int64_t *counts, lks_dtype dtype);
 lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int root);
 lks_status lks_comm_barrier(lks_comm *comm);
 
@@ -85,8 +88,6 @@ lks_status lks_comm_all_reduce_start(lks_comm *comm, void *data, int64_t count, 
  * legal); afterwards this rank's own part holds the sum, the rest is undefined. counts: [size]. */
 lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64_t *counts,
                                          lks_dtype dtype, lks_reduce_op op, lks_request **out);
-/* In place: this rank's part of the concatenation is input, afterwards all parts are there. Any
- * dtype. */
 lks_status lks_comm_all_gather_start(lks_comm *comm, void *data, const int64_t *counts,
                                      lks_dtype dtype, lks_request **out);
 lks_status lks_comm_progress(lks_comm *comm);

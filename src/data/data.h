@@ -112,7 +112,7 @@ typedef struct lks_host_batch {
 lks_status lks_loader_next(lks_loader *loader, lks_host_batch *out);
 /* Gives the batch's memory back for reading ahead, once its copy to the device is done. */
 void lks_loader_release(lks_loader *loader, const lks_host_batch *batch);
-/* Seconds that lks_loader_next has waited in total. */
+/* Seconds that lks_loader_next has waited since lks_loader_begin. */
 double lks_loader_wait_seconds(const lks_loader *loader);
 
 #endif

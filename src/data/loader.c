@@ -349,6 +349,7 @@ lks_status lks_loader_begin(lks_loader *loader, int64_t epoch, int64_t first_ste
     loader->asked = (beginning){epoch, first_step, loader->asked.serial + 1};
     loader->status = LKS_OK;
     loader->next_step = first_step;
+    loader->wait_seconds = 0;
     pthread_cond_signal(&loader->work);
     pthread_mutex_unlock(&loader->lock);
     return LKS_OK;

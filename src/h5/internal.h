@@ -52,7 +52,5 @@ lks_status lks_h5_make_groups(lks_h5_file *file, const char *path, bool last);
 lks_status lks_h5_fail_missing(lks_h5_file *file, const char *path);
 /* Shape, type and chunks of an open data set. LKS_EDATA for more than LKS_MAX_DIMS dimensions. */
 lks_status lks_h5_inspect(lks_h5_file *file, const char *path, hid_t dataset, lks_h5_info *out);
-/* lks_h5_list_arrays. */
-void lks_h5_list_locked(lks_h5_file *file, char *out, size_t capacity);
 
 #endif

@@ -207,9 +207,9 @@ lks_status lks_h5_visit(lks_h5_file *file, const char *path, lks_h5_visit_fn vis
 
 /* ---- the list for messages ---- */
 
-void lks_h5_list_locked(lks_h5_file *file, char *out, size_t capacity) {
+/* The names of all arrays, cut at `capacity` bytes. */
+static void list_arrays(lks_h5_file *file, char *out, size_t capacity) {
     collection all = {.file = file};
-    if (capacity == 0) return;
     out[0] = '\0';
     if (collect(&all, "/") != LKS_OK && all.count == 0) {
         free_collection(&all);
@@ -220,13 +220,13 @@ void lks_h5_list_locked(lks_h5_file *file, char *out, size_t capacity) {
         if (!all.entries[i].is_group)
             length += (size_t)snprintf(out + length, capacity - length, "%s%s",
                                        length > 0 ? ", " : "", all.entries[i].path);
-    if (length >= capacity && capacity > 4) memcpy(out + capacity - 4, "...", 4);
+    if (length >= capacity) memcpy(out + capacity - 4, "...", 4);
     free_collection(&all);
 }
 
 lks_status lks_h5_fail_missing(lks_h5_file *file, const char *path) {
     char arrays[LKS_ERROR_BYTES / 4];
-    lks_h5_list_locked(file, arrays, sizeof arrays);
+    list_arrays(file, arrays, sizeof arrays);
     return lks_fail(LKS_EDATA, "%s has no %s; it holds %s%s", file->path, path,
                     arrays[0] != '\0' ? "the arrays: " : "no arrays", arrays);
 }

@@ -140,6 +140,9 @@ static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
                    .lr = t->epoch_lr,
                    .samples_per_second = (double)lks_trainer_epoch_samples(t) / t->train_seconds}};
     lks_sums_means(sums, &shared.result.train_loss, &shared.result.train_acc);
+    lks_log(&t->context->logger, LKS_LOG_DEBUG,
+            "epoch %lld: %.3f s of training, %.3f s of them waiting for data",
+            (long long)shared.result.epoch, t->train_seconds, lks_loader_wait_seconds(t->loader));
 
     status = share_buffers(t);
     if (status == LKS_OK && t->validation_loader != NULL)

@@ -40,15 +40,21 @@ static const lks_option train_options[] = {
      .text = "1",
      .low = 0,
      .high = 2,
-     .help = "0: every rank updates all parameters; 1: each rank keeps optimizer state for, and "
-             "updates, its share; 2: each rank also gets only its share of the summed gradients."},
+     .help =
+         "0: every rank updates all parameters; 1: each rank keeps optimizer state for, and "
+         "updates, its share; 2: each rank also keeps only its share of the summed gradients. The "
+         "numbers are the same, but that with 2 the gradients of micro-batches are summed over "
+         "the ranks one by one and then added up, in another order."},
     {.key = "bucket_bytes",
      .type = LKS_OPTION_BYTES,
      .offset = offsetof(lks_train_config, bucket_bytes),
      .text = "25MiB",
      .low = 1024,
      .high = 1099511627776.0,
-     .help = "Bytes of gradients that are all-reduced at a time while backward goes on."},
+     .help =
+         "Bytes of gradients that are summed over the ranks at a time while backward goes on; "
+         "with zero_stage 2, room for two such buckets and the largest layer is all that a rank "
+         "has for gradients beside its share."},
     {.key = "first_bucket_bytes",
      .type = LKS_OPTION_BYTES,
      .offset = offsetof(lks_train_config, first_bucket_bytes),

@@ -38,18 +38,11 @@ static inline lks_comm *open_comm(void **state) {
     return open_comm_on(state, MPI_COMM_WORLD);
 }
 
-/* The collectives of parts, waited for at once. */
+/* Waited for at once. */
 static inline lks_status reduce_scatter(lks_comm *comm, void *data, const int64_t *counts,
                                         lks_dtype dtype, lks_reduce_op op) {
     lks_request *request;
     lks_status status = lks_comm_reduce_scatter_start(comm, data, counts, dtype, op, &request);
-    return status ? status : lks_comm_wait(comm, request);
-}
-
-static inline lks_status all_gather(lks_comm *comm, void *data, const int64_t *counts,
-                                    lks_dtype dtype) {
-    lks_request *request;
-    lks_status status = lks_comm_all_gather_start(comm, data, counts, dtype, &request);
     return status ? status : lks_comm_wait(comm, request);
 }
 

@@ -73,11 +73,11 @@ static void test_invalid_arguments(void **state) {
     MPI_CHECK(lks_comm_broadcast(comm, &x, 4, -1) == LKS_EINVAL);
     MPI_CHECK(lks_comm_broadcast(comm, &x, -4, 0) == LKS_EINVAL);
     counts[0] = -1;
-    MPI_CHECK(all_gather(comm, &x, counts, LKS_F32) == LKS_EINVAL);
+    MPI_CHECK(lks_comm_all_gather(comm, &x, counts, LKS_F32) == LKS_EINVAL);
     MPI_CHECK(reduce_scatter(comm, &x, counts, LKS_F32, LKS_REDUCE_SUM) == LKS_EINVAL);
     counts[0] = 1;
     MPI_CHECK(reduce_scatter(comm, &x, counts, LKS_I32, LKS_REDUCE_SUM) == LKS_EINVAL);
-    MPI_CHECK(all_gather(comm, NULL, counts, LKS_F32) == LKS_EINVAL);
+    MPI_CHECK(lks_comm_all_gather(comm, NULL, counts, LKS_F32) == LKS_EINVAL);
     MPI_CHECK(lks_comm_wait(comm, NULL) == LKS_OK);
     free(counts);
     lks_comm_destroy(comm);
@@ -256,7 +256,7 @@ static void check_all_gather(lks_comm *comm, int64_t count, const int64_t *count
     fill(data, count, dtype, 1);
     memset(data, 0x55, (size_t)begin * bytes);
     memset(data + (size_t)(begin + mine) * bytes, 0x55, (size_t)(count - begin - mine) * bytes);
-    MPI_CHECK(all_gather(comm, data, counts, dtype) == LKS_OK);
+    MPI_CHECK(lks_comm_all_gather(comm, data, counts, dtype) == LKS_OK);
     bool good = true;
     for (int64_t i = 0; i < count && good; i++)
         good = holds(data, i, dtype, input(1, i));

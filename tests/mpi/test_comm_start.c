@@ -192,7 +192,7 @@ static void test_one_rank(void **state) {
     MPI_CHECK(request == NULL);
     MPI_CHECK(lks_comm_wait(comm, request) == LKS_OK);
     MPI_CHECK(reduce_scatter(comm, x, counts, LKS_F32, LKS_REDUCE_SUM) == LKS_OK);
-    MPI_CHECK(all_gather(comm, x, counts, LKS_F32) == LKS_OK);
+    MPI_CHECK(lks_comm_all_gather(comm, x, counts, LKS_F32) == LKS_OK);
     MPI_CHECK(lks_comm_broadcast(comm, x, sizeof x, 0) == LKS_OK);
     MPI_CHECK(lks_comm_barrier(comm) == LKS_OK);
     MPI_CHECK(lks_comm_progress(comm) == LKS_OK);

@@ -99,10 +99,7 @@ static lks_status model_gather(model *m, lks_comm *comm) {
         int64_t counts[8];
         for (int r = 0; r < m->plan->size; r++)
             counts[r] = m->plan->buckets[b].count / m->plan->size;
-        lks_request *request;
-        status = lks_comm_all_gather_start(comm, m->params + m->plan->buckets[b].offset, counts,
-                                           LKS_F32, &request);
-        if (!status) status = lks_comm_wait(comm, request);
+        status = lks_comm_all_gather(comm, m->params + m->plan->buckets[b].offset, counts, LKS_F32);
     }
     return status;
 }
