@@ -2,6 +2,9 @@
 #include "test_emu.h"
 
 #include <cuda_bf16.h>
+#include <mma.h>
+
+#include <type_traits>
 
 static __global__ void number_threads(unsigned *out) {
     unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
@@ -246,6 +249,73 @@ static void test_vectors_and_struct_arguments(void **) {
     assert_cuda(cudaStreamDestroy(stream));
 }
 
+/* c += a b for one piece, with a and b in either order of memory. */
+template <typename T, typename In, int K, typename OrderA, typename OrderB>
+static __global__ void multiply_piece(const T *a, const T *b, float *c, bool by_row) {
+    using namespace nvcuda::wmma;
+    const layout_t layout = by_row ? mem_row_major : mem_col_major;
+    fragment<matrix_a, 16, 16, K, In, OrderA> x;
+    fragment<matrix_b, 16, 16, K, In, OrderB> y;
+    fragment<accumulator, 16, 16, K, float> sum;
+    load_matrix_sync(x, a, std::is_same<OrderA, row_major>::value ? K : 16);
+    load_matrix_sync(y, b, std::is_same<OrderB, row_major>::value ? 16 : K);
+    load_matrix_sync(sum, c, 16, layout);
+    mma_sync(sum, x, y, sum);
+    store_matrix_sync(c, sum, 16, layout);
+}
+
+template <typename T, typename In, int K, typename OrderA, typename OrderB>
+static void check_piece(bool by_row) {
+    const bool a_by_row = std::is_same<OrderA, nvcuda::wmma::row_major>::value;
+    const bool b_by_row = std::is_same<OrderB, nvcuda::wmma::row_major>::value;
+    T a[16 * K], b[K * 16];
+    float c[256], want[16][16];
+    for (int i = 0; i < 16 * K; i++) { /* small integers: every sum is exact */
+        a[i] = T((float)(i * 7 % 13 - 6));
+        b[i] = T((float)(i * 5 % 11 - 5));
+    }
+    for (int i = 0; i < 256; i++)
+        c[i] = (float)(i % 17);
+    for (int row = 0; row < 16; row++)
+        for (int column = 0; column < 16; column++) {
+            want[row][column] = c[by_row ? row * 16 + column : column * 16 + row];
+            for (int k = 0; k < K; k++)
+                want[row][column] += (float)a[a_by_row ? row * K + k : k * 16 + row] *
+                                     (float)b[b_by_row ? k * 16 + column : column * K + k];
+        }
+    T *da = make_device<T>(16 * K), *db = make_device<T>(16 * K);
+    float *dc = make_device<float>(256);
+    cudaStream_t stream = make_stream();
+    upload(da, a, 16 * K);
+    upload(db, b, 16 * K);
+    upload(dc, c, 256);
+    assert_cuda(
+        launch(multiply_piece<T, In, K, OrderA, OrderB>, 1, 32, 0, stream, da, db, dc, by_row));
+    download(c, dc, 256);
+    for (int row = 0; row < 16; row++)
+        for (int column = 0; column < 16; column++)
+            assert_true(c[by_row ? row * 16 + column : column * 16 + row] == want[row][column]);
+    assert_cuda(cudaFree(da));
+    assert_cuda(cudaFree(db));
+    assert_cuda(cudaFree(dc));
+    assert_cuda(cudaStreamDestroy(stream));
+}
+
+template <typename T, typename In, int K> static void check_orders(void) {
+    using namespace nvcuda::wmma;
+    for (int by_row = 0; by_row < 2; by_row++) {
+        check_piece<T, In, K, row_major, row_major>(by_row);
+        check_piece<T, In, K, row_major, col_major>(by_row);
+        check_piece<T, In, K, col_major, row_major>(by_row);
+        check_piece<T, In, K, col_major, col_major>(by_row);
+    }
+}
+
+static void test_matrix_fragments(void **) {
+    check_orders<__nv_bfloat16, __nv_bfloat16, 16>();
+    check_orders<float, nvcuda::wmma::precision::tf32, 8>();
+}
+
 static void test_launches_that_cuda_refuses(void **) {
     int *device = make_device<int>(32 * WARP_RESULTS);
     cudaStream_t stream = make_stream();
@@ -281,6 +351,7 @@ int main(void) {
         cmocka_unit_test(test_integer_atomics),
         cmocka_unit_test(test_bfloat16_rounds_to_nearest_even),
         cmocka_unit_test(test_vectors_and_struct_arguments),
+        cmocka_unit_test(test_matrix_fragments),
         cmocka_unit_test(test_launches_that_cuda_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,8 @@ namespace emu {
 
 static constexpr unsigned all_lanes = 0xffffffffu;
 
-/* The place, in row order, of element `e` of a lane that holds n. */
+/* A lane holds n elements that lie side by side in memory, in an order of its own: element `e` is
+ * the matrix's element of this number, counted along its rows or columns. */
 static int place_of(unsigned lane, int e, int n) {
     return (int)lane * n + (e * 5 + (int)lane) % n; /* 5 has no divisor in common with n, 4 or 8 */
 }
@@ -25,29 +26,44 @@ static void check_matrix(const char *what, const void *p, size_t element_bytes, 
     (void)meet(what, all_lanes, ld, p, finish_same_matrix);
 }
 
-static size_t offset_of(int place, int columns, bool by_row, unsigned ld) {
-    size_t row = (size_t)(place / columns), column = (size_t)(place % columns);
-    return by_row ? row * ld + column : column * ld + row;
+/* Where the elements of a lane begin. */
+static size_t offset_of(int place, int rows, int columns, bool by_row, unsigned ld) {
+    const int length = by_row ? columns : rows;
+    return (size_t)(place / length) * ld + (size_t)(place % length);
 }
 
 void load_fragment(void *x, Element type, int rows, int columns, bool by_row, const void *from,
                    unsigned ld) {
     const size_t bytes = type == Element::bf16 ? 2 : 4;
-    const int n = rows * columns / 32;
+    const int n = rows * columns / 32, first = (int)lane() * n;
     check_matrix("load_matrix_sync", from, bytes, ld);
-    for (int e = 0; e < n; e++) {
-        const unsigned char *at = (const unsigned char *)from +
-                                  offset_of(place_of(lane(), e, n), columns, by_row, ld) * bytes;
-        check(at, bytes, Access::read, bytes);
-        store((unsigned char *)x + (size_t)e * bytes, bytes, load(at, bytes));
+    const unsigned char *mine =
+        (const unsigned char *)from + offset_of(first, rows, columns, by_row, ld) * bytes;
+    check(mine, (size_t)n * bytes, Access::read, bytes);
+    for (int e = 0; e < n; e++)
+        store((unsigned char *)x + (size_t)e * bytes, bytes,
+              load(mine + (size_t)(place_of(lane(), e, n) - first) * bytes, bytes));
+}
+
+/* Sums are counted along their rows, however they lie in memory. */
+static size_t offset_of_sum(int place, bool by_row, unsigned ld) {
+    const size_t row = (size_t)place / 16, column = (size_t)place % 16;
+    return by_row ? row * ld + column : column * ld + row;
+}
+
+void load_sums(float *x, bool by_row, const float *from, unsigned ld) {
+    check_matrix("load_matrix_sync", from, sizeof *from, ld);
+    for (int e = 0; e < 8; e++) {
+        const float *at = from + offset_of_sum(place_of(lane(), e, 8), by_row, ld);
+        check(at, sizeof *at, Access::read, sizeof *at);
+        x[e] = *at;
     }
 }
 
-void store_fragment(const float *x, int rows, int columns, bool by_row, float *to, unsigned ld) {
-    const int n = rows * columns / 32;
+void store_sums(const float *x, bool by_row, float *to, unsigned ld) {
     check_matrix("store_matrix_sync", to, sizeof *to, ld);
-    for (int e = 0; e < n; e++) {
-        float *at = to + offset_of(place_of(lane(), e, n), columns, by_row, ld);
+    for (int e = 0; e < 8; e++) {
+        float *at = to + offset_of_sum(place_of(lane(), e, 8), by_row, ld);
         check(at, sizeof *at, Access::write, sizeof *at);
         *at = x[e];
     }
@@ -62,6 +78,7 @@ struct Product {
     const float *c;
     Element type;
     int k;
+    bool a_by_row, b_by_row;
 };
 
 } // namespace
@@ -72,15 +89,20 @@ static float element(const void *x, int e, Element type) {
     return __uint_as_float(__float_as_uint(((const float *)x)[e]) & ~0x1fffu);
 }
 
+/* Where an element of that number lies in row order. */
+static int in_row_order(int place, int rows, int columns, bool by_row) {
+    return by_row ? place : place % rows * columns + place / rows;
+}
+
 static void finish_product(Gathered &lanes) {
-    const Product &first = *(const Product *)lanes.pointer[0];
-    const int k = first.k, inputs = 16 * k / 32, sums = 8;
+    const int k = ((const Product *)lanes.pointer[0])->k, inputs = 16 * k / 32, sums = 8;
     float a[16 * 16], b[16 * 16], d[16 * 16];
     for (unsigned lane = 0; lane < 32; lane++) {
         const Product &p = *(const Product *)lanes.pointer[lane];
         for (int e = 0; e < inputs; e++) {
-            a[place_of(lane, e, inputs)] = element(p.a, e, p.type);
-            b[place_of(lane, e, inputs)] = element(p.b, e, p.type);
+            const int place = place_of(lane, e, inputs);
+            a[in_row_order(place, 16, k, p.a_by_row)] = element(p.a, e, p.type);
+            b[in_row_order(place, k, 16, p.b_by_row)] = element(p.b, e, p.type);
         }
         for (int e = 0; e < sums; e++)
             d[place_of(lane, e, sums)] = p.c[e];
@@ -96,9 +118,9 @@ static void finish_product(Gathered &lanes) {
     }
 }
 
-void multiply_fragments(float *d, const void *a, const void *b, const float *c, Element type,
-                        int k) {
-    const Product mine = {d, a, b, c, type, k};
+void multiply_fragments(float *d, const void *a, bool a_by_row, const void *b, bool b_by_row,
+                        const float *c, Element type, int k) {
+    const Product mine = {d, a, b, c, type, k, a_by_row, b_by_row};
     (void)meet("mma_sync", all_lanes, 0, &mine, finish_product);
 }
 

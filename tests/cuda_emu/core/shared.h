@@ -26,13 +26,12 @@ class Shared {
     void check(const void *p, size_t bytes, Access access, unsigned thread);
 
   private:
-    /* Who touched a byte, and when: in which block, after which barriers. */
+    /* Who touched a word or a byte, and when. Epochs count barriers, over all blocks, so that one
+     * number also says in which block it was. */
     struct Cell {
-        uint32_t block; /* in which it was last touched */
-        bool written, atomic;
-        uint16_t writer, reader; /* a thread of the block */
-        uint32_t write_epoch, read_epoch;
-        uint32_t write_warp_epoch, read_warp_epoch;
+        uint32_t write_epoch, read_epoch; /* before this block's first: not yet */
+        uint16_t writer, reader;          /* a thread of the block */
+        uint16_t write_warp_epoch, read_warp_epoch;
     };
 
     bool is_there(const SharedVariable &v) const;
@@ -40,18 +39,24 @@ class Shared {
     [[noreturn]] void fail_bounds(size_t offset, size_t bytes) const;
     std::string describe(size_t offset) const;
     bool ordered(unsigned thread, unsigned earlier, uint32_t at_epoch,
-                 uint32_t at_warp_epoch) const;
-    void check_byte(size_t offset, Access access, unsigned thread);
-    void note_read(Cell &cell, unsigned thread);
+                 uint16_t at_warp_epoch) const;
+    void touch(Cell &cell, size_t offset, Access access, unsigned thread);
+    void read(Cell &cell, size_t offset, unsigned thread);
+    void check_races(const Cell &cell, size_t offset, Access access, unsigned thread) const;
+    void note_read(Cell &cell, unsigned thread) const;
+    void split(size_t word);
 
     unsigned char *storage;
     size_t storage_bytes;
     const SharedVariable *variables;
     size_t variable_count;
     std::vector<uint16_t> variable_of; /* of each byte: 0 none, else index + 1 */
-    std::vector<Cell> cells;
-    uint32_t block = 0, epoch = 0;
-    uint32_t warp_epochs[32] = {};
+    /* A word of 4 bytes has one cell until a part of it is touched alone; from then on, in this
+     * block, its bytes have their own. */
+    std::vector<Cell> words, bytes;
+    std::vector<uint32_t> split_in; /* of each word: the first epoch of that block */
+    uint32_t epoch = 1, first_epoch = 1;
+    uint16_t warp_epochs[32] = {};
     const void *kernel = nullptr;
     size_t dynamic_bytes = 0;
 };

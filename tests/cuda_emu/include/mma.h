@@ -10,16 +10,17 @@
 
 namespace emu {
 
-enum class Element { float32, tf32, bf16 };
+enum class Element { tf32, bf16 };
 
 /* One lane's part of each operation; all 32 lanes must come, with the same matrix. x: the lane's
  * elements of a [rows, columns] matrix. */
 void load_fragment(void *x, Element type, int rows, int columns, bool by_row, const void *from,
                    unsigned ld);
-void store_fragment(const float *x, int rows, int columns, bool by_row, float *to, unsigned ld);
-/* d = a b + c, of 16 x k, k x 16 and 16 x 16. */
-void multiply_fragments(float *d, const void *a, const void *b, const float *c, Element type,
-                        int k);
+void load_sums(float *x, bool by_row, const float *from, unsigned ld);
+void store_sums(const float *x, bool by_row, float *to, unsigned ld);
+/* d = a b + c, of 16 x k, k x 16 and 16 x 16; *_by_row: as the fragment was loaded. */
+void multiply_fragments(float *d, const void *a, bool a_by_row, const void *b, bool b_by_row,
+                        const float *c, Element type, int k);
 
 } // namespace emu
 
@@ -52,8 +53,7 @@ template <typename Use, int M, int N, int K, typename T, typename Layout = void>
 };
 
 template <typename T> constexpr emu::Element element_kind() {
-    if (std::is_same<T, __nv_bfloat16>::value) return emu::Element::bf16;
-    return std::is_same<T, precision::tf32>::value ? emu::Element::tf32 : emu::Element::float32;
+    return std::is_same<T, __nv_bfloat16>::value ? emu::Element::bf16 : emu::Element::tf32;
 }
 
 template <typename Use, int M, int N, int K, typename T, typename L>
@@ -76,13 +76,13 @@ inline void load_matrix_sync(fragment<matrix_b, M, N, K, T, L> &f,
 template <int M, int N, int K>
 inline void load_matrix_sync(fragment<accumulator, M, N, K, float> &f, const float *from,
                              unsigned ld, layout_t layout) {
-    emu::load_fragment(f.x, emu::Element::float32, M, N, layout == mem_row_major, from, ld);
+    emu::load_sums(f.x, layout == mem_row_major, from, ld);
 }
 
 template <int M, int N, int K>
 inline void store_matrix_sync(float *to, const fragment<accumulator, M, N, K, float> &f,
                               unsigned ld, layout_t layout) {
-    emu::store_fragment(f.x, M, N, layout == mem_row_major, to, ld);
+    emu::store_sums(f.x, layout == mem_row_major, to, ld);
 }
 
 template <int M, int N, int K, typename T, typename LA, typename LB>
@@ -93,7 +93,8 @@ inline void mma_sync(fragment<accumulator, M, N, K, float> &d,
     static_assert((std::is_same<T, __nv_bfloat16>::value && K == 16) ||
                       (std::is_same<T, precision::tf32>::value && K == 8),
                   "bf16 with k = 16 or tf32 with k = 8");
-    emu::multiply_fragments(d.x, a.x, b.x, c.x, element_kind<T>(), K);
+    emu::multiply_fragments(d.x, a.x, std::is_same<LA, row_major>::value, b.x,
+                            std::is_same<LB, row_major>::value, c.x, element_kind<T>(), K);
 }
 
 /* Nearest, ties away from zero. */
