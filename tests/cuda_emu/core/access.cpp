@@ -43,11 +43,15 @@ static bool in_image(const void *p) {
     return false;
 }
 
+static inline bool is_own(const void *p) {
+    return (size_t)((const unsigned char *)p - place->stack_low) < place->stack_bytes;
+}
+
 /* Bytes of a thread's own stack, of the kernel's arguments, of constants, and of pinned host memory
  * are the rest that a kernel may touch. */
 static void check_elsewhere(const void *p, size_t bytes, Access access) {
     const unsigned char *at = (const unsigned char *)p;
-    if ((size_t)(at - place->stack_low) < place->stack_bytes) return;
+    if (is_own(p)) return;
     bool is_argument = (size_t)(at - (const unsigned char *)place->call) < place->call->bytes;
     if (is_argument && access == Access::read) return;
     if (in_image(p) || is_pinned(p, bytes)) return;
@@ -96,9 +100,10 @@ void store(void *to, size_t bytes, uint64_t value) {
     memcpy(to, &value, bytes);
 }
 
-/* The usual case in few instructions: device memory, whose bytes are all in one state. */
+/* The usual cases in few instructions: the thread's own variables, and device memory whose bytes
+ * are all in one state. */
 template <typename Word> static inline void read_word(const void *p) {
-    if (!place) return;
+    if (!place || is_own(p)) return;
     if (arena::contains(p) && (uintptr_t)p % sizeof(Word) == 0) {
         Word state;
         __builtin_memcpy(&state, arena::shadow(p), sizeof state);
@@ -108,7 +113,7 @@ template <typename Word> static inline void read_word(const void *p) {
 }
 
 template <typename Word> static inline void write_word(void *p) {
-    if (!place) return;
+    if (!place || is_own(p)) return;
     if (arena::contains(p) && (uintptr_t)p % sizeof(Word) == 0) {
         Word state;
         __builtin_memcpy(&state, arena::shadow(p), sizeof state);
@@ -123,7 +128,7 @@ template <typename Word> static inline void write_word(void *p) {
 
 /* The compiler also says 16 of a structure of two words, aligned to 8, as arguments have them. */
 static void check_16(const void *p, Access access) {
-    if (!place) return;
+    if (!place || is_own(p)) return;
     const bool is_vector = arena::contains(p) || shared_memory().contains(p);
     check(p, 16, access, is_vector ? 16 : 8);
 }

@@ -27,6 +27,7 @@ void Shared::start_block(const void *of_kernel, size_t of_launch) {
     kernel = of_kernel;
     first_epoch = ++epoch;
     dynamic_bytes = of_launch;
+    found_low = found_high = 0;
 }
 
 std::string Shared::describe(size_t offset) const {
@@ -53,11 +54,14 @@ void Shared::fail_bounds(size_t offset, size_t size) const {
          v.name.c_str(), v.dynamic ? dynamic_bytes : v.bytes);
 }
 
-void Shared::check_bounds(size_t offset, size_t size) const {
-    uint16_t index = variable_of[offset];
+void Shared::check_bounds(size_t offset, size_t size) {
+    if (offset >= found_low && offset + size <= found_high) return;
+    const uint16_t index = variable_of[offset];
     if (!index || !is_there(variables[index - 1])) fail_bounds(offset, size);
     const SharedVariable &v = variables[index - 1];
-    if (offset - v.offset + size > (v.dynamic ? dynamic_bytes : v.bytes)) fail_bounds(offset, size);
+    found_low = v.offset;
+    found_high = v.offset + (v.dynamic ? dynamic_bytes : v.bytes);
+    if (offset + size > found_high) fail_bounds(offset, size);
 }
 
 /* Is what `earlier` did then ordered before what `thread` does now? */

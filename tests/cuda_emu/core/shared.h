@@ -35,7 +35,7 @@ class Shared {
     };
 
     bool is_there(const SharedVariable &v) const;
-    void check_bounds(size_t offset, size_t bytes) const;
+    void check_bounds(size_t offset, size_t size);
     [[noreturn]] void fail_bounds(size_t offset, size_t bytes) const;
     std::string describe(size_t offset) const;
     bool ordered(unsigned thread, unsigned earlier, uint32_t at_epoch,
@@ -59,6 +59,7 @@ class Shared {
     uint16_t warp_epochs[32] = {};
     const void *kernel = nullptr;
     size_t dynamic_bytes = 0;
+    size_t found_low = 0, found_high = 0; /* the variable that was found last */
 };
 
 Shared &shared_memory();
