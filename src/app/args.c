@@ -60,6 +60,8 @@ static const command commands[LKS_COMMAND_COUNT] = {
 typedef enum option_id {
     OPTION_SET,
     OPTION_RESUME,
+    OPTION_INIT_FROM,
+    OPTION_INIT_PARAMS,
     OPTION_DEVICE,
     OPTION_THREADS,
     OPTION_OUTPUT,
@@ -96,6 +98,11 @@ static const cli_option cli_options[] = {
     {OPTION_RESUME, "resume", 'r', "auto|PATH", ON_TRAIN,
      "continue from a checkpoint; auto: the newest one in the\n"
      "run directory, or the beginning where there is none"},
+    {OPTION_INIT_FROM, "init-from", 0, "PATH", ON_TRAIN,
+     "begin with the weights of a checkpoint, or of what import\n"
+     "has made, unless the run is resumed"},
+    {OPTION_INIT_PARAMS, "init-params", 0, "PATTERNS", ON_TRAIN,
+     "take only these of them, such as 'conv* norm*'"},
     {OPTION_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE, "where to compute"},
     {OPTION_THREADS, "threads", 't', "N", ON_DEVICE,
      "CPU threads of each rank; 0: its share of the cores"},
@@ -261,6 +268,10 @@ static lks_status apply(lks_args *args, const cli_option *option, char *value) {
         return add_override(args, "--threads", "threads", value);
     case OPTION_OUTPUT:
         return add_override(args, "--output", "output", value);
+    case OPTION_INIT_FROM:
+        return add_override(args, "--init-from", "init_from.path", value);
+    case OPTION_INIT_PARAMS:
+        return add_override(args, "--init-params", "init_from.params", value);
     case OPTION_EPOCHS:
         return add_override(args, "--epochs", "epochs", value);
     case OPTION_STEPS:

@@ -50,14 +50,20 @@ static lks_action after_epoch(void *data, const lks_epoch_result *result) {
     return stop_signal ? LKS_STOP : LKS_CONTINUE;
 }
 
+/* The weights to begin with: those of the run itself, or else of another one. */
 static lks_status resume(lks_job *job) {
+    const char *which = job->args->resume;
+    const lks_run *run = &job->run;
     bool resumed = false;
-    lks_status status = lks_trainer_resume(job->trainer, job->args->resume, &resumed);
-    if (!status && !resumed)
+    lks_status status = which ? lks_trainer_resume(job->trainer, which, &resumed) : LKS_OK;
+    if (status || resumed) return status;
+    if (which)
         lks_log(lks_context_logger(job->context), LKS_LOG_INFO,
                 "no checkpoint in %s/checkpoints yet: beginning at the first epoch",
-                job->run.config.output);
-    return status;
+                run->config.output);
+    return run->init_from ? lks_trainer_init_from(job->trainer, run->init_from, run->init_params,
+                                                  run->init_exclude)
+                          : LKS_OK;
 }
 
 static const lks_epoch_result *find_best(const lks_trainer *trainer) {
@@ -112,7 +118,7 @@ static lks_status train(lks_job *job, watcher *w) {
     logger->before_line_data = &w->display;
     job->run.config.callbacks = (lks_callbacks){after_step, after_epoch, w};
     status = lks_job_build(job, job->train, job->train, job->validation);
-    if (!status && job->args->resume) status = resume(job);
+    if (!status) status = resume(job);
     if (status) return status;
     double start = lks_clock_seconds();
     status = lks_fit(job->trainer);

@@ -21,6 +21,10 @@ static const extra_key extra_keys[] = {
      "Parameters with settings of their own (see \"group\").", false},
     {"group", "params", "a pattern or a list of patterns", "required",
      "Which parameters: shell patterns of their names in the checkpoint.", false},
+    {"init_from", "params", "a pattern or a list of patterns", "all",
+     "The parameters and buffers to take, by their names.", false},
+    {"init_from", "exclude", "a pattern or a list of patterns", "none",
+     "Of these, which not to take.", false},
 };
 enum { EXTRA_COUNT = sizeof extra_keys / sizeof *extra_keys };
 

@@ -13,9 +13,9 @@
 enum { MAX_FILE_BYTES = 16 << 20 };
 
 /* The keys of the top level that have sections of their own. */
-static const char *const section_keys[] = {"data",           "model",      "loss",
-                                           "optimizer",      "gradients",  "schedule",
-                                           "early_stopping", "checkpoint", NULL};
+static const char *const section_keys[] = {"data",       "model",    "loss",           "optimizer",
+                                           "gradients",  "schedule", "early_stopping", "init_from",
+                                           "checkpoint", NULL};
 
 typedef struct model_settings {
     lks_int_list input;
@@ -147,6 +147,28 @@ static lks_status read_table(lks_run_parser *parser, const lks_node *root, const
     return status;
 }
 
+static lks_status read_init_from(lks_run_parser *parser, const lks_node *root, lks_run *run) {
+    static const char *const other_keys[] = {"params", "exclude", NULL};
+    const char **words[] = {&run->init_params, &run->init_exclude};
+    lks_map_reader reader = {&lks_init_from_options, "init_from", other_keys, "\n  ", NULL};
+    lks_init_from_settings settings;
+    const lks_node *map;
+    lks_status status = find_map(root, "init_from", &map);
+    if (status || !map) return status;
+    lks_strbuf_add(&parser->resolved, "\ninit_from:");
+    status = lks_run_read_options(parser, &reader, map, &settings, NULL);
+    if (!status && !(run->init_from = lks_arena_printf(parser->arena, "%s", settings.path)))
+        status = lks_run_out_of_memory(map);
+    lks_options_free(&lks_init_from_options, &settings);
+    for (int i = 0; i < 2 && !status; i++) {
+        const lks_node *node = lks_node_find(map, other_keys[i]);
+        if (!node || lks_node_is_null(node)) continue;
+        lks_strbuf_add(&parser->resolved, "\n  ");
+        status = lks_run_read_words(parser, node, "init_from", words[i]);
+    }
+    return status;
+}
+
 /* What the options of a schedule say only together. */
 static lks_status check_schedule(const lks_spec *spec) {
     lks_schedule *schedule;
@@ -167,6 +189,7 @@ static lks_status read_sections(lks_run_parser *parser, const lks_node *root, lk
     if (!status) status = read_table(parser, root, "early_stopping", &run->config.early_stopping);
     if (!status) status = read_table(parser, root, "gradients", &run->config.gradients);
     if (!status) status = read_table(parser, root, "checkpoint", &run->config.checkpoint);
+    if (!status) status = read_init_from(parser, root, run);
     return status;
 }
 

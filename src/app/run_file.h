@@ -24,6 +24,8 @@ typedef struct lks_run {
     lks_spec train, validation; /* type NULL where it is not given */
     lks_shape input;            /* rank 0 where it is not given */
     const lks_layer_spec *layers;
+    const char *init_from;                  /* a checkpoint to begin with the weights of, or NULL */
+    const char *init_params, *init_exclude; /* as lks_trainer_init_from takes them */
     lks_arena arena;
 } lks_run;
 

@@ -8,10 +8,8 @@
 static const char *const optimizer_keys[] = {"type", "no_decay", "groups", NULL};
 static const char *const group_keys[] = {"params", NULL};
 
-/* One text or a list of texts, as words with blanks between them and, in the resolved text, as a
- * list. */
-static lks_status read_words(lks_run_parser *parser, const lks_node *node, const char *what,
-                             const char **out) {
+lks_status lks_run_read_words(lks_run_parser *parser, const lks_node *node, const char *what,
+                              const char **out) {
     const bool is_list = node->kind == LKS_NODE_LIST;
     lks_strbuf words = {0};
     lks_status status = LKS_OK;
@@ -63,7 +61,7 @@ static lks_status check_no_decay(const lks_node *node) {
 static lks_status read_no_decay(lks_run_parser *parser, const lks_node *node, const char **out) {
     if (!node || lks_node_is_null(node)) return LKS_OK;
     lks_strbuf_add(&parser->resolved, ", ");
-    lks_status status = read_words(parser, node, "optimizer", out);
+    lks_status status = lks_run_read_words(parser, node, "optimizer", out);
     return status ? status : check_no_decay(node);
 }
 
@@ -105,7 +103,7 @@ static lks_status read_group(lks_run_parser *parser, const lks_option_table *tab
     const lks_node *params = lks_node_find(node, "params");
     if (!params) return lks_node_fail(node, "%s: the key \"params\" is missing", what);
     lks_strbuf_add(&parser->resolved, "%s{", index ? ", " : "");
-    lks_status status = read_words(parser, params, what, &out->params);
+    lks_status status = lks_run_read_words(parser, params, what, &out->params);
     if (!status) status = read_settings(parser, table, what, node, out);
     lks_strbuf_add(&parser->resolved, "}");
     return status;

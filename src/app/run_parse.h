@@ -47,6 +47,11 @@ lks_status lks_run_read_spec(lks_run_parser *parser, const lks_section *section,
 
 /* ---- run_groups.c ---- */
 
+/* One text or a list of texts, as words with blanks between them and, in the resolved text, as a
+ * list. */
+lks_status lks_run_read_words(lks_run_parser *parser, const lks_node *node, const char *what,
+                              const char **out);
+
 /* The section `optimizer` (NULL or null: what *out says), its no_decay and groups. */
 lks_status lks_run_read_optimizer(lks_run_parser *parser, const lks_node *node,
                                   lks_train_config *out);

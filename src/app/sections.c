@@ -131,6 +131,14 @@ static const lks_section sections[] = {
      .help = "What is done to gradients between their sum and the update.",
      .example = "gradients: {clip_norm: 1.0, on_nonfinite: skip}\n",
      .table = &lks_gradient_settings_options},
+    {.key = "init_from",
+     .name = "init_from",
+     .help = "Begins with another run's weights, its running statistics included, and nothing else "
+             "of it; a run that is resumed has weights of its own. What `params` and `exclude` "
+             "choose must be in the file with the same shapes; patterns are as in \"group\". The "
+             "log says what was taken, what was not, and what was left in the file.",
+     .example = "init_from: {path: pretrained.h5, exclude: head.*}\n",
+     .table = &lks_init_from_options},
     {.key = "checkpoint",
      .name = "checkpoint",
      .help = "Which checkpoints are written to the run directory `output`, and when.",

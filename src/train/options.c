@@ -234,3 +234,19 @@ lks_status lks_checkpoint_settings_parse(const char *text, lks_checkpoint_settin
                                        "which training would have to take part");
     return status == LKS_OK ? LKS_OK : lks_fail_in(status, "checkpoint");
 }
+
+static const lks_option init_from_options[] = {
+    {.key = "path",
+     .type = LKS_OPTION_PATH,
+     .offset = offsetof(lks_init_from_settings, path),
+     .help = "The checkpoint, or what `lockstep import` has made. Relative to the run file's "
+             "folder; on the command line to the current directory."},
+    {0},
+};
+
+const lks_option_table lks_init_from_options = {
+    .name = "init_from",
+    .help = "Weights to begin with.",
+    .struct_bytes = sizeof(lks_init_from_settings),
+    .options = init_from_options,
+};

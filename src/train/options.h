@@ -39,4 +39,10 @@ extern const lks_option_table lks_checkpoint_settings_options;
  * LKS_ECONFIG. */
 lks_status lks_checkpoint_settings_parse(const char *text, lks_checkpoint_settings *out);
 
+/* Weights that another run begins with; patterns as of lks_trainer_init_from. */
+typedef struct lks_init_from_settings {
+    char *path;
+} lks_init_from_settings;
+extern const lks_option_table lks_init_from_options;
+
 #endif

@@ -369,6 +369,37 @@ static void overrides_replace_and_add(void **state) {
     lks_run_free(&run);
 }
 
+/* Beside the run file; on the command line in the user's folder. */
+static void weights_to_begin_with(void **state) {
+    (void)state;
+    static const char text[] = "model: {layers: [relu]}\n"
+                               "init_from:\n"
+                               "  path: old.h5\n"
+                               "  params: [\"conv*\", norm.*]\n"
+                               "  exclude: conv9.*\n";
+    lks_run first = parsed("/runs/run.yaml", text);
+    assert_string_equal(first.init_from, "/runs/old.h5");
+    assert_string_equal(first.init_params, "conv* norm.*");
+    assert_string_equal(first.init_exclude, "conv9.*");
+    lks_run second = parsed("config.yaml", first.config.run_file);
+    assert_string_equal(first.config.run_file, second.config.run_file);
+    lks_run_free(&first);
+    lks_run_free(&second);
+
+    const lks_override overrides[] = {{"--init-from", "init_from.path", "/here.h5", true},
+                                      {"--init-params", "init_from.params", "a* b*", true}};
+    lks_run run;
+    assert_int_equal(lks_run_parse("run.yaml", "model: {layers: [relu]}\n", overrides, 2, &run),
+                     LKS_OK);
+    assert_string_equal(run.init_from, "/here.h5");
+    assert_string_equal(run.init_params, "a* b*");
+    assert_null(run.init_exclude);
+    lks_run_free(&run);
+    assert_int_equal(lks_run_parse("run.yaml", "model: {layers: [relu]}\n", overrides + 1, 1, &run),
+                     LKS_ECONFIG);
+    assert_non_null(strstr(lks_last_error(), "missing required option: path"));
+}
+
 static void overrides_make_sections(void **state) {
     (void)state;
     const lks_override overrides[] = {
@@ -464,6 +495,7 @@ int main(void) {
         cmocka_unit_test(a_file_that_is_no_map),
         cmocka_unit_test(null_takes_sections_away),
         cmocka_unit_test(overrides_replace_and_add),
+        cmocka_unit_test(weights_to_begin_with),
         cmocka_unit_test(overrides_make_sections),
         cmocka_unit_test(overrides_that_have_no_place),
         cmocka_unit_test(files_that_cannot_be_read),

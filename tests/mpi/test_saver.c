@@ -1,0 +1,260 @@
+/* Which checkpoints a run writes and keeps; those of the background are those of the step; what a
+ * save that fails does to a run. */
+#include "mpi/resume_case.h"
+#include "train/saver.h"
+
+static bool is_there(const char *folder, const char *name) {
+    char path[192];
+    snprintf(path, sizeof path, "%s/checkpoints/%s", folder, name);
+    return access(path, F_OK) == 0;
+}
+
+/* Lines of metrics.jsonl that hold `text`. */
+static int count_lines(const char *folder, const char *text) {
+    char path[128], line[1024];
+    int count = 0;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        count += strstr(line, text) != NULL;
+    if (file != NULL) fclose(file);
+    return count;
+}
+
+/* Trains in the folder with these settings. */
+static void train(const char *folder, const char *checkpoint, int epochs) {
+    static train_case run;
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.checkpoint = checkpoint;
+    config.epochs = epochs;
+    remove_folder(folder); /* of a test that failed */
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
+    case_close(&run);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+typedef struct expected_file {
+    const char *name;
+    bool there;
+} expected_file;
+
+static void check_files(const char *folder, const expected_file *files) {
+    for (; files->name != NULL; files++)
+        mpi_check(is_there(folder, files->name) == files->there, __FILE__, __LINE__, files->name);
+}
+
+static void test_epochs_and_steps(void **state) {
+    (void)state;
+    char folder[64], target[64] = "";
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-when"));
+    train(folder, "every.epochs=2 every.steps=4 keep_last=3 best=false", 3);
+    check_files(folder, (expected_file[]){{"epoch-0001.h5", false},
+                                          {"epoch-0002.h5", true},
+                                          {"epoch-0003.h5", false},
+                                          {"step-00000004.h5", false},
+                                          {"step-00000008.h5", true},
+                                          {"step-00000012.h5", false}, /* is epoch-0002 */
+                                          {"step-00000016.h5", true},
+                                          {"step-00000018.h5", false},
+                                          {"best.h5", false},
+                                          {"final.h5", true},
+                                          {NULL, false}});
+    MPI_CHECK(count_lines(folder, "\"kind\": \"checkpoint\"") == 5);
+    MPI_CHECK(count_lines(folder, "step-00000008.h5\", \"epoch\": 1, \"global_step\": 8,") == 1);
+    char path[128];
+    snprintf(path, sizeof path, "%s/checkpoints/latest.h5", folder);
+    MPI_CHECK(readlink(path, target, sizeof target - 1) > 0 && strcmp(target, "final.h5") == 0);
+    remove_folder(folder);
+    train(folder, NULL, 1); /* without `every` after every epoch */
+    check_files(folder,
+                (expected_file[]){{"epoch-0001.h5", true}, {"best.h5", true}, {NULL, false}});
+    remove_folder(folder);
+    mpi_verdict();
+}
+
+/* A sixty-thousandth of a second passes in every step; and 0 epochs are none. */
+static void test_minutes(void **state) {
+    (void)state;
+    const char *folder = folder_of("saver-minutes");
+    train(folder, "every.epochs=0 every.minutes=1e-9 keep_last=0 best=false final=false", 1);
+    MPI_CHECK(count_lines(folder, "\"kind\": \"checkpoint\"") == RESUME_STEPS);
+    check_files(folder, (expected_file[]){{"step-00000001.h5", true},
+                                          {"step-00000006.h5", true},
+                                          {"epoch-0001.h5", false},
+                                          {NULL, false}});
+    remove_folder(folder);
+    mpi_verdict();
+}
+
+/* keep_last goes by the epoch's number, not by the name, where 10000 stands before 9999; files of
+ * epochs to come are of a run that this one has been taken back from. */
+static void test_the_newest_epochs_are_kept(void **state) {
+    (void)state;
+    static const struct {
+        const char *file;
+        bool kept;
+    } files[] = {
+        {"epoch-9998.h5", false},    {"epoch-9999.h5", true}, {"epoch-10000.h5", true},
+        {"epoch-10003.h5", true},    {"epoch-1.h5", true},    {"epoch-0001.h5.bak", true},
+        {"step-00059990.h5", false},
+    };
+    enum { FILES = sizeof files / sizeof *files };
+    static train_case run;
+    char folder[64], path[FILES][128];
+    snprintf(folder, sizeof folder, "saver-kept-%d", mpi_check_size());
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.epochs = 10001;
+    config.checkpoint = "keep_last=3 best=false final=false";
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    for (int i = 0; i < FILES; i++) {
+        snprintf(path[i], sizeof path[i], "%s/checkpoints/%s", folder, files[i].file);
+        FILE *file = mpi_check_rank() == 0 ? fopen(path[i], "w") : NULL;
+        if (file != NULL) fclose(file);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    run.trainer->position.epoch = 10000;
+    run.trainer->position.global_step = 10000 * 6;
+    REQUIRE_OK(lks_fit(run.trainer));
+    for (int i = 0; i < FILES; i++)
+        MPI_CHECK((access(path[i], F_OK) == 0) == files[i].kept);
+    case_close(&run);
+    remove_folder(folder);
+    mpi_verdict();
+}
+
+/* The files of the best epochs by the history, whatever that is. */
+static void test_the_best_are_kept(void **state) {
+    (void)state;
+    enum { EPOCHS = 5, KEPT = 2 };
+    static train_case run;
+    char folder[64], a[192], b[192];
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-best"));
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.epochs = EPOCHS;
+    config.checkpoint = "every.epochs=0 monitor=train_acc keep_best=2 final=false";
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
+    MPI_Barrier(MPI_COMM_WORLD);
+    int64_t count;
+    const lks_epoch_result *history = lks_trainer_history(run.trainer, &count);
+    MPI_REQUIRE(count == EPOCHS);
+    for (int e = 0; e < EPOCHS; e++) {
+        int better = 0;
+        for (int o = 0; o < EPOCHS; o++)
+            better += history[o].train_acc > history[e].train_acc ||
+                      (history[o].train_acc == history[e].train_acc && o < e);
+        char name[64];
+        snprintf(name, sizeof name, "best-epoch-%04d.h5", e + 1);
+        MPI_CHECK(is_there(folder, name) == (better < KEPT));
+        snprintf(a, sizeof a, "%s/checkpoints/%s", folder, name);
+        snprintf(b, sizeof b, "%s/checkpoints/best.h5", folder);
+        if (better == 0) MPI_CHECK(same_arrays(a, b));
+    }
+    case_close(&run);
+    remove_folder(folder);
+    mpi_verdict();
+}
+
+/* The state that a background save writes is that of its step, however far training has gone on. */
+static void test_the_background_writes_the_same(void **state) {
+    (void)state;
+    char folders[2][64], a[128], b[128];
+    snprintf(folders[0], sizeof folders[0], "%s", folder_of("saver-sync"));
+    snprintf(folders[1], sizeof folders[1], "%s", folder_of("saver-async"));
+    train(folders[0], "every.steps=5 keep_last=0 best=false", 3);
+    train(folders[1], "every.steps=5 keep_last=0 best=false async=true", 3);
+    static const char *const names[] = {"step-00000005", "step-00000010", "step-00000015", "final"};
+    for (int i = 0; i < 4; i++) {
+        snprintf(a, sizeof a, "%s/checkpoints/%s.h5", folders[0], names[i]);
+        snprintf(b, sizeof b, "%s/checkpoints/%s.h5", folders[1], names[i]);
+        MPI_CHECK(same_arrays(a, b));
+    }
+    MPI_CHECK(count_lines(folders[1], "\"kind\": \"checkpoint\"") == 4);
+    remove_folder(folders[0]);
+    remove_folder(folders[1]);
+    mpi_verdict();
+}
+
+/* A program's own loop that ends while a save is under way: destroying the trainer ends the save.
+ */
+static void test_a_save_under_way_is_finished(void **state) {
+    (void)state;
+    static train_case run;
+    char folder[64];
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-end"));
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.checkpoint = "async=true best=false";
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    case_close(&run);
+    MPI_Barrier(MPI_COMM_WORLD);
+    check_files(folder,
+                (expected_file[]){{"epoch-0001.h5", true}, {"latest.h5", true}, {NULL, false}});
+    remove_folder(folder);
+    mpi_verdict();
+}
+
+/* A file stands where the folder of the checkpoints should be. */
+static lks_status train_without_folder(const char *folder, const char *checkpoint) {
+    static train_case run;
+    char path[128];
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.checkpoint = checkpoint;
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    snprintf(path, sizeof path, "%s/checkpoints", folder);
+    if (mpi_check_rank() == 0) {
+        rmdir(path);
+        FILE *file = fopen(path, "w");
+        if (file != NULL) fclose(file);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    lks_status status = lks_fit(run.trainer);
+    MPI_CHECK(status == LKS_OK || run.trainer->position.epoch == 1);
+    case_close(&run);
+    remove_folder(folder);
+    return status;
+}
+
+static void test_a_save_that_fails(void **state) {
+    (void)state;
+    char folder[64];
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-fails"));
+    MPI_CHECK(train_without_folder(folder, NULL) == LKS_OK);
+    MPI_CHECK(train_without_folder(folder, "async=true") == LKS_OK);
+    MPI_CHECK(train_without_folder(folder, "on_error=stop") == LKS_EIO);
+    MPI_CHECK(strstr(lks_last_error(), "epoch-0001.h5 was not saved") != NULL);
+    MPI_CHECK(train_without_folder(folder, "on_error=stop async=true") == LKS_EIO);
+    mpi_verdict();
+}
+
+static void test_settings_that_do_not_go_together(void **state) {
+    (void)state;
+    lks_checkpoint_settings settings;
+    MPI_CHECK(lks_checkpoint_settings_parse("async=true transfer=collective", &settings) ==
+              LKS_ECONFIG);
+    MPI_CHECK(lks_checkpoint_settings_parse("every.minutes=10", &settings) == LKS_OK &&
+              settings.every_epochs == 0 && settings.every_minutes == 10);
+    MPI_CHECK(lks_checkpoint_settings_parse(NULL, &settings) == LKS_OK &&
+              settings.every_epochs == 1);
+    mpi_verdict();
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_epochs_and_steps),
+        cmocka_unit_test(test_minutes),
+        cmocka_unit_test(test_the_newest_epochs_are_kept),
+        cmocka_unit_test(test_the_best_are_kept),
+        cmocka_unit_test(test_the_background_writes_the_same),
+        cmocka_unit_test(test_a_save_under_way_is_finished),
+        cmocka_unit_test(test_a_save_that_fails),
+        cmocka_unit_test(test_settings_that_do_not_go_together),
+    };
+    return MPI_CHECK_RUN(&argc, &argv, tests);
+}
