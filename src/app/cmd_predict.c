@@ -1,28 +1,23 @@
-#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "app/commands.h"
 #include "app/job.h"
+#include "checkpoint/array_file.h"
 #include "data/data.h"
 #include "engine/engine.h"
-#include "h5/h5.h"
 #include "train/train.h"
 
-/* Where the results go: one file, into which every rank writes its own rows. */
-typedef struct prediction_file {
-    char *path; /* takes its final name when it is whole */
-    lks_h5_file *file;
-    lks_h5_array *outputs, *labels; /* labels NULL where the loss knows no classes */
-} prediction_file;
+/* The arrays of the file into which every rank writes its own rows. */
+enum { OUTPUTS, LABELS };
 
 typedef struct prediction {
     lks_job *job;
     lks_dataset *dataset;
     lks_loader *loader;
     lks_data_settings settings;
-    prediction_file to;
+    lks_array_file *file;
+    bool has_labels;         /* the loss knows classes */
     int64_t classes, places; /* an output is [classes, places] */
     float *outputs;          /* [max rows, classes, places] */
     int64_t *labels;         /* [max rows, places] */
@@ -30,16 +25,8 @@ typedef struct prediction {
 
 /* ---- the file. Collective ---- */
 
-static lks_status create_file(prediction *p) {
-    const char *out = p->job->args->out;
-    p->to.path = lks_strdup_printf("%s.partial", out);
-    lks_status status = p->to.path ? LKS_OK : lks_fail(LKS_ENOMEM, "%s: out of memory", out);
-    status = lks_comm_agree(p->job->comm, status);
-    return status ? status : lks_h5_create_parallel(p->to.path, p->job->comm, &p->to.file);
-}
-
 /* outputs: float32 [n, output shape]; labels: int64 [n, output shape without the classes]. */
-static lks_status create_arrays(prediction *p) {
+static lks_status create_file(prediction *p) {
     const lks_shape *output = lks_trainer_output_shape(p->job->trainer);
     lks_shape outputs = {.rank = output->rank + 1}, labels = {.rank = output->rank};
     if (outputs.rank > LKS_MAX_DIMS)
@@ -50,30 +37,11 @@ static lks_status create_arrays(prediction *p) {
         outputs.dim[i + 1] = output->dim[i];
     for (int i = 1; i < output->rank; i++)
         labels.dim[i] = output->dim[i];
-    lks_status status =
-        lks_h5_create_array(p->to.file, "outputs", LKS_F32, &outputs, &p->to.outputs);
-    if (!status && lks_loss_takes_classes(p->job->run.config.loss.type) && output->rank > 0)
-        status = lks_h5_create_array(p->to.file, "labels", LKS_I64, &labels, &p->to.labels);
-    return status;
-}
-
-/* Ends the file: under its name when `status` is LKS_OK, else it is removed. */
-static lks_status finish_file(prediction *p, lks_status status) {
-    lks_h5_close_array(p->to.outputs);
-    lks_h5_close_array(p->to.labels);
-    if (p->to.file) {
-        lks_status closed = lks_h5_close(p->to.file);
-        status = status ? status : closed;
-        lks_status named = LKS_OK;
-        if (lks_job_is_first(p->job) && status)
-            unlink(p->to.path);
-        else if (lks_job_is_first(p->job) && rename(p->to.path, p->job->args->out) != 0)
-            named = lks_fail(LKS_EIO, "cannot name the results %s: %s", p->job->args->out,
-                             strerror(errno));
-        if (!status) status = lks_comm_agree(p->job->comm, named);
-    }
-    free(p->to.path);
-    return status;
+    p->has_labels = lks_loss_takes_classes(p->job->run.config.loss.type) && output->rank > 0;
+    const lks_array_file_entry entries[] = {
+        [OUTPUTS] = {"outputs", LKS_F32, outputs}, [LABELS] = {"labels", LKS_I64, labels}};
+    return lks_array_file_create(p->job->comm, p->job->args->out, entries, p->has_labels ? 2 : 1,
+                                 &p->file);
 }
 
 /* ---- the rows of this rank. Local ---- */
@@ -127,10 +95,10 @@ static void find_labels(const prediction *p, int64_t rows) {
 static lks_status predict_batch(prediction *p, const lks_host_batch *batch) {
     int64_t first = batch->step * p->job->run.config.batch_size + batch->first_row;
     lks_status status = lks_predict(p->job->trainer, batch->rows, batch->inputs, p->outputs);
-    if (!status) status = lks_h5_write_rows(p->to.outputs, first, batch->rows, LKS_F32, p->outputs);
-    if (!status && p->to.labels) {
+    if (!status) status = lks_array_file_write(p->file, OUTPUTS, first, batch->rows, p->outputs);
+    if (!status && p->has_labels) {
         find_labels(p, batch->rows);
-        status = lks_h5_write_rows(p->to.labels, first, batch->rows, LKS_I64, p->labels);
+        status = lks_array_file_write(p->file, LABELS, first, batch->rows, p->labels);
     }
     return status;
 }
@@ -164,9 +132,8 @@ static lks_status prepare(prediction *p) {
 static lks_status predict(prediction *p) {
     lks_status status = prepare(p);
     if (!status) status = create_file(p);
-    if (!status) status = create_arrays(p);
     if (!status) status = lks_comm_agree(p->job->comm, predict_all(p));
-    status = finish_file(p, status);
+    status = lks_array_file_finish(p->file, status);
     if (!status && lks_job_is_first(p->job))
         printf("Outputs of %lld samples written to %s\n", (long long)lks_dataset_count(p->dataset),
                p->job->args->out);

@@ -23,8 +23,8 @@ static lks_status inspect(lks_h5_array *data, lks_stored_array *out) {
     out->grid = lks_block_grid_make(count, out->dtype);
     out->offset = lks_h5_array_file_offset(data);
     if (out->offset < 0 && count > 0)
-        return lks_fail(LKS_ECHECKPOINT, "%s: %s does not lie in the file in one run",
-                        out->checkpoint->path, out->path);
+        return lks_fail(LKS_ECHECKPOINT, "%s: %s is not stored as one run of %s",
+                        out->checkpoint->path, out->path, info->type_name);
     return LKS_OK;
 }
 

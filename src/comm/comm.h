@@ -39,7 +39,7 @@ enum { LKS_COMM_LIBRARY_BYTES = 256 };
 /* The MPI library and its version into text[LKS_COMM_LIBRARY_BYTES]; returns text. Legal before
  * MPI_Init. */
 const char *lks_comm_library(char *text);
-/* The duplicate, for rooms that need MPI themselves (src/h5). */
+/* The duplicate, for what needs MPI itself. */
 MPI_Comm lks_comm_mpi(const lks_comm *comm);
 
 /* The verdict of all ranks. Collective. Returns LKS_OK everywhere if every rank gives LKS_OK;

@@ -4,7 +4,7 @@
 
 #include "h5/internal.h"
 
-/* HDF5's MPI-IO driver refuses independent transfers of 2 GiB and more. */
+/* More at once gains nothing. */
 static const int64_t MAX_TRANSFER_BYTES = (int64_t)1 << 30;
 
 /* The type in files: little-endian everywhere. */
@@ -105,32 +105,17 @@ done:
     return status;
 }
 
-/* What can fail on one rank alone comes before the ranks change the file's structure, which must
- * stay the same on all of them. */
-static lks_status prepare(lks_h5_file *file, const char *path, lks_dtype dtype, hid_t *out_type,
-                          lks_h5_array **out) {
-    lks_h5_guard guard = lks_h5_enter();
-    *out_type = file_type(dtype);
-    lks_h5_leave(guard);
-    if (*out_type < 0)
-        return lks_fail(LKS_EINVAL, "%s: %s: arrays of %s cannot be stored", file->path, path,
-                        lks_dtype_name(dtype));
-    *out = new_array(file, path);
-    return *out != NULL ? LKS_OK : lks_fail(LKS_ENOMEM, "%s: %s: out of memory", file->path, path);
-}
-
 lks_status lks_h5_create_array(lks_h5_file *file, const char *path, lks_dtype dtype,
                                const lks_shape *shape, lks_h5_array **out) {
     *out = NULL;
-    hid_t type = H5I_INVALID_HID;
-    lks_h5_array *array = NULL;
-    lks_status status = lks_h5_agree(file, prepare(file, path, dtype, &type, &array));
-    if (status == LKS_OK) {
-        lks_h5_guard guard = lks_h5_enter();
-        status = create_locked(array, type, shape);
-        lks_h5_leave(guard);
-        status = lks_h5_agree(file, status);
-    }
+    lks_h5_array *array = new_array(file, path);
+    if (array == NULL) return lks_fail(LKS_ENOMEM, "%s: %s: out of memory", file->path, path);
+    lks_h5_guard guard = lks_h5_enter();
+    hid_t type = file_type(dtype);
+    lks_status status = type >= 0 ? create_locked(array, type, shape)
+                                  : lks_fail(LKS_EINVAL, "%s: %s: arrays of %s cannot be stored",
+                                             file->path, path, lks_dtype_name(dtype));
+    lks_h5_leave(guard);
     if (status != LKS_OK) {
         lks_h5_close_array(array);
         return status;
@@ -176,9 +161,19 @@ const lks_h5_info *lks_h5_array_info(const lks_h5_array *array) {
     return &array->info;
 }
 
+/* Are the elements in the file as lks_h5_create_array would store them? */
+static bool is_plain(const lks_h5_array *array) {
+    lks_dtype dtype;
+    if (!lks_dtype_by_name(array->info.type_name, &dtype)) return false;
+    hid_t stored = H5Dget_type(array->id);
+    bool plain = stored >= 0 && H5Tequal(stored, file_type(dtype)) > 0;
+    if (stored >= 0) H5Tclose(stored);
+    return plain;
+}
+
 int64_t lks_h5_array_file_offset(lks_h5_array *array) {
     lks_h5_guard guard = lks_h5_enter();
-    haddr_t offset = H5Dget_offset(array->id);
+    haddr_t offset = is_plain(array) ? H5Dget_offset(array->id) : HADDR_UNDEF;
     lks_h5_leave(guard);
     return offset == HADDR_UNDEF ? -1 : (int64_t)offset;
 }
@@ -312,11 +307,4 @@ lks_status lks_h5_read_rows(lks_h5_array *array, int64_t first, int64_t count, l
     lks_status status = check_rows(array, first, count);
     if (status != LKS_OK) return status;
     return lks_h5_read(array, first * array->row_count, count * array->row_count, dtype, data);
-}
-
-lks_status lks_h5_write_rows(lks_h5_array *array, int64_t first, int64_t count, lks_dtype dtype,
-                             const void *data) {
-    lks_status status = check_rows(array, first, count);
-    if (status != LKS_OK) return status;
-    return lks_h5_write(array, first * array->row_count, count * array->row_count, dtype, data);
 }

@@ -54,7 +54,7 @@ lks_status lks_h5_write_attr_i64(lks_h5_file *file, const char *path, const char
     lks_h5_guard guard = lks_h5_enter();
     lks_status status = write_value(&(attr_place){file, path, name}, H5T_NATIVE_INT64, -1, &value);
     lks_h5_leave(guard);
-    return lks_h5_agree(file, status);
+    return status;
 }
 
 lks_status lks_h5_write_attr_f64(lks_h5_file *file, const char *path, const char *name,
@@ -63,7 +63,7 @@ lks_status lks_h5_write_attr_f64(lks_h5_file *file, const char *path, const char
     lks_status status = write_value(&(attr_place){file, path, name}, H5T_NATIVE_DOUBLE,
                                     count == 1 ? -1 : count, values);
     lks_h5_leave(guard);
-    return lks_h5_agree(file, status);
+    return status;
 }
 
 /* A variable-length UTF-8 string, which h5py reads as str. */
@@ -94,7 +94,7 @@ lks_status lks_h5_write_attr_text(lks_h5_file *file, const char *path, const cha
         status = write_value(&place, type, -1, &text);
     if (type >= 0) H5Tclose(type);
     lks_h5_leave(guard);
-    return lks_h5_agree(file, status);
+    return status;
 }
 
 /* ---- reading ---- */

@@ -14,21 +14,16 @@ const char *lks_h5_version(void) {
     return &H5_VERS_INFO[sizeof "HDF5 library version: " - 1];
 }
 
-lks_status lks_h5_agree(lks_h5_file *file, lks_status status) {
-    return file->comm != NULL ? lks_comm_agree(file->comm, status) : status;
-}
-
 static void free_file(lks_h5_file *file) {
     if (file == NULL) return;
     free(file->path);
     free(file);
 }
 
-static lks_h5_file *new_file(const char *path, lks_comm *comm) {
+static lks_h5_file *new_file(const char *path) {
     lks_h5_file *file = calloc(1, sizeof *file);
     if (file == NULL) return NULL;
     file->id = H5I_INVALID_HID;
-    file->comm = comm;
     file->path = lks_strdup(path);
     if (file->path == NULL) {
         free(file);
@@ -103,7 +98,7 @@ lks_status lks_h5_open(const char *path, lks_h5_file **out) {
     int64_t bytes = 0;
     lks_status status = check_readable(path, &bytes);
     if (status != LKS_OK) return status;
-    lks_h5_file *file = new_file(path, NULL);
+    lks_h5_file *file = new_file(path);
     if (file == NULL) return lks_fail(LKS_ENOMEM, "cannot open %s: out of memory", path);
 
     lks_h5_guard guard = lks_h5_enter();
@@ -145,8 +140,8 @@ static lks_status create_locked(lks_h5_file *file, hid_t access) {
 
 /* in_memory: `path` leads to a file without a name, with which HDF5's default driver cannot work.
  */
-static lks_status create_alone(const char *path, bool in_memory, lks_h5_file **out) {
-    lks_h5_file *file = new_file(path, NULL);
+static lks_status create_by(const char *path, bool in_memory, lks_h5_file **out) {
+    lks_h5_file *file = new_file(path);
     if (file == NULL) return lks_fail(LKS_ENOMEM, "cannot create %s: out of memory", path);
 
     lks_h5_guard guard = lks_h5_enter();
@@ -169,7 +164,7 @@ static lks_status create_alone(const char *path, bool in_memory, lks_h5_file **o
 lks_status lks_h5_create(const char *path, lks_h5_file **out) {
     *out = NULL;
     lks_status status = make_empty(path);
-    return status == LKS_OK ? create_alone(path, false, out) : status;
+    return status == LKS_OK ? create_by(path, false, out) : status;
 }
 
 lks_status lks_h5_create_in_memory(int *out_descriptor, lks_h5_file **out) {
@@ -180,62 +175,12 @@ lks_status lks_h5_create_in_memory(int *out_descriptor, lks_h5_file **out) {
         return lks_fail(LKS_ENOMEM, "cannot create a file in memory: %s", strerror(errno));
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
-    lks_status status = create_alone(path, true, out);
+    lks_status status = create_by(path, true, out);
     if (status != LKS_OK) {
         close(descriptor);
         return status;
     }
     *out_descriptor = descriptor;
-    return LKS_OK;
-}
-
-/* The MPI-IO driver, which duplicates the communicator: collective. */
-static lks_status parallel_access(const char *path, lks_comm *comm, hid_t *out) {
-    lks_h5_guard guard = lks_h5_enter();
-    lks_status status = LKS_OK;
-    *out = access_properties();
-    if (*out < 0 || H5Pset_fapl_mpio(*out, lks_comm_mpi(comm), MPI_INFO_NULL) < 0 ||
-        H5Pset_coll_metadata_write(*out, true) < 0)
-        status = lks_h5_fail(LKS_EIO, "cannot create %s in parallel", path);
-    lks_h5_leave(guard);
-    return status;
-}
-
-/* A rank whose file is open while another's is not cannot close it: closing is collective. Its
- * handle is left to the end of the process. */
-static lks_status create_together(lks_h5_file *file) {
-    hid_t access = H5I_INVALID_HID;
-    lks_status status = parallel_access(file->path, file->comm, &access);
-    status = lks_comm_agree(file->comm, status);
-    if (status == LKS_OK) {
-        lks_h5_guard guard = lks_h5_enter();
-        status = create_locked(file, access);
-        lks_h5_leave(guard);
-        status = lks_comm_agree(file->comm, status);
-    }
-    if (access >= 0) {
-        lks_h5_guard guard = lks_h5_enter();
-        H5Pclose(access);
-        lks_h5_leave(guard);
-    }
-    return status;
-}
-
-lks_status lks_h5_create_parallel(const char *path, lks_comm *comm, lks_h5_file **out) {
-    *out = NULL;
-    lks_status status = LKS_OK;
-    lks_h5_file *file = new_file(path, comm);
-    if (file == NULL)
-        status = lks_fail(LKS_ENOMEM, "cannot create %s: out of memory", path);
-    else if (lks_comm_rank(comm) == 0)
-        status = make_empty(path);
-    status = lks_comm_agree(comm, status);
-    if (status == LKS_OK) status = create_together(file);
-    if (status != LKS_OK) {
-        free_file(file);
-        return status;
-    }
-    *out = file;
     return LKS_OK;
 }
 
@@ -245,7 +190,7 @@ lks_status lks_h5_flush(lks_h5_file *file) {
     if (H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0)
         status = lks_h5_fail(LKS_EIO, "cannot write %s", file->path);
     lks_h5_leave(guard);
-    return lks_h5_agree(file, status);
+    return status;
 }
 
 lks_status lks_h5_close(lks_h5_file *file) {
@@ -254,7 +199,6 @@ lks_status lks_h5_close(lks_h5_file *file) {
     lks_status status = LKS_OK;
     if (H5Fclose(file->id) < 0) status = lks_h5_fail(LKS_EIO, "cannot close %s", file->path);
     lks_h5_leave(guard);
-    status = lks_h5_agree(file, status);
     free_file(file);
     return status;
 }
@@ -335,5 +279,5 @@ lks_status lks_h5_create_group(lks_h5_file *file, const char *path) {
     lks_h5_guard guard = lks_h5_enter();
     lks_status status = lks_h5_make_groups(file, path, true);
     lks_h5_leave(guard);
-    return lks_h5_agree(file, status);
+    return status;
 }

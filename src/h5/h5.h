@@ -6,38 +6,31 @@
 #define LKS_H5_H
 
 #include "base/base.h"
-#include "comm/comm.h"
 
 typedef struct lks_h5_file lks_h5_file;
 typedef struct lks_h5_array lks_h5_array; /* an open data set */
 
 /* ---- files ---- */
 
-/* Opens for reading, by this rank alone (POSIX, no file locking). LKS_EIO: missing, unreadable;
+/* Opens for reading, without locking the file. LKS_EIO: missing, unreadable;
  * LKS_EDATA: not HDF5, truncated. */
 lks_status lks_h5_open(const char *path, lks_h5_file **out);
 /* Does the file begin as HDF5 files do? Nothing else of it is looked at. Local. */
 bool lks_h5_has_signature(const char *path);
-/* Creates (replacing) by this rank alone. */
+/* Creates, replacing. */
 lks_status lks_h5_create(const char *path, lks_h5_file **out);
-/* Creates a file in memory by this rank alone, in which arrays that are not written are holes that
+/* Creates a file in memory, in which arrays that are not written are holes that
  * take no room. No error of a disk ever meets HDF5 there, which does not survive one: after an
  * H5Fclose that failed HDF5 1.10 crashes at the end of the program. *out_descriptor, by which the
  * file is copied to where it is wanted, is the caller's to close, after the file. LKS_ENOMEM,
  * LKS_EIO. */
 lks_status lks_h5_create_in_memory(int *out_descriptor, lks_h5_file **out);
-/* Creates collectively over `comm` with the MPI-IO driver: libver V110, collective metadata writes,
- * contiguous data sets, early allocation, fill never, creation order tracked. Same verdict on every
- * rank. */
-lks_status lks_h5_create_parallel(const char *path, lks_comm *comm, lks_h5_file **out);
-/* Flushes and closes. Collective for a parallel file; returns the agreed verdict. NULL is legal.
- * All arrays are closed before. */
+/* Flushes and closes; all arrays are closed before. NULL is legal. LKS_EIO. */
 lks_status lks_h5_close(lks_h5_file *file);
-/* Collective for a parallel file: H5Fflush, which fsyncs on every rank. */
+/* Writes what HDF5 still keeps in memory. LKS_EIO. */
 lks_status lks_h5_flush(lks_h5_file *file);
 
-/* ---- structure. In a parallel file what creates is collective, with the same arguments on every
- * rank, and returns the agreed verdict; the rest is not ---- */
+/* ---- structure ---- */
 
 lks_status lks_h5_create_group(lks_h5_file *file, const char *path); /* parents are made */
 bool lks_h5_exists(lks_h5_file *file, const char *path);
@@ -58,10 +51,11 @@ lks_status lks_h5_create_array(lks_h5_file *file, const char *path, lks_dtype dt
 lks_status lks_h5_open_array(lks_h5_file *file, const char *path, lks_h5_array **out);
 void lks_h5_close_array(lks_h5_array *array);
 const lks_h5_info *lks_h5_array_info(const lks_h5_array *array);
-/* Byte offset in the file of a contiguous array's data, or -1. */
+/* Byte offset in the file of an array's data, where they are one run of elements of a type that is
+ * written here; -1 otherwise. */
 int64_t lks_h5_array_file_offset(lks_h5_array *array);
 
-/* ---- data. Independent transfers (they cannot hang or lie), at most 1 GiB per HDF5 call ---- */
+/* ---- data ---- */
 
 /* Elements [first, first + count) of the flattened array (row-major); converts from / to `dtype` in
  * memory. count 0 is legal. */
@@ -72,11 +66,9 @@ lks_status lks_h5_read(lks_h5_array *array, int64_t first, int64_t count, lks_dt
 /* Rows (first dimension) [first, first + count). */
 lks_status lks_h5_read_rows(lks_h5_array *array, int64_t first, int64_t count, lks_dtype dtype,
                             void *data);
-lks_status lks_h5_write_rows(lks_h5_array *array, int64_t first, int64_t count, lks_dtype dtype,
-                             const void *data);
 
 /* ---- attributes of a group or data set (path "/" is the root); small scalars and UTF-8 strings.
- * Writing replaces; in a parallel file it is collective, as creating is.
+ * Writing replaces.
  * Text above 60 KiB goes into a uint8 array. Reading a missing one: LKS_EDATA. Strings read are
  * malloc'ed. ---- */
 lks_status lks_h5_write_attr_i64(lks_h5_file *file, const char *path, const char *name,

@@ -9,7 +9,6 @@
 struct lks_h5_file {
     char *path;
     hid_t id;
-    lks_comm *comm; /* NULL: opened by this rank alone */
 };
 
 struct lks_h5_array {
@@ -38,9 +37,6 @@ void lks_h5_leave(lks_h5_guard guard);
  * call. */
 lks_status lks_h5_fail(lks_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-
-/* The verdict of all ranks for a parallel file, `status` itself otherwise. Outside the lock. */
-lks_status lks_h5_agree(lks_h5_file *file, lks_status status);
 
 /* ---- inside the lock ---- */
 

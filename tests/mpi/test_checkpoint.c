@@ -226,6 +226,50 @@ static void a_checkpoint_may_be_empty(void **state) {
     mpi_verdict();
 }
 
+/* ---- memory ---- */
+
+/* A line of /proc/self/status in KiB; -1 where there is none. */
+static int64_t status_line(const char *name) {
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[128];
+    long long value = -1;
+    size_t length = strlen(name);
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, name, length) == 0) value = atoll(line + length);
+    if (file) fclose(file);
+    return value;
+}
+
+/* The most that this process has held starts anew from what it holds now. */
+static bool forget_peak(void) {
+    FILE *file = fopen("/proc/self/clear_refs", "w");
+    return file && fputs("5", file) >= 0 && fclose(file) == 0;
+}
+
+static void a_save_holds_one_block_besides_the_data(void **state) {
+    (void)state;
+    enum { COUNT = 6 << 20, BLOCK_KIB = 4 << 10, SLACK_KIB = 2 << 10 }; /* 24 MiB a rank */
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    MPI_CHECK(save_big(path, 1) == LKS_OK); /* what HDF5 and MPI keep for good */
+    int rank = mpi_check_rank(), size = mpi_check_size();
+    float *values = malloc(COUNT * sizeof *values);
+    MPI_REQUIRE(values);
+    for (int i = 0; i < COUNT; i++)
+        values[i] = (float)i;
+    lks_piece piece = {(int64_t)rank * COUNT, COUNT, values};
+    lks_checkpoint_array array = {"/model/w", LKS_F32, {2, {size, COUNT}}, &piece, 1};
+    lks_checkpoint_content content = {.arrays = &array, .array_count = 1};
+    bool measured = forget_peak();
+    int64_t before = status_line("VmRSS:");
+    MPI_CHECK(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) == LKS_OK);
+    int64_t extra = status_line("VmHWM:") - before;
+    MPI_CHECK(!measured || extra <= BLOCK_KIB + SLACK_KIB);
+    free(values);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_saved_comes_back_whole),
@@ -234,6 +278,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(small_things_come_back),
         cmocka_unit_test(many_arrays_come_back),
         cmocka_unit_test(a_checkpoint_may_be_empty),
+        cmocka_unit_test(a_save_holds_one_block_besides_the_data),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);
 }
