@@ -17,8 +17,8 @@
 
 #include "device/device.h"
 
-/* Runs the tests once for each kind of device; a test gets its lks_device as *state. Returns the
- * number of failed tests. */
+/* Runs the tests once for each kind of device, or for CHECK_ONLY_KIND, which must be there, where
+ * that is defined; a test gets its lks_device as *state. Returns the number of failed tests. */
 int check_on_every_device(const struct CMUnitTest *tests, size_t count);
 
 /* ---- numbers ---- */
