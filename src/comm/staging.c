@@ -19,14 +19,15 @@ lks_status lks_staging_begin(lks_comm *comm, lks_staging *staging, lks_transfer 
     staging->device = NULL;
     if (!comm->device || !transfer->data || !lks_device_holds(comm->device, transfer->data))
         return LKS_OK;
-    staging->bytes = (size_t)transfer->count * lks_dtype_bytes(transfer->dtype);
-    lks_status status = grow(comm, staging, staging->bytes);
+    const size_t bytes = (size_t)transfer->count * lks_dtype_bytes(transfer->dtype);
+    lks_status status = grow(comm, staging, bytes);
     if (status == LKS_OK)
         status = lks_device_copy(comm->device, compute_stream(comm), staging->host, transfer->data,
-                                 staging->bytes, LKS_COPY_TO_HOST);
+                                 bytes, LKS_COPY_TO_HOST);
     if (status == LKS_OK) status = lks_stream_synchronize(compute_stream(comm));
     if (status != LKS_OK) return status;
     staging->device = transfer->data;
+    staging->bytes = bytes;
     transfer->data = staging->host;
     return LKS_OK;
 }

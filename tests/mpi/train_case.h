@@ -71,12 +71,12 @@ static inline lks_train_config case_config(void) {
     return config;
 }
 
-static inline lks_status case_open_layers(train_case *run, MPI_Comm comm,
-                                          const lks_layer_spec *layers,
-                                          const lks_train_config *config) {
+static inline lks_status case_open_on(train_case *run, MPI_Comm comm, const char *device,
+                                      const lks_layer_spec *layers,
+                                      const lks_train_config *config) {
     memset(run, 0, sizeof(*run));
     case_fill(run);
-    const lks_context_config context = {.device = "cpu", .threads = 1, .verbosity = 0};
+    const lks_context_config context = {.device = device, .threads = 1, .verbosity = 0};
     lks_status status = lks_context_create(comm, &context, &run->context);
     if (status == LKS_OK)
         status = lks_dataset_from_arrays(CASE_SAMPLES - 40, &case_input, run->inputs, run->labels,
@@ -89,6 +89,12 @@ static inline lks_status case_open_layers(train_case *run, MPI_Comm comm,
         status = lks_trainer_create(run->context, layers, &case_input, run->train, run->validation,
                                     config, &run->trainer);
     return status;
+}
+
+static inline lks_status case_open_layers(train_case *run, MPI_Comm comm,
+                                          const lks_layer_spec *layers,
+                                          const lks_train_config *config) {
+    return case_open_on(run, comm, "cpu", layers, config);
 }
 
 static inline lks_status case_open(train_case *run, MPI_Comm comm, const lks_train_config *config) {
