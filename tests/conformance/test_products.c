@@ -353,8 +353,11 @@ static void conv_agrees(void **state) {
         {3, 4, 1, {5, 5}, {2, 2}, {2, 2}, {0, 0}, {1, 1}, false},
         {16, 16, 1, {5, 5}, {1, 1}, {2, 2}, {0, 0}, {1, 1}, true},
     };
+    /* ReLU, a whole batch, accumulation: every pair of the three in every combination. */
+    static const int variants[] = {0, 3, 5, 6};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
-        for (int variant = 0; variant < 8; variant++) {
+        for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+            const int variant = variants[v];
             lks_conv2d_desc d = conv_desc(&cases[c]);
             d.activation = variant & 1 ? LKS_ACTIVATION_RELU : LKS_ACTIVATION_NONE;
             check_call call = conv_call(&d, 4, variant & 2 ? 4 : 3);
