@@ -54,6 +54,8 @@ typedef struct lks_math_ops {
                           double *y);
     lks_status (*norm)(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,
                        const float *x, double *norm);
+    lks_status (*decide)(lks_device *device, lks_stream *stream, const lks_decision *decision,
+                         lks_update_control *control);
     lks_status (*sgd)(lks_device *device, lks_stream *stream, const lks_update *update,
                       const lks_sgd_update *sgd);
     lks_status (*adam)(lks_device *device, lks_stream *stream, const lks_update *update,

@@ -235,6 +235,16 @@ lks_status lks_device_norm(lks_device *device, lks_stream *stream, lks_norm_kind
     return device->backend->math->norm(device, stream, kind, count, x, norm);
 }
 
+lks_status lks_device_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
+                             lks_update_control *control) {
+    if (!decision->parts || !decision->sums || !control || !(decision->clip_norm >= 0))
+        return lks_fail(LKS_EINVAL,
+                        "deciding about an update: parts, sums and control are required, and "
+                        "clip_norm %g must be >= 0",
+                        decision->clip_norm);
+    return device->backend->math->decide(device, stream, decision, control);
+}
+
 static lks_status check_update(const lks_update *update) {
     if (update->count < 0)
         return lks_fail(LKS_EINVAL, "optimizer update of %lld elements", (long long)update->count);

@@ -344,7 +344,20 @@ typedef struct lks_update {
     double lr, weight_decay;
     bool maximize;
     int64_t step; /* of this parameter, the first update is step 1 */
+    /* Device memory, read when the update runs: what is decided on the device need not come back
+     * from it, and a captured step has its own numbers each time it is replayed. NULL: as above. */
+    const double *rates; /* [2]: lr; momentum (adam: beta1), NAN for the configured one */
+    const struct lks_update_control *control; /* grad_scale and step; or nothing is updated */
 } lks_update;
+
+/* Whether and how a step updates; set by lks_device_decide, all zeros before the first one. */
+typedef struct lks_update_control {
+    int64_t step;      /* updates made, this one included */
+    int64_t skip;      /* 1: not this time */
+    int64_t skipped;   /* in a row, this one included */
+    double grad_scale; /* 1, or less where the norm is clipped */
+    double norm;       /* of the gradients of the mean loss */
+} lks_update_control;
 
 typedef struct lks_sgd_update {
     double momentum, dampening;
@@ -370,6 +383,19 @@ typedef struct lks_adagrad_update {
     double lr_decay, eps;
     float *sum;
 } lks_adagrad_update;
+
+/* What lks_device_decide knows of a step. */
+typedef struct lks_decision {
+    lks_norm_kind norm_kind;
+    double clip_norm;    /* torch.nn.utils.clip_grad_norm_'s max_norm; 0: no clipping */
+    const double *parts; /* device memory: what lks_device_norm made of all gradients' sums */
+    const double *sums;  /* device memory: lks_loss_sum of the step */
+} lks_decision;
+
+/* Decides on the device: *control (device memory) says that the step is skipped where its loss or
+ * norm is not finite, and otherwise counts it and clips. */
+lks_status lks_device_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
+                             lks_update_control *control);
 
 lks_status lks_device_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
                           const lks_sgd_update *sgd);

@@ -91,7 +91,8 @@ static void softmax_case(lks_device *device, lks_softmax_desc desc, int64_t batc
 static void test_softmax(void **state) {
     const lks_softmax_desc descs[] = {{1, 1, 1},    {1, 10, 1},   {3, 16, 1},  {2, 17, 1},
                                       {1, 1000, 1}, {1, 5, 3},    {2, 7, 64},  {1, 33, 65},
-                                      {3, 4, 130},  {1, 2, 4000}, {64, 48, 1}, {300, 31, 1}};
+                                      {3, 4, 130},  {1, 2, 4000}, {64, 48, 1}, {300, 31, 1},
+                                      {1, 2052, 1}, {2, 1501, 1}};
     for (size_t i = 0; i < sizeof descs / sizeof *descs; i++)
         for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1)
             softmax_case(*state, descs[i], batch, 1.0f, 0.0f);

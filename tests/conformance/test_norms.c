@@ -304,7 +304,7 @@ static void layer_norm_expected(const check_call *call, expected *e) {
 }
 
 static void layer_norm_agrees(void **state) {
-    static const int64_t width[] = {1, 3, 16, 61, 300};
+    static const int64_t width[] = {1, 3, 16, 61, 300, 1036, 1101};
     for (size_t c = 0; c < sizeof width / sizeof *width; c++)
         for (int variant = 0; variant < 8; variant++) {
             const lks_layer_norm_desc d = {.width = width[c],

@@ -123,29 +123,48 @@ static lks_status update_once(lks_device *device, const update_case *c, const lk
     return LKS_EINVAL;
 }
 
-/* STEPS steps over count elements; grad[step] and state[i] are [count]. */
-static void run_updates(lks_device *device, const update_case *c, int64_t count, float *param,
-                        float *const grad[STEPS], float *state[MAX_STATES]) {
+/* Puts into device memory what `update` says about this step, and nonsense in its place. */
+static void move_to_device(lks_device *device, const update_case *c, lks_update *update,
+                           void *rates, void *control) {
+    const double momentum = c->kind == ADAM ? c->beta1 : c->momentum;
+    const double host_rates[] = {update->lr, update->step == 1 ? (double)NAN : momentum};
+    const lks_update_control host_control = {.step = update->step,
+                                             .grad_scale = update->grad_scale};
+    check_upload(device, rates, host_rates, sizeof host_rates);
+    check_upload(device, control, &host_control, sizeof host_control);
+    update->rates = rates;
+    update->control = control;
+    update->lr = update->grad_scale = 1e3;
+    update->step = 77;
+}
+
+/* STEPS steps over count elements; grad[step] and state[i] are [count]. on_device: rates, scale and
+ * step stand in device memory. */
+static void run_updates_by(lks_device *device, const update_case *c, int64_t count, float *param,
+                           float *const grad[STEPS], float *state[MAX_STATES], bool on_device) {
     const size_t bytes = (size_t)count * sizeof(float);
     const double divisor = c->divisor != 0 ? c->divisor : 1;
     void *p = check_device_copy(device, param, bytes), *g = check_device_copy(device, NULL, bytes);
     void *d = check_device_copy(device, &divisor, sizeof divisor), *s[MAX_STATES] = {NULL};
+    void *rates = check_device_copy(device, NULL, 2 * sizeof(double));
+    void *control = check_device_copy(device, NULL, sizeof(lks_update_control));
     for (int i = 0; i < state_count(c); i++) {
         for (int64_t e = 0; e < count; e++)
             state[i][e] = (float)initial_state(c);
         s[i] = check_device_copy(device, state[i], bytes);
     }
     for (int step = 0; step < STEPS; step++) {
-        const lks_update update = {.count = count,
-                                   .param = p,
-                                   .grad = g,
-                                   .divisor = d,
-                                   .grad_scale = c->grad_scale != 0 ? c->grad_scale : 1,
-                                   .clip_value = c->clip_value,
-                                   .lr = c->lr,
-                                   .weight_decay = c->weight_decay,
-                                   .maximize = c->maximize,
-                                   .step = step + 1};
+        lks_update update = {.count = count,
+                             .param = p,
+                             .grad = g,
+                             .divisor = d,
+                             .grad_scale = c->grad_scale != 0 ? c->grad_scale : 1,
+                             .clip_value = c->clip_value,
+                             .lr = c->lr,
+                             .weight_decay = c->weight_decay,
+                             .maximize = c->maximize,
+                             .step = step + 1};
+        if (on_device) move_to_device(device, c, &update, rates, control);
         check_upload(device, g, grad[step], bytes);
         check_ok(update_once(device, c, &update, s));
         check_ok(lks_stream_synchronize(lks_device_stream(device, LKS_STREAM_COMPUTE)));
@@ -158,6 +177,13 @@ static void run_updates(lks_device *device, const update_case *c, int64_t count,
     lks_device_free(device, p);
     lks_device_free(device, g);
     lks_device_free(device, d);
+    lks_device_free(device, rates);
+    lks_device_free(device, control);
+}
+
+static void run_updates(lks_device *device, const update_case *c, int64_t count, float *param,
+                        float *const grad[STEPS], float *state[MAX_STATES]) {
+    run_updates_by(device, c, count, param, grad, state, false);
 }
 
 /* ---- the reference: one element, one step, after the documentation of torch.optim ---- */
@@ -376,6 +402,133 @@ static void test_any_partition(void **state) {
     }
 }
 
+/* The same numbers from device memory give the same bits. */
+static void test_numbers_on_the_device(void **state) {
+    enum { COUNT = 67 };
+    for (int n = 0; n < CASES; n++) {
+        update_case c = cases[n];
+        c.grad_scale = 0.75;
+        arrays by_value = make_arrays(COUNT, 1), on_device = make_arrays(COUNT, 1);
+        run_updates(*state, &c, COUNT, by_value.param, by_value.grad, by_value.state);
+        run_updates_by(*state, &c, COUNT, on_device.param, on_device.grad, on_device.state, true);
+        assert_memory_equal(on_device.param, by_value.param, COUNT * sizeof(float));
+        for (int i = 0; i < state_count(&c); i++)
+            assert_memory_equal(on_device.state[i], by_value.state[i], COUNT * sizeof(float));
+        free_arrays(&by_value);
+        free_arrays(&on_device);
+    }
+}
+
+/* Arrays that begin anywhere, together or apart. */
+static void test_any_alignment(void **state) {
+    enum { COUNT = 23, LENGTH = 32 };
+    const update_case c = cases[4];
+    const double divisor = 1;
+    arrays a = make_arrays(LENGTH, 1);
+    void *d = check_device_copy(*state, &divisor, sizeof divisor), *s[MAX_STATES] = {NULL};
+    for (int shift = 0; shift < 8; shift++) {
+        float got[LENGTH];
+        double want[COUNT];
+        const int apart = shift % 4, param_at = shift < 4 ? apart : 0;
+        float *p = check_device_copy(*state, a.param, sizeof got);
+        float *g = check_device_copy(*state, a.grad[0], sizeof got);
+        for (int i = 0; i < 2; i++) {
+            s[i] = check_device_copy(*state, NULL, sizeof got);
+            check_ok(lks_device_zero(*state, lks_device_stream(*state, LKS_STREAM_COMPUTE), s[i],
+                                     sizeof got));
+        }
+        void *from[] = {(float *)s[0] + apart, (float *)s[1] + apart, NULL};
+        const lks_update update = {.count = COUNT,
+                                   .param = p + param_at,
+                                   .grad = g + apart,
+                                   .divisor = d,
+                                   .grad_scale = 1,
+                                   .lr = c.lr,
+                                   .step = 1};
+        check_ok(update_once(*state, &c, &update, from));
+        check_download(*state, got, p, sizeof got);
+        for (int i = 0; i < COUNT; i++) {
+            double state_of[MAX_STATES] = {0};
+            want[i] = (double)a.param[param_at + i];
+            reference_adam(&c, 1, (double)a.grad[0][apart + i], &want[i], state_of);
+        }
+        check_close("param", got + param_at, want, COUNT, tolerance);
+        for (int i = 0; i < LENGTH; i++)
+            if (i < param_at || i >= param_at + COUNT) assert_true(got[i] == a.param[i]);
+        lks_device_free(*state, p);
+        lks_device_free(*state, g);
+        lks_device_free(*state, s[0]);
+        lks_device_free(*state, s[1]);
+    }
+    lks_device_free(*state, d);
+    free_arrays(&a);
+}
+
+static lks_update_control decide(lks_device *device, lks_norm_kind kind, double clip_norm,
+                                 double parts, double loss, void *there) {
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    const double sums[LKS_LOSS_SUM_COUNT] = {loss, 4, 0, 0};
+    void *device_parts = check_device_copy(device, &parts, sizeof parts);
+    void *device_sums = check_device_copy(device, sums, sizeof sums);
+    const lks_decision decision = {kind, clip_norm, device_parts, device_sums};
+    lks_update_control control;
+    check_ok(lks_device_decide(device, stream, &decision, there));
+    check_download(device, &control, there, sizeof control);
+    lks_device_free(device, device_parts);
+    lks_device_free(device, device_sums);
+    return control;
+}
+
+/* Counts and clips steps that are finite, and skips the others, which then change nothing. */
+static void test_decisions(void **state) {
+    const lks_update_control zero = {0};
+    void *there = check_device_copy(*state, &zero, sizeof zero);
+    lks_update_control got = decide(*state, LKS_NORM_2, 0, 64, 1, there);
+    assert_true(got.step == 1 && !got.skip && got.grad_scale == 1 && got.norm == 2);
+    got = decide(*state, LKS_NORM_2, 0.5, 64, 1, there);
+    assert_true(got.step == 2 && got.norm == 2 && got.grad_scale == 0.5 / (2 + 1e-6));
+    got = decide(*state, LKS_NORM_1, 16.5, 64, 1, there);
+    assert_true(got.step == 3 && got.norm == 16 && got.grad_scale == 1);
+    got = decide(*state, LKS_NORM_INF, 1, (double)NAN, 1, there);
+    assert_true(got.step == 3 && got.skip && got.skipped == 1);
+    got = decide(*state, LKS_NORM_2, 1, 1, (double)INFINITY, there);
+    assert_true(got.step == 3 && got.skip && got.skipped == 2);
+
+    const double divisor = 1;
+    const size_t bytes = 8 * sizeof(float);
+    arrays a = make_arrays(8, 1);
+    void *p = check_device_copy(*state, a.param, bytes), *s[MAX_STATES];
+    void *g = check_device_copy(*state, a.grad[0], bytes);
+    void *d = check_device_copy(*state, &divisor, sizeof divisor);
+    for (int i = 0; i < MAX_STATES; i++)
+        s[i] = check_device_copy(*state, a.state[i], bytes);
+    for (int n = 0; n < CASES; n++) {
+        const lks_update update = {.count = 8,
+                                   .param = p,
+                                   .grad = g,
+                                   .divisor = d,
+                                   .grad_scale = 1,
+                                   .lr = 1,
+                                   .step = 1,
+                                   .control = there};
+        float now[8];
+        check_ok(update_once(*state, &cases[n], &update, s));
+        check_download(*state, now, p, bytes);
+        assert_memory_equal(now, a.param, bytes);
+        check_download(*state, now, s[0], bytes);
+        assert_memory_equal(now, a.state[0], bytes);
+    }
+    got = decide(*state, LKS_NORM_2, 0, 64, 1, there);
+    assert_true(got.step == 4 && !got.skip && got.skipped == 0);
+    for (int i = 0; i < MAX_STATES; i++)
+        lks_device_free(*state, s[i]);
+    lks_device_free(*state, d);
+    lks_device_free(*state, g);
+    lks_device_free(*state, p);
+    lks_device_free(*state, there);
+    free_arrays(&a);
+}
+
 /* A constant gradient has no variance: what rounding leaves of it must not be a negative number
  * under a root. */
 static void test_centered_constant_gradient(void **state) {
@@ -459,6 +612,9 @@ int main(void) {
         cmocka_unit_test(test_against_reference),
         cmocka_unit_test(test_numbers_of_pytorch),
         cmocka_unit_test(test_any_partition),
+        cmocka_unit_test(test_any_alignment),
+        cmocka_unit_test(test_numbers_on_the_device),
+        cmocka_unit_test(test_decisions),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_centered_constant_gradient),
         cmocka_unit_test(test_refused),

@@ -34,16 +34,18 @@ static void adagrad_part(const void *data, int64_t begin, int64_t end) {
 lks_status lks_cpu_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
                            const lks_adagrad_update *adagrad) {
     (void)stream;
-    const double decay = 1 + (double)(update->step - 1) * adagrad->lr_decay;
+    lks_update now;
+    if (!lks_cpu_update_now(update, &now)) return LKS_OK;
+    const double decay = 1 + (double)(now.step - 1) * adagrad->lr_decay;
     const adagrad_job job = {
-        .param = update->param,
+        .param = now.param,
         .sum = adagrad->sum,
-        .grad = update->grad,
-        .gradient = lks_cpu_gradient_of(update),
-        .rate = (float)(update->lr / decay),
-        .weight_decay = (float)update->weight_decay,
+        .grad = now.grad,
+        .gradient = lks_cpu_gradient_of(&now),
+        .rate = (float)(now.lr / decay),
+        .weight_decay = (float)now.weight_decay,
         .eps = (float)adagrad->eps,
     };
-    lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adagrad_part, &job);
+    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adagrad_part, &job);
     return LKS_OK;
 }

@@ -75,25 +75,28 @@ static void adam_part(const void *data, int64_t begin, int64_t end) {
 lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update *update,
                         const lks_adam_update *adam) {
     (void)stream;
-    const double decay = update->weight_decay;
-    const double bias1 = 1 - pow(adam->beta1, (double)update->step);
-    const double bias2 = 1 - pow(adam->beta2, (double)update->step);
+    lks_update now;
+    if (!lks_cpu_update_now(update, &now)) return LKS_OK;
+    const double decay = now.weight_decay;
+    const double beta1 = lks_cpu_momentum_now(update, adam->beta1);
+    const double bias1 = 1 - pow(beta1, (double)now.step);
+    const double bias2 = 1 - pow(adam->beta2, (double)now.step);
     const adam_job job = {
-        .param = update->param,
+        .param = now.param,
         .exp_avg = adam->exp_avg,
         .exp_avg_sq = adam->exp_avg_sq,
         .max_exp_avg_sq = adam->max_exp_avg_sq,
-        .grad = update->grad,
-        .gradient = lks_cpu_gradient_of(update),
-        .param_scale = adam->decoupled ? (float)(1 - update->lr * decay) : 1.0f,
+        .grad = now.grad,
+        .gradient = lks_cpu_gradient_of(&now),
+        .param_scale = adam->decoupled ? (float)(1 - now.lr * decay) : 1.0f,
         .weight_decay = adam->decoupled ? 0.0f : (float)decay,
-        .weight1 = (float)(1 - adam->beta1),
+        .weight1 = (float)(1 - beta1),
         .beta2 = (float)adam->beta2,
         .weight2 = (float)(1 - adam->beta2),
-        .step_size = (float)(update->lr / bias1),
+        .step_size = (float)(now.lr / bias1),
         .inverse_root2 = (float)(1 / sqrt(bias2)),
         .eps = (float)adam->eps,
     };
-    lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adam_part, &job);
+    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adam_part, &job);
     return LKS_OK;
 }

@@ -176,6 +176,7 @@ static const lks_math_ops math_ops = {
     .add_f32 = lks_cpu_add_f32,
     .add_f64 = lks_cpu_add_f64,
     .norm = lks_cpu_norm,
+    .decide = lks_cpu_decide,
     .sgd = lks_cpu_sgd,
     .adam = lks_cpu_adam,
     .rmsprop = lks_cpu_rmsprop,

@@ -91,20 +91,22 @@ static void rmsprop_part(const void *data, int64_t begin, int64_t end) {
 lks_status lks_cpu_rmsprop(lks_device *device, lks_stream *stream, const lks_update *update,
                            const lks_rmsprop_update *rmsprop) {
     (void)stream;
+    lks_update now;
+    if (!lks_cpu_update_now(update, &now)) return LKS_OK;
     const rmsprop_job job = {
-        .param = update->param,
+        .param = now.param,
         .square_avg = rmsprop->square_avg,
         .grad_avg = rmsprop->grad_avg,
         .buffer = rmsprop->momentum_buffer,
-        .grad = update->grad,
-        .gradient = lks_cpu_gradient_of(update),
-        .lr = (float)update->lr,
-        .weight_decay = (float)update->weight_decay,
-        .momentum = (float)rmsprop->momentum,
+        .grad = now.grad,
+        .gradient = lks_cpu_gradient_of(&now),
+        .lr = (float)now.lr,
+        .weight_decay = (float)now.weight_decay,
+        .momentum = (float)lks_cpu_momentum_now(update, rmsprop->momentum),
         .eps = (float)rmsprop->eps,
         .alpha = (float)rmsprop->alpha,
         .weight = (float)(1 - rmsprop->alpha),
     };
-    lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, rmsprop_part, &job);
+    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, rmsprop_part, &job);
     return LKS_OK;
 }

@@ -85,16 +85,18 @@ static void sgd_part(const void *data, int64_t begin, int64_t end) {
 lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
                        const lks_sgd_update *sgd) {
     (void)stream;
-    const sgd_job job = {.param = update->param,
+    lks_update now;
+    if (!lks_cpu_update_now(update, &now)) return LKS_OK;
+    const sgd_job job = {.param = now.param,
                          .buffer = sgd->momentum_buffer,
-                         .grad = update->grad,
-                         .gradient = lks_cpu_gradient_of(update),
-                         .lr = (float)update->lr,
-                         .weight_decay = (float)update->weight_decay,
-                         .momentum = (float)sgd->momentum,
+                         .grad = now.grad,
+                         .gradient = lks_cpu_gradient_of(&now),
+                         .lr = (float)now.lr,
+                         .weight_decay = (float)now.weight_decay,
+                         .momentum = (float)lks_cpu_momentum_now(update, sgd->momentum),
                          .undamped = (float)(1 - sgd->dampening),
                          .nesterov = sgd->nesterov,
-                         .first = update->step == 1};
-    lks_cpu_parallel(device, update->count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, sgd_part, &job);
+                         .first = now.step == 1};
+    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, sgd_part, &job);
     return LKS_OK;
 }

@@ -6,6 +6,21 @@
 
 #include "device/cpu/parallel.h"
 
+/* Takes into *now what the update says, with the numbers that stand in device memory in their
+ * place. False: nothing is to be updated. */
+static inline bool lks_cpu_update_now(const lks_update *update, lks_update *now) {
+    *now = *update;
+    if (update->rates) now->lr = update->rates[0];
+    if (!update->control) return true;
+    now->grad_scale = update->control->grad_scale;
+    now->step = update->control->step;
+    return update->control->skip == 0;
+}
+
+static inline double lks_cpu_momentum_now(const lks_update *update, double configured) {
+    return update->rates && !isnan(update->rates[1]) ? update->rates[1] : configured;
+}
+
 /* How an update sees the gradient. */
 typedef struct lks_cpu_gradient {
     float factor; /* grad_scale / *divisor with the sign of maximize, rounded once from float64 */

@@ -32,5 +32,5 @@ lks_status lks_cuda_adagrad(lks_device *device, lks_stream *stream, const lks_up
                             const lks_adagrad_update *adagrad) {
     (void)device;
     const adagrad_options options = {update->weight_decay, adagrad->lr_decay, adagrad->eps};
-    return lks_cuda_update<adagrad_rule>(stream, "adagrad", update, &adagrad->sum, options);
+    return lks_cuda_update<adagrad_rule>(stream, "adagrad", update, 0, &adagrad->sum, options);
 }

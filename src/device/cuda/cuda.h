@@ -118,6 +118,8 @@ lks_status lks_cuda_add_f64(lks_device *device, lks_stream *stream, int64_t coun
                             double *y);
 lks_status lks_cuda_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,
                          const float *x, double *norm);
+lks_status lks_cuda_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
+                           lks_update_control *control);
 lks_status lks_cuda_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
                         const lks_sgd_update *sgd);
 lks_status lks_cuda_adam(lks_device *device, lks_stream *stream, const lks_update *update,

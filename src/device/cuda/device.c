@@ -102,6 +102,7 @@ static const lks_math_ops math_ops = {
     .add_f32 = lks_cuda_add_f32,
     .add_f64 = lks_cuda_add_f64,
     .norm = lks_cuda_norm,
+    .decide = lks_cuda_decide,
     .sgd = lks_cuda_sgd,
     .adam = lks_cuda_adam,
     .rmsprop = lks_cuda_rmsprop,

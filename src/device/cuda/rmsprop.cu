@@ -4,7 +4,7 @@
 namespace {
 
 struct rmsprop_options {
-    double weight_decay, alpha, eps, momentum;
+    double weight_decay, alpha, eps;
 };
 
 template <bool CENTERED, bool MOMENTUM> struct rmsprop_rule {
@@ -16,9 +16,9 @@ template <bool CENTERED, bool MOMENTUM> struct rmsprop_rule {
 
     static __device__ rmsprop_rule make(const rmsprop_options &options,
                                         const lks_update_rates &rates) {
-        return rmsprop_rule{(float)rates.lr,         (float)options.weight_decay,
-                            (float)options.momentum, (float)options.eps,
-                            (float)options.alpha,    (float)(1 - options.alpha)};
+        return rmsprop_rule{(float)rates.lr,       (float)options.weight_decay,
+                            (float)rates.momentum, (float)options.eps,
+                            (float)options.alpha,  (float)(1 - options.alpha)};
     }
     /* Rounding may bring the variance of a constant gradient below zero, of which PyTorch takes the
      * root: NaN. Here it is zero then. */
@@ -44,17 +44,20 @@ lks_status lks_cuda_rmsprop(lks_device *device, lks_stream *stream, const lks_up
                             const lks_rmsprop_update *rmsprop) {
     (void)device;
     const char *what = "rmsprop";
-    const rmsprop_options options = {update->weight_decay, rmsprop->alpha, rmsprop->eps,
-                                     rmsprop->momentum};
+    const rmsprop_options options = {update->weight_decay, rmsprop->alpha, rmsprop->eps};
+    const double momentum = rmsprop->momentum;
     float *square = rmsprop->square_avg, *mean = rmsprop->grad_avg;
     float *buffer = rmsprop->momentum_buffer;
     float *const both[] = {square, mean, buffer}, *const with_buffer[] = {square, buffer};
     if (mean && buffer)
-        return lks_cuda_update<rmsprop_rule<true, true>>(stream, what, update, both, options);
+        return lks_cuda_update<rmsprop_rule<true, true>>(stream, what, update, momentum, both,
+                                                         options);
     if (mean)
-        return lks_cuda_update<rmsprop_rule<true, false>>(stream, what, update, both, options);
-    if (buffer)
-        return lks_cuda_update<rmsprop_rule<false, true>>(stream, what, update, with_buffer,
+        return lks_cuda_update<rmsprop_rule<true, false>>(stream, what, update, momentum, both,
                                                           options);
-    return lks_cuda_update<rmsprop_rule<false, false>>(stream, what, update, both, options);
+    if (buffer)
+        return lks_cuda_update<rmsprop_rule<false, true>>(stream, what, update, momentum,
+                                                          with_buffer, options);
+    return lks_cuda_update<rmsprop_rule<false, false>>(stream, what, update, momentum, both,
+                                                       options);
 }

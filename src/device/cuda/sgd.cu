@@ -4,7 +4,7 @@
 namespace {
 
 struct sgd_options {
-    double weight_decay, momentum, dampening;
+    double weight_decay, dampening;
     bool nesterov;
 };
 
@@ -15,9 +15,9 @@ template <bool MOMENTUM> struct sgd_rule {
     bool nesterov, first;
 
     static __device__ sgd_rule make(const sgd_options &options, const lks_update_rates &rates) {
-        return sgd_rule{(float)rates.lr,         (float)options.weight_decay,
-                        (float)options.momentum, (float)(1 - options.dampening),
-                        options.nesterov,        rates.step == 1};
+        return sgd_rule{(float)rates.lr,       (float)options.weight_decay,
+                        (float)rates.momentum, (float)(1 - options.dampening),
+                        options.nesterov,      rates.step == 1};
     }
     /* In the first step the buffer, which nobody has set, becomes the gradient, undamped. */
     __device__ float apply(float p, float grad, float *s) const {
@@ -34,9 +34,9 @@ template <bool MOMENTUM> struct sgd_rule {
 lks_status lks_cuda_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
                         const lks_sgd_update *sgd) {
     (void)device;
-    const sgd_options options = {update->weight_decay, sgd->momentum, sgd->dampening,
-                                 sgd->nesterov};
+    const sgd_options options = {update->weight_decay, sgd->dampening, sgd->nesterov};
     if (!sgd->momentum_buffer)
-        return lks_cuda_update<sgd_rule<false>>(stream, "sgd", update, nullptr, options);
-    return lks_cuda_update<sgd_rule<true>>(stream, "sgd", update, &sgd->momentum_buffer, options);
+        return lks_cuda_update<sgd_rule<false>>(stream, "sgd", update, 0, nullptr, options);
+    return lks_cuda_update<sgd_rule<true>>(stream, "sgd", update, sgd->momentum,
+                                           &sgd->momentum_buffer, options);
 }

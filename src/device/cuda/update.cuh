@@ -4,7 +4,7 @@
  * An optimizer is a Rule, the float32 scalars of one step's update:
  *     STATES                      how many state arrays it has
  *     Options                     what the scalars are computed from, in double
- *     make(options, rates)        the scalars of this step
+ *     make(options, rates)        the scalars of this step, made by one thread of a block
  *     apply(p, g, s)              element's new parameter; g: the gradient as the formulas mean it,
  *                                 without weight decay; s[STATES]: its states, which are updated */
 #ifndef LKS_DEVICE_CUDA_UPDATE_CUH
@@ -14,12 +14,20 @@
 
 enum { LKS_UPDATE_PACK = lks_pack<float>::COUNT, LKS_UPDATE_MAX_STATES = 3 };
 
-/* What may differ from step to step. */
+/* What may differ from step to step: in the launch, or where the update has its pointers, there. */
 struct lks_update_rates {
-    double lr, step;
+    double lr, momentum, step;
     const double *divisor; /* device memory */
     double grad_scale, clip_value;
     bool maximize;
+
+    __device__ void read(const double *rates, const lks_update_control *control) {
+        if (rates) lr = rates[0];
+        if (rates && !isnan(rates[1])) momentum = rates[1];
+        if (!control) return;
+        grad_scale = control->grad_scale;
+        step = (double)control->step;
+    }
 };
 
 /* How an update sees the gradient. */
@@ -79,11 +87,15 @@ static __device__ void lks_update_elements(const lks_update_arrays<Rule::STATES>
 template <typename Rule>
 static __global__ void lks_update_kernel(int64_t count, int64_t head, int64_t packs,
                                          lks_update_arrays<Rule::STATES> arrays,
-                                         lks_update_rates rates, typename Rule::Options options) {
+                                         lks_update_rates rates, const double *device_rates,
+                                         const lks_update_control *control,
+                                         typename Rule::Options options) {
     /* Powers and roots in double once for each block, not for each thread. */
     static __shared__ Rule shared_rule;
     static __shared__ lks_update_gradient shared_gradient;
+    if (control && control->skip) return;
     if (threadIdx.x == 0) {
+        rates.read(device_rates, control);
         shared_rule = Rule::make(options, rates);
         shared_gradient = lks_update_gradient::make(rates);
     }
@@ -107,24 +119,26 @@ static inline int64_t lks_update_head(const float *param, const float *grad, flo
     return alike ? (int64_t)((16 - place) % 16 / sizeof(float)) : -1;
 }
 
-/* states: [STATES] */
+/* momentum: as configured; states: [STATES] */
 template <typename Rule>
 static lks_status lks_cuda_update(lks_stream *stream, const char *what, const lks_update *update,
-                                  float *const *states, const typename Rule::Options &options) {
+                                  double momentum, float *const *states,
+                                  const typename Rule::Options &options) {
     lks_update_arrays<Rule::STATES> arrays = {};
     arrays.param = update->param;
     arrays.grad = update->grad;
     for (int k = 0; k < Rule::STATES; k++)
         arrays.state[k] = states[k];
-    const lks_update_rates rates = {update->lr,         (double)update->step, update->divisor,
-                                    update->grad_scale, update->clip_value,   update->maximize};
+    const lks_update_rates rates = {update->lr,      momentum,           (double)update->step,
+                                    update->divisor, update->grad_scale, update->clip_value,
+                                    update->maximize};
     const int64_t count = update->count;
     const int64_t head = lks_update_head(update->param, update->grad, states, Rule::STATES);
     const int64_t packs = head >= 0 && head < count ? (count - head) / LKS_UPDATE_PACK : 0;
     return lks_cuda_launch(stream, what, lks_update_kernel<Rule>,
                            lks_cuda_blocks(stream, packs > 0 ? packs : count, LKS_CUDA_BLOCK),
                            LKS_CUDA_BLOCK, 0, count, packs > 0 ? head : 0, packs, arrays, rates,
-                           options);
+                           update->rates, update->control, options);
 }
 
 #endif
