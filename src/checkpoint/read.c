@@ -67,10 +67,8 @@ lks_status lks_checkpoint_open(const char *path, lks_checkpoint **out) {
     lks_checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
     if (!checkpoint) return lks_fail(LKS_ENOMEM, "checkpoint %s: out of memory", path);
     checkpoint->path = lks_strdup(path);
-    checkpoint->block = malloc(LKS_BLOCK_BYTES);
     lks_status status = LKS_OK;
-    if (!checkpoint->path || !checkpoint->block)
-        status = lks_fail(LKS_ENOMEM, "checkpoint %s: out of memory", path);
+    if (!checkpoint->path) status = lks_fail(LKS_ENOMEM, "checkpoint %s: out of memory", path);
     checkpoint->descriptor = -1;
     bool whole = false;
     if (!status) status = lks_file_open(path, false, &checkpoint->descriptor);
@@ -78,6 +76,8 @@ lks_status lks_checkpoint_open(const char *path, lks_checkpoint **out) {
     if (!status && !whole) status = refuse_without_trailer(checkpoint);
     if (!status) status = lks_checkpoint_status(lks_h5_open(path, &checkpoint->file));
     if (!status) status = check_root(checkpoint);
+    if (!status && !(checkpoint->block = malloc(LKS_BLOCK_BYTES)))
+        status = lks_fail(LKS_ENOMEM, "checkpoint %s: out of memory", path);
     if (status) {
         lks_checkpoint_close(checkpoint);
         return status;

@@ -6,9 +6,9 @@
 #include "checkpoint/checkpoint.h"
 #include "h5/h5.h"
 
-enum { LONG_TEXT_BYTES = (48 << 10) + 100, MAX_NUMBERS = 64 };
+enum { MAX_NUMBERS = 64 };
 
-static lks_status save(lks_comm *comm, const char *path, const char *long_text) {
+lks_status sample_save(lks_comm *comm, const char *path) {
     static float weight[60];
     static double moments[5] = {1, -2, 3.5, 0, 1e300};
     static int64_t batches[1] = {12345678901};
@@ -33,21 +33,9 @@ static lks_status save(lks_comm *comm, const char *path, const char *long_text) 
         {.path = "/", .name = "note", .kind = LKS_ATTR_TEXT, .text = "the note of this run"},
         {.path = "/optimizer", .name = "step", .kind = LKS_ATTR_I64, .i64 = 123456789},
         {.path = "/scheduler", .name = "state", .kind = LKS_ATTR_F64, .f64 = rates, .count = 3},
-        {.path = "/", .name = "config", .kind = LKS_ATTR_TEXT, .text = long_text},
     };
-    const lks_checkpoint_content content = {arrays, 6, attrs, long_text ? 4 : 3};
+    const lks_checkpoint_content content = {arrays, 6, attrs, 3};
     return lks_checkpoint_write(comm, path, &content, LKS_TRANSFER_INDEPENDENT);
-}
-
-lks_status sample_save(lks_comm *comm, const char *path) {
-    return save(comm, path, NULL);
-}
-
-lks_status sample_save_long(lks_comm *comm, const char *path) {
-    static char text[LONG_TEXT_BYTES + 1];
-    for (int i = 0; i < LONG_TEXT_BYTES; i++)
-        text[i] = (char)('a' + i % 26);
-    return save(comm, path, text);
 }
 
 /* FNV-1a: enough to tell what is the same from what is not. */
@@ -118,12 +106,9 @@ static lks_status read_numbers(reading *r) {
 lks_status sample_read(const char *path, sample_content *out) {
     *out = (sample_content){.digest = UINT64_C(0xcbf29ce484222325)};
     reading r = {.out = out};
-    lks_shape shape;
     lks_status status = lks_checkpoint_open(path, &r.file);
     if (!status) status = lks_checkpoint_visit(r.file, read_array, &r);
     if (!status) status = read_text(&r, "note");
-    if (!status && lks_checkpoint_shape(r.file, "/config", &shape) == LKS_OK)
-        status = read_text(&r, "config");
     if (!status) status = read_numbers(&r);
     lks_checkpoint_close(r.file);
     return status;

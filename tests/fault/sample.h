@@ -13,8 +13,6 @@ typedef struct sample_content {
 /* Arrays of every element type, of several dimensions, of none, and an empty one; attributes of
  * every kind. Collective. */
 lks_status sample_save(lks_comm *comm, const char *path);
-/* The same with a text that is too long for an attribute, which makes it several times as large. */
-lks_status sample_save_long(lks_comm *comm, const char *path);
 
 /* Reads all arrays and the sample's attributes, as restoring does. */
 lks_status sample_read(const char *path, sample_content *out);

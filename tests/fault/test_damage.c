@@ -50,8 +50,8 @@ static bool same(const sample_content *a, const sample_content *b) {
 
 static expectation expect(const image *image) {
     expectation e;
-    MPI_CHECK(sample_read(image->path, &e.read) == LKS_OK && e.read.arrays >= 6);
-    MPI_CHECK(sample_list(image->path, &e.listed) == LKS_OK && e.listed.arrays >= 12);
+    MPI_CHECK(sample_read(image->path, &e.read) == LKS_OK && e.read.arrays == 6);
+    MPI_CHECK(sample_list(image->path, &e.listed) == LKS_OK && e.listed.arrays == 12);
     return e;
 }
 
@@ -113,24 +113,24 @@ static void no_length_is_taken_for_whole(void **state) {
 static void no_lost_sector_is_overlooked(void **state) {
     (void)state;
     enum { SECTOR = 512 };
-    image large;
-    image_open(sample_save_long, &large);
-    const expectation e = expect(&large);
-    const int64_t sectors = large.bytes / SECTOR;
+    image small;
+    image_open(sample_save, &small);
+    const expectation e = expect(&small);
+    const int64_t sectors = small.bytes / SECTOR;
     for (int64_t s = 0; s < sectors; s++) {
-        uint8_t kept[SECTOR], *here = large.data + s * SECTOR;
+        uint8_t kept[SECTOR], *here = small.data + s * SECTOR;
         memcpy(kept, here, SECTOR);
         for (int way = 0; way < 2; way++) {
             if (way == 0)
                 memset(here, 0, SECTOR);
             else
-                memcpy(here, large.data + (s + 1) % sectors * SECTOR, SECTOR);
+                memcpy(here, small.data + (s + 1) % sectors * SECTOR, SECTOR);
             bool same = memcmp(here, kept, SECTOR) == 0;
-            MPI_CHECK(same ? is_whole(&large, &e) : is_refused(&large, &e));
+            MPI_CHECK(same ? is_whole(&small, &e) : is_refused(&small, &e));
             memcpy(here, kept, SECTOR);
         }
     }
-    image_close(&large);
+    image_close(&small);
     mpi_verdict();
 }
 
