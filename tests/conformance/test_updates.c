@@ -419,116 +419,6 @@ static void test_numbers_on_the_device(void **state) {
     }
 }
 
-/* Arrays that begin anywhere, together or apart. */
-static void test_any_alignment(void **state) {
-    enum { COUNT = 23, LENGTH = 32 };
-    const update_case c = cases[4];
-    const double divisor = 1;
-    arrays a = make_arrays(LENGTH, 1);
-    void *d = check_device_copy(*state, &divisor, sizeof divisor), *s[MAX_STATES] = {NULL};
-    for (int shift = 0; shift < 8; shift++) {
-        float got[LENGTH];
-        double want[COUNT];
-        const int apart = shift % 4, param_at = shift < 4 ? apart : 0;
-        float *p = check_device_copy(*state, a.param, sizeof got);
-        float *g = check_device_copy(*state, a.grad[0], sizeof got);
-        for (int i = 0; i < 2; i++) {
-            s[i] = check_device_copy(*state, NULL, sizeof got);
-            check_ok(lks_device_zero(*state, lks_device_stream(*state, LKS_STREAM_COMPUTE), s[i],
-                                     sizeof got));
-        }
-        void *from[] = {(float *)s[0] + apart, (float *)s[1] + apart, NULL};
-        const lks_update update = {.count = COUNT,
-                                   .param = p + param_at,
-                                   .grad = g + apart,
-                                   .divisor = d,
-                                   .grad_scale = 1,
-                                   .lr = c.lr,
-                                   .step = 1};
-        check_ok(update_once(*state, &c, &update, from));
-        check_download(*state, got, p, sizeof got);
-        for (int i = 0; i < COUNT; i++) {
-            double state_of[MAX_STATES] = {0};
-            want[i] = (double)a.param[param_at + i];
-            reference_adam(&c, 1, (double)a.grad[0][apart + i], &want[i], state_of);
-        }
-        check_close("param", got + param_at, want, COUNT, tolerance);
-        for (int i = 0; i < LENGTH; i++)
-            if (i < param_at || i >= param_at + COUNT) assert_true(got[i] == a.param[i]);
-        lks_device_free(*state, p);
-        lks_device_free(*state, g);
-        lks_device_free(*state, s[0]);
-        lks_device_free(*state, s[1]);
-    }
-    lks_device_free(*state, d);
-    free_arrays(&a);
-}
-
-static lks_update_control decide(lks_device *device, lks_norm_kind kind, double clip_norm,
-                                 double parts, double loss, void *there) {
-    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    const double sums[LKS_LOSS_SUM_COUNT] = {loss, 4, 0, 0};
-    void *device_parts = check_device_copy(device, &parts, sizeof parts);
-    void *device_sums = check_device_copy(device, sums, sizeof sums);
-    const lks_decision decision = {kind, clip_norm, device_parts, device_sums};
-    lks_update_control control;
-    check_ok(lks_device_decide(device, stream, &decision, there));
-    check_download(device, &control, there, sizeof control);
-    lks_device_free(device, device_parts);
-    lks_device_free(device, device_sums);
-    return control;
-}
-
-/* Counts and clips steps that are finite, and skips the others, which then change nothing. */
-static void test_decisions(void **state) {
-    const lks_update_control zero = {0};
-    void *there = check_device_copy(*state, &zero, sizeof zero);
-    lks_update_control got = decide(*state, LKS_NORM_2, 0, 64, 1, there);
-    assert_true(got.step == 1 && !got.skip && got.grad_scale == 1 && got.norm == 2);
-    got = decide(*state, LKS_NORM_2, 0.5, 64, 1, there);
-    assert_true(got.step == 2 && got.norm == 2 && got.grad_scale == 0.5 / (2 + 1e-6));
-    got = decide(*state, LKS_NORM_1, 16.5, 64, 1, there);
-    assert_true(got.step == 3 && got.norm == 16 && got.grad_scale == 1);
-    got = decide(*state, LKS_NORM_INF, 1, (double)NAN, 1, there);
-    assert_true(got.step == 3 && got.skip && got.skipped == 1);
-    got = decide(*state, LKS_NORM_2, 1, 1, (double)INFINITY, there);
-    assert_true(got.step == 3 && got.skip && got.skipped == 2);
-
-    const double divisor = 1;
-    const size_t bytes = 8 * sizeof(float);
-    arrays a = make_arrays(8, 1);
-    void *p = check_device_copy(*state, a.param, bytes), *s[MAX_STATES];
-    void *g = check_device_copy(*state, a.grad[0], bytes);
-    void *d = check_device_copy(*state, &divisor, sizeof divisor);
-    for (int i = 0; i < MAX_STATES; i++)
-        s[i] = check_device_copy(*state, a.state[i], bytes);
-    for (int n = 0; n < CASES; n++) {
-        const lks_update update = {.count = 8,
-                                   .param = p,
-                                   .grad = g,
-                                   .divisor = d,
-                                   .grad_scale = 1,
-                                   .lr = 1,
-                                   .step = 1,
-                                   .control = there};
-        float now[8];
-        check_ok(update_once(*state, &cases[n], &update, s));
-        check_download(*state, now, p, bytes);
-        assert_memory_equal(now, a.param, bytes);
-        check_download(*state, now, s[0], bytes);
-        assert_memory_equal(now, a.state[0], bytes);
-    }
-    got = decide(*state, LKS_NORM_2, 0, 64, 1, there);
-    assert_true(got.step == 4 && !got.skip && got.skipped == 0);
-    for (int i = 0; i < MAX_STATES; i++)
-        lks_device_free(*state, s[i]);
-    lks_device_free(*state, d);
-    lks_device_free(*state, g);
-    lks_device_free(*state, p);
-    lks_device_free(*state, there);
-    free_arrays(&a);
-}
-
 /* A constant gradient has no variance: what rounding leaves of it must not be a negative number
  * under a root. */
 static void test_centered_constant_gradient(void **state) {
@@ -609,14 +499,9 @@ static void test_not_finite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_reference),
-        cmocka_unit_test(test_numbers_of_pytorch),
-        cmocka_unit_test(test_any_partition),
-        cmocka_unit_test(test_any_alignment),
-        cmocka_unit_test(test_numbers_on_the_device),
-        cmocka_unit_test(test_decisions),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_centered_constant_gradient),
+        cmocka_unit_test(test_against_reference), cmocka_unit_test(test_numbers_of_pytorch),
+        cmocka_unit_test(test_any_partition),     cmocka_unit_test(test_numbers_on_the_device),
+        cmocka_unit_test(test_not_finite),        cmocka_unit_test(test_centered_constant_gradient),
         cmocka_unit_test(test_refused),
     };
     return check_on_every_device(tests, sizeof tests / sizeof *tests);
