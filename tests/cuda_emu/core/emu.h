@@ -62,6 +62,7 @@ struct SharedVariable {
     std::string name;
     size_t offset, bytes; /* from the start of the program's thread-local storage */
     bool dynamic;
+    bool index;         /* threadIdx and its like: no shared memory, but in the same place */
     const void *kernel; /* whose own it is; NULL: of a function that any kernel may call */
 };
 /* The shared variables of all kernels; ended by the first call's count. */

@@ -60,6 +60,7 @@ void Shared::check_bounds(size_t offset, size_t size) {
     if (!index || !is_there(variables[index - 1])) fail_bounds(offset, size);
     const SharedVariable &v = variables[index - 1];
     found_low = v.offset;
+    found_index = v.index;
     found_high = v.offset + (v.dynamic ? dynamic_bytes : v.bytes);
     if (offset + size > found_high) fail_bounds(offset, size);
 }
@@ -137,6 +138,7 @@ void Shared::split(size_t word) {
 void Shared::check(const void *p, size_t size, Access access, unsigned thread) {
     const size_t offset = (size_t)((const unsigned char *)p - storage);
     check_bounds(offset, size);
+    if (found_index) return;
     if ((offset | size) % 4 == 0) {
         for (size_t at = offset; at < offset + size; at += 4) {
             if (split_in[at / 4] != first_epoch)

@@ -60,6 +60,7 @@ class Shared {
     const void *kernel = nullptr;
     size_t dynamic_bytes = 0;
     size_t found_low = 0, found_high = 0; /* the variable that was found last */
+    bool found_index = false;
 };
 
 Shared &shared_memory();

@@ -71,15 +71,24 @@ static bool starts_with(const char *text, const char *prefix) {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
+static bool is_index(const char *name) {
+    const char *const names[] = {"threadIdx", "blockIdx", "blockDim", "gridDim"};
+    for (const char *n : names)
+        if (strcmp(name, n) == 0) return true;
+    return false;
+}
+
 static void add_symbol(Table &table, const Elf64_Sym &symbol, const char *name) {
     if (ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && symbol.st_size > 0) {
         table.functions.push_back({table.load_address + symbol.st_value, symbol.st_size, name});
     } else if (ELF64_ST_TYPE(symbol.st_info) == STT_TLS && symbol.st_size > 0) {
-        /* A static variable of a C++ function, or the one array that launches size. */
-        bool dynamic = strcmp(name, "lks_shared") == 0;
-        if (dynamic || starts_with(name, "_ZZ"))
+        /* A static variable of a C++ function outside the emulator, the one array that launches
+         * size, or what a kernel sees of its place. */
+        const bool dynamic = strcmp(name, "lks_shared") == 0, index = is_index(name);
+        const bool local = starts_with(name, "_ZZ") && !starts_with(name, "_ZZN3emu");
+        if (dynamic || index || local)
             table.shared.push_back({{demangle(name), (size_t)symbol.st_value,
-                                     (size_t)symbol.st_size, dynamic, nullptr},
+                                     (size_t)symbol.st_size, dynamic, index, nullptr},
                                     name});
     }
 }
