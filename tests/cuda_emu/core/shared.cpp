@@ -110,8 +110,10 @@ inline void Shared::read(Cell &cell, size_t offset, unsigned thread) {
     if (cell.write_epoch < first_epoch)
         fail("reads shared memory that nothing wrote: %s", describe(offset).c_str());
     if (cell.write_epoch == epoch) check_races(cell, offset, Access::read, thread);
-    if (cell.read_epoch == epoch && cell.reader == many) return;
-    note_read(cell, thread);
+    const unsigned warp = thread / 32;
+    const bool noted = cell.reader == many || (cell.reader == many_of_warp + warp &&
+                                               cell.read_warp_epoch == warp_epochs[warp]);
+    if (cell.read_epoch != epoch || !noted) note_read(cell, thread);
 }
 
 inline void Shared::touch(Cell &cell, size_t offset, Access access, unsigned thread) {
