@@ -16,7 +16,7 @@ static void *allocate(size_t bytes) {
  */
 static int check_on(const char *kind, bool required, const struct CMUnitTest *tests, size_t count) {
     lks_device *device = NULL;
-    const lks_device_config config = {.kind = kind, .local_size = 1};
+    const lks_device_config config = {.kind = kind, .local_size = 1, .precision = CHECK_PRECISION};
     const lks_status status = lks_device_create(&config, &device);
     if (status == LKS_EUNSUPPORTED && !required) return 0;
     if (status != LKS_OK) {

@@ -17,6 +17,11 @@
 
 #include "device/device.h"
 
+/* In what the devices compute; a second variant of a test program may say another one. */
+#ifndef CHECK_PRECISION
+#define CHECK_PRECISION LKS_PRECISION_FP32
+#endif
+
 /* Runs the tests once for each kind of device, or for CHECK_ONLY_KIND, which must be there, where
  * that is defined; a test gets its lks_device as *state. Returns the number of failed tests. */
 int check_on_every_device(const struct CMUnitTest *tests, size_t count);

@@ -7,11 +7,26 @@
 
 /* float32 sums of a few hundred terms in [-1, 1]: each addition rounds by 2^-24 of a partial sum,
  * which stays near the largest result. */
-static const double TOLERANCE = 2e-6;
+static const double FP32_TOLERANCE = 2e-6;
 
 /* Winograd's method, which a back end may use for 3x3 windows: 3e-6 with 256 channels
  * (src/device/cpu/winograd.h), and as much again for sums over many places. */
-static const double TOLERANCE_3X3 = 5e-6;
+static const double FP32_TOLERANCE_3X3 = 5e-6;
+
+/* TF32 keeps 10 bits of a factor's fraction: a product is wrong by up to 2^-10 of itself, a sum of
+ * many by less of the largest. */
+static const double TF32_TOLERANCE = 1e-3;
+
+static double tolerance_of(double fp32) {
+    return CHECK_PRECISION == LKS_PRECISION_TF32 ? TF32_TOLERANCE : fp32;
+}
+
+/* Rounded factors may turn the sign of a y near zero, and with it what ReLU lets through: where
+ * they are rounded, layers have no ReLU. */
+static lks_activation relu_if(bool wanted) {
+    return wanted && CHECK_PRECISION == LKS_PRECISION_FP32 ? LKS_ACTIVATION_RELU
+                                                           : LKS_ACTIVATION_NONE;
+}
 
 /* Applies a ReLU's mask to a copy of dy, as float64. */
 static double *masked(const check_call *call, const double *y, bool relu) {
@@ -43,7 +58,8 @@ static void release(expected *e) {
 }
 
 /* Accumulated gradients have one more addition, and may have a smaller largest result. */
-static void compare(const check_call *call, const expected *e, double forward) {
+static void compare(const check_call *call, const expected *e, double fp32) {
+    const double forward = tolerance_of(fp32);
     const double tolerance = call->accumulate ? 2 * forward : forward;
     check_close("y", call->y, e->y, call->batch * call->y_count, forward);
     if (call->dx) check_close("dx", call->dx, e->dx, call->batch * call->x_count, forward);
@@ -103,7 +119,7 @@ static void run_linear(lks_device *device, check_call *call, uint64_t seed) {
     check_call_fill(call, seed);
     linear_expected(call, &e);
     check_ok(check_call_run(device, call));
-    compare(call, &e, TOLERANCE);
+    compare(call, &e, FP32_TOLERANCE);
     release(&e);
     check_call_free(call);
 }
@@ -119,7 +135,7 @@ static void linear_agrees(void **state) {
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
         for (int variant = 0; variant < 8; variant++) {
             lks_linear_desc d = cases[c];
-            d.activation = variant & 1 ? LKS_ACTIVATION_RELU : LKS_ACTIVATION_NONE;
+            d.activation = relu_if(variant & 1);
             check_call call = linear_call(&d, 13, variant & 2 ? 13 : 9);
             call.accumulate = (variant & 4) != 0;
             run_linear(*state, &call, 100 * c);
@@ -131,7 +147,7 @@ static void linear_leaves_out_what_is_not_wanted(void **state) {
                                .out_features = 6,
                                .rows_per_sample = 1,
                                .bias = true,
-                               .activation = LKS_ACTIVATION_RELU};
+                               .activation = relu_if(true)};
     check_call first_layer = linear_call(&d, 5, 5), frozen = linear_call(&d, 5, 5);
     first_layer.without_dx = true;
     run_linear(*state, &first_layer, 1);
@@ -206,7 +222,7 @@ static void linear_replans(void **state) {
                                   .scratch = scratch};
         check_ok(lks_op_forward(op, stream, &args));
         check_download(device, got, y, (size_t)batch * 3 * sizeof(float));
-        check_close("y", got, e.y, batch * 3, TOLERANCE);
+        check_close("y", got, e.y, batch * 3, tolerance_of(FP32_TOLERANCE));
     }
     lks_device_free(device, x);
     lks_device_free(device, weight);
@@ -359,10 +375,10 @@ static void conv_agrees(void **state) {
         for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
             const int variant = variants[v];
             lks_conv2d_desc d = conv_desc(&cases[c]);
-            d.activation = variant & 1 ? LKS_ACTIVATION_RELU : LKS_ACTIVATION_NONE;
+            d.activation = relu_if(variant & 1);
             check_call call = conv_call(&d, 4, variant & 2 ? 4 : 3);
             call.accumulate = (variant & 4) != 0;
-            run_conv(*state, &call, 100 * c, TOLERANCE);
+            run_conv(*state, &call, 100 * c, FP32_TOLERANCE);
         }
 }
 
@@ -378,10 +394,10 @@ static void conv_agrees_on_3x3(void **state) {
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
         for (int variant = 0; variant < 2; variant++) {
             lks_conv2d_desc d = conv_desc(&cases[c]);
-            d.activation = variant ? LKS_ACTIVATION_RELU : LKS_ACTIVATION_NONE;
+            d.activation = relu_if(variant);
             check_call call = conv_call(&d, 4, variant ? 4 : 3);
             call.accumulate = variant;
-            run_conv(*state, &call, 1000 + c, TOLERANCE_3X3);
+            run_conv(*state, &call, 1000 + c, FP32_TOLERANCE_3X3);
         }
 }
 
@@ -391,17 +407,17 @@ static const conv_case large = {16, 32, 1, {16, 16}, {3, 3}, {1, 1}, {1, 1}, {1,
 
 static void conv_leaves_out_what_is_not_wanted(void **state) {
     lks_conv2d_desc d = conv_desc(&small);
-    d.activation = LKS_ACTIVATION_RELU;
+    d.activation = relu_if(true);
     check_call first_layer = conv_call(&d, 2, 2), frozen = conv_call(&d, 2, 2);
     first_layer.without_dx = true;
-    run_conv(*state, &first_layer, 1, TOLERANCE);
+    run_conv(*state, &first_layer, 1, FP32_TOLERANCE);
     frozen.without_dparams = true;
-    run_conv(*state, &frozen, 2, TOLERANCE);
+    run_conv(*state, &frozen, 2, FP32_TOLERANCE);
     for (int i = 0; i < 8; i++) { /* one of weight and bias, with a batch and without */
         lks_conv2d_desc desc = conv_desc(i < 4 ? &small : &large);
         check_call half = conv_call(&desc, 2, i % 4 < 2 ? 2 : 0);
         half.without_dparam[i % 2] = true;
-        run_conv(*state, &half, 3, TOLERANCE_3X3);
+        run_conv(*state, &half, 3, FP32_TOLERANCE_3X3);
     }
 }
 
