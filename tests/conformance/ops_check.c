@@ -108,6 +108,64 @@ void *check_device_copy(lks_device *device, const void *from, size_t bytes) {
     return memory;
 }
 
+/* ---- elements of activations and parameters: float32, or bfloat16, whose bits are its upper half
+ * ---- */
+
+static const bool BF16 = CHECK_PRECISION == LKS_PRECISION_BF16;
+
+static size_t element_bytes(int64_t count) {
+    return (size_t)count * (BF16 ? sizeof(uint16_t) : sizeof(float));
+}
+
+/* To the nearest bfloat16, ties to even; of finite numbers. */
+static uint16_t to_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static float from_bf16(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* `count` numbers that the device's elements can hold, so that a test computes with the same. */
+static float *random_elements(uint64_t seed, int64_t count) {
+    float *values = check_random(seed, count, -1, 1);
+    for (int64_t i = 0; i < count && BF16; i++)
+        values[i] = from_bf16(to_bf16(values[i]));
+    return values;
+}
+
+static void *upload_elements(lks_device *device, const float *from, int64_t count) {
+    if (!BF16) return check_device_copy(device, from, element_bytes(count));
+    uint16_t *halves = allocate(element_bytes(count));
+    for (int64_t i = 0; i < count; i++)
+        halves[i] = to_bf16(from[i]);
+    void *memory = check_device_copy(device, halves, element_bytes(count));
+    free(halves);
+    return memory;
+}
+
+/* The caller frees them. */
+static float *download_elements(lks_device *device, const void *memory, size_t bytes) {
+    if (!BF16) {
+        float *values = allocate(bytes);
+        check_download(device, values, memory, bytes);
+        return values;
+    }
+    const size_t count = bytes / sizeof(uint16_t);
+    uint16_t *halves = allocate(bytes);
+    float *values = allocate(count * sizeof *values);
+    check_download(device, halves, memory, bytes);
+    for (size_t i = 0; i < count; i++)
+        values[i] = from_bf16(halves[i]);
+    free(halves);
+    return values;
+}
+
 /* ---- one operation ---- */
 
 /* Device memory of one run; counts are of the whole batch. */
@@ -141,12 +199,12 @@ static void check_guard(lks_device *device, const char *what, const void *memory
 
 void check_call_fill(check_call *call, uint64_t seed) {
     const int64_t x_count = call->batch * call->x_count, y_count = call->batch * call->y_count;
-    call->x = check_random(seed + 1, x_count, -1, 1);
-    call->dy = check_random(seed + 2, y_count, -1, 1);
-    if (call->has_x2) call->x2 = check_random(seed + 3, x_count, -1, 1);
-    if (call->has_dy2) call->dy2 = check_random(seed + 4, y_count, -1, 1);
+    call->x = random_elements(seed + 1, x_count);
+    call->dy = random_elements(seed + 2, y_count);
+    if (call->has_x2) call->x2 = random_elements(seed + 3, x_count);
+    if (call->has_dy2) call->dy2 = random_elements(seed + 4, y_count);
     for (int i = 0; i < call->params; i++) {
-        call->param[i] = check_random(seed + 10 + (uint64_t)i, call->param_count[i], -1, 1);
+        call->param[i] = random_elements(seed + 10 + (uint64_t)i, call->param_count[i]);
         call->dparam[i] = check_random(seed + 20 + (uint64_t)i, call->param_count[i], -1, 1);
     }
     for (int i = 0; i < call->buffers; i++)
@@ -156,20 +214,21 @@ void check_call_fill(check_call *call, uint64_t seed) {
 static void operands_create(operands *o, lks_device *device, lks_op *op, const check_call *call) {
     const lks_op_needs *needs = lks_op_get_needs(op);
     *o = (operands){.device = device, .op = op};
-    o->x_bytes = (size_t)(call->batch * call->x_count) * sizeof(float);
-    o->y_bytes = (size_t)(call->batch * call->y_count) * sizeof(float);
-    o->x = check_device_copy(device, call->x, o->x_bytes);
+    const int64_t x_count = call->batch * call->x_count, y_count = call->batch * call->y_count;
+    o->x_bytes = element_bytes(x_count);
+    o->y_bytes = element_bytes(y_count);
+    o->x = upload_elements(device, call->x, x_count);
     o->y = poisoned(device, o->y_bytes);
-    if (call->has_x2) o->x2 = check_device_copy(device, call->x2, o->x_bytes);
-    if (call->has_dy2) o->dy2 = check_device_copy(device, call->dy2, o->y_bytes);
-    o->dy = check_device_copy(device, call->dy, o->y_bytes);
+    if (call->has_x2) o->x2 = upload_elements(device, call->x2, x_count);
+    if (call->has_dy2) o->dy2 = upload_elements(device, call->dy2, y_count);
+    o->dy = upload_elements(device, call->dy, y_count);
     if (!call->without_dx) o->dx = poisoned(device, o->x_bytes);
     if (call->has_x2) o->dx2 = poisoned(device, o->x_bytes);
     o->saved = poisoned(device, needs->saved_bytes + GUARD_BYTES);
     o->scratch = poisoned(device, needs->scratch_bytes + GUARD_BYTES);
     for (int i = 0; i < call->params; i++) {
         const size_t bytes = (size_t)call->param_count[i] * sizeof(float);
-        o->param[i] = check_device_copy(device, call->param[i], bytes);
+        o->param[i] = upload_elements(device, call->param[i], call->param_count[i]);
         if (call->without_dparam[i]) continue;
         o->dparam[i] = call->accumulate ? check_device_copy(device, call->dparam[i], bytes)
                                         : poisoned(device, bytes);
@@ -250,22 +309,24 @@ static void expect_same(lks_device *device, const char *what, const void *want, 
     free(got);
 }
 
-static float *take(lks_device *device, const void *memory, size_t bytes) {
-    float *values = allocate(bytes);
-    check_download(device, values, memory, bytes);
-    return values;
+static void expect_same_elements(lks_device *device, const char *what, const float *want,
+                                 const void *memory, size_t bytes) {
+    float *got = download_elements(device, memory, bytes);
+    const size_t count = bytes / element_bytes(1);
+    if (memcmp(got, want, count * sizeof *got) != 0) fail_msg("%s differs in a second run", what);
+    free(got);
 }
 
 static void take_results(const operands *o, check_call *call) {
-    call->y = take(o->device, o->y, o->y_bytes);
+    call->y = download_elements(o->device, o->y, o->y_bytes);
     for (int i = 0; i < call->buffers; i++)
         check_download(o->device, call->buffer[i], o->buffer[i],
                        (size_t)call->buffer_count[i] * sizeof(float));
 }
 
 static void take_gradients(const operands *o, check_call *call) {
-    if (o->dx) call->dx = take(o->device, o->dx, o->x_bytes);
-    if (o->dx2) call->dx2 = take(o->device, o->dx2, o->x_bytes);
+    if (o->dx) call->dx = download_elements(o->device, o->dx, o->x_bytes);
+    if (o->dx2) call->dx2 = download_elements(o->device, o->dx2, o->x_bytes);
     for (int i = 0; i < call->params && !call->without_dparams; i++) {
         if (call->without_dparam[i]) continue;
         check_download(o->device, call->dparam[i], o->dparam[i],
@@ -294,14 +355,14 @@ static void second_run(operands *o, const check_call *call) {
         args.y = o->x;
     }
     check_ok(run_forward(o, &args));
-    expect_same(o->device, "y", call->y, args.y, o->y_bytes);
+    expect_same_elements(o->device, "y", call->y, args.y, o->y_bytes);
     if (call->forward_only) return;
     if (needs->backward_in_place && o->dx) {
         assert_int_equal(o->x_bytes, o->y_bytes);
         args.dx = o->dy;
     }
     check_ok(run_backward(o, &args));
-    if (args.dx) expect_same(o->device, "dx", call->dx, args.dx, o->x_bytes);
+    if (args.dx) expect_same_elements(o->device, "dx", call->dx, args.dx, o->x_bytes);
     for (int i = 0; i < call->params && args.dparams; i++) {
         if (call->without_dparam[i]) continue;
         expect_same(o->device, "dparam", call->dparam[i], o->dparam[i],

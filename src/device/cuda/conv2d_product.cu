@@ -98,8 +98,9 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     conv_product(const lks_conv_gather g, const typename Math::T *source,
                  const typename Math::T *weights, const typename Math::T *bias, bool relu,
                  typename Math::T *y) {
-    static __shared__ tile_memory<Math> memory[1];
+    static __shared__ tile_bytes<Math> bytes[1];
     static __shared__ conv_row rows[TILE_M];
+    tile_memory<Math> *memory = reinterpret_cast<tile_memory<Math> *>(bytes);
     const int terms = g.kernel[0] * g.kernel[1] * g.inner;
     product_tile<Math, V> tile;
     Math math;

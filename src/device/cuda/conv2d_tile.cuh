@@ -37,6 +37,11 @@ template <typename Math> union alignas(32) tile_memory {
     float sums[TILE_M * TILE_STRIDE];
 };
 
+/* The same as bytes: shared memory has no constructors. */
+template <typename Math> struct alignas(32) tile_bytes {
+    unsigned char byte[sizeof(tile_memory<Math>)];
+};
+
 /* float32 by fused multiply-adds: each thread has 8 x 4 sums. */
 struct fma_math {
     typedef float T;

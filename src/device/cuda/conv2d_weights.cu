@@ -73,7 +73,8 @@ template <typename Math, int V>
 static __global__ void __launch_bounds__(TILE_THREADS)
     sum_parts(const lks_conv_gather g, int parts, const typename Math::T *x,
               const typename Math::T *dy, float *sums) {
-    static __shared__ tile_memory<Math> memory[1];
+    static __shared__ tile_bytes<Math> bytes[1];
+    tile_memory<Math> *memory = reinterpret_cast<tile_memory<Math> *>(bytes);
     const int group = (int)blockIdx.z % g.groups, part = (int)blockIdx.z / g.groups;
     const int begin = (int)((int64_t)g.rows * part / parts);
     const int end = (int)((int64_t)g.rows * (part + 1) / parts);
