@@ -44,9 +44,9 @@ def mpirun(ranks):
 
 
 def run_checked(command, **options):
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stdout[-4000:]}")
+        sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
 
 
@@ -54,7 +54,7 @@ def lockstep_command(model, ranks, output):
     _, run_file, _, epochs = MODELS[model]
     launcher = mpirun(ranks) if ranks > 1 else []
     return launcher + [str(LOCKSTEP), "train", run_file, "--set", f"output={output}", "--set", f"epochs={epochs}",
-                       "--set", "checkpoint.every.epochs=0"]
+                       "--set", "checkpoint.every.epochs=0", "--set", f"threads={max(1, 2 // ranks)}"]
 
 
 def lockstep_rate(model, ranks):

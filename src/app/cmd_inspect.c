@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,10 +55,16 @@ static void print_text(inspection *in, const char *text) {
         lks_strbuf_add(&in->out, "%s", text);
 }
 
+/* An integer of 64 bits, such as a seed or a time, does not fit into a double. */
+static bool is_whole(double number) {
+    return number == floor(number) && fabs(number) < 0x1p63;
+}
+
 static lks_status visit_attribute(void *data, const char *path, const char *name) {
     inspection *in = data;
     char *text = NULL;
     double numbers[MAX_NUMBERS];
+    int64_t whole;
     int count = 0;
     in->claims_checkpoint =
         in->claims_checkpoint || (strcmp(path, "/") == 0 && strcmp(name, "format") == 0);
@@ -71,7 +78,11 @@ static lks_status visit_attribute(void *data, const char *path, const char *name
     }
     if (!lks_h5_read_attr_text(in->file, path, name, &text))
         print_text(in, text);
-    else if (!lks_h5_read_attr_f64(in->file, path, name, numbers, MAX_NUMBERS, &count))
+    else if (!lks_h5_read_attr_f64(in->file, path, name, numbers, MAX_NUMBERS, &count) &&
+             count == 1 && is_whole(numbers[0]) &&
+             !lks_h5_read_attr_i64(in->file, path, name, &whole))
+        lks_strbuf_add(&in->out, "%" PRId64, whole);
+    else if (count > 0)
         print_numbers(in, numbers, count);
     else
         lks_strbuf_add(&in->out, in->json ? "null" : "(neither text nor a few numbers)");
@@ -83,8 +94,10 @@ static lks_status visit_attribute(void *data, const char *path, const char *name
 /* ---- objects ---- */
 
 static int64_t array_bytes(const lks_h5_info *info) {
-    int64_t count;
-    return lks_shape_count(&info->shape, &count) ? 0 : count * (int64_t)info->element_bytes;
+    int64_t count, bytes;
+    bool known = !lks_shape_count(&info->shape, &count) &&
+                 !__builtin_mul_overflow(count, (int64_t)info->element_bytes, &bytes);
+    return known ? bytes : 0;
 }
 
 static lks_status print_json_object(inspection *in, const char *path, bool is_group,
@@ -196,7 +209,8 @@ static lks_status inspect_checkpoint(lks_checkpoint *checkpoint, inspection *in,
 }
 
 /* Any HDF5 file may be looked at, but one that says it is a checkpoint must be a whole one. A
- * checkpoint whose structure is damaged never comes to HDF5, which might not survive it. */
+ * file that is known for one never comes to HDF5 with a damaged structure, which HDF5 might not
+ * survive. */
 lks_status lks_command_inspect(const lks_args *args) {
     const char *path = args->operands[0];
     inspection in = {.json = args->json};

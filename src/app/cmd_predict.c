@@ -3,6 +3,7 @@
 
 #include "app/commands.h"
 #include "app/job.h"
+#include "app/output.h"
 #include "checkpoint/array_file.h"
 #include "data/data.h"
 #include "engine/engine.h"
@@ -120,9 +121,13 @@ static lks_status predict_all(prediction *p) {
 
 static lks_status prepare(prediction *p) {
     lks_job *job = p->job;
-    lks_status status = lks_job_open_split(job, &p->dataset);
+    const char *checkpoint = job->args->operands[1];
+    lks_status status =
+        lks_job_is_first(job) ? lks_output_check(checkpoint, job->args->out, true) : LKS_OK;
+    status = lks_comm_agree(job->comm, status);
+    if (!status) status = lks_job_open_split(job, &p->dataset);
     if (!status) status = lks_job_build(job, p->dataset, NULL, NULL);
-    if (!status) status = lks_trainer_load_weights(job->trainer, job->args->operands[1]);
+    if (!status) status = lks_trainer_load_weights(job->trainer, checkpoint);
     if (status) return status;
     status = open_loader(p);
     if (!status) status = allocate(p);

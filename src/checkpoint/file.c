@@ -72,9 +72,10 @@ lks_status lks_file_open(const char *path, bool writable, int *out_descriptor) {
 lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes) {
     int reason;
     do {
-        reason = posix_fallocate(descriptor, 0, bytes);
+        /* not posix_fallocate, which writes into every block where a file system cannot reserve */
+        reason = fallocate(descriptor, 0, 0, bytes) == 0 ? 0 : errno;
     } while (reason == EINTR);
-    if (!reason || reason == EOPNOTSUPP || reason == EINVAL) return LKS_OK;
+    if (!reason || reason == EOPNOTSUPP || reason == ENOSYS || reason == EINVAL) return LKS_OK;
     return lks_fail(LKS_EIO, "cannot reserve %" PRId64 " bytes for %s: %s", bytes, path,
                     strerror(reason));
 }
@@ -159,7 +160,12 @@ lks_status lks_file_rename(const char *from, const char *to) {
     lks_status status = LKS_OK;
     if (rename(from, to) != 0)
         status = lks_fail(LKS_EIO, "cannot rename %s to %s: %s", from, to, strerror(errno));
-    if (!status) status = sync_folder(folder);
+    if (!status) {
+        status = sync_folder(folder);
+        if (status)
+            status =
+                lks_fail_in(status, "%s is in place, but perhaps not after a power failure", to);
+    }
     free(folder);
     return status;
 }

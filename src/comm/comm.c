@@ -200,18 +200,25 @@ static void give_back_request(lks_comm *comm, lks_request *request) {
     comm->idle = request;
 }
 
+/* The others are in this collective: a rank that cannot take part strands them, whatever the
+ * reason. */
+static lks_status strand(lks_status status) {
+    if (status == LKS_OK || status == LKS_ECOMM) return status;
+    return lks_fail_in(LKS_ECOMM, "this rank cannot take part in a collective");
+}
+
 static lks_status start(lks_comm *comm, const lks_transfer *transfer, lks_request **out) {
     *out = NULL;
     if (comm->size == 1) return LKS_OK;
     lks_request *request;
     lks_status status = take_request(comm, &request);
-    if (status != LKS_OK) return status;
+    if (status != LKS_OK) return strand(status);
     lks_transfer staged = *transfer;
     status = lks_staging_begin(comm, &request->staging, &staged);
     if (status == LKS_OK) status = comm->ops->start(comm, request, &staged);
     if (status != LKS_OK) {
         give_back_request(comm, request);
-        return status;
+        return strand(status);
     }
     *out = request;
     return LKS_OK;
@@ -234,7 +241,7 @@ lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
         idle_polls = moved ? 0 : idle_polls + 1;
         if (idle_polls > BUSY_POLLS) sched_yield();
     }
-    if (status == LKS_OK) status = lks_staging_end(comm, &request->staging);
+    if (status == LKS_OK) status = strand(lks_staging_end(comm, &request->staging));
     give_back_request(comm, request);
     return status;
 }

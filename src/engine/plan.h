@@ -4,7 +4,8 @@
 
 #include "base/base.h"
 
-enum { LKS_PLAN_ALIGNMENT = 64 };
+/* cuBLASLt wants its workspace at a multiple of 256 bytes; cache lines are 64. */
+enum { LKS_PLAN_ALIGNMENT = 256 };
 
 /* A block lives from step `first` to step `last`, both included. */
 typedef struct lks_block {

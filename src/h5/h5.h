@@ -69,7 +69,7 @@ lks_status lks_h5_read_rows(lks_h5_array *array, int64_t first, int64_t count, l
 
 /* ---- attributes of a group or data set (path "/" is the root); small scalars and UTF-8 strings.
  * Writing replaces.
- * Text above 60 KiB goes into a uint8 array. Reading a missing one: LKS_EDATA. Strings read are
+ * Text above 60 KiB is refused: LKS_EINVAL. Reading a missing one: LKS_EDATA. Strings read are
  * malloc'ed. ---- */
 lks_status lks_h5_write_attr_i64(lks_h5_file *file, const char *path, const char *name,
                                  int64_t value);

@@ -47,8 +47,12 @@ static lks_status bind(lks_exchange *exchange, lks_graph *graph) {
                                               lks_graph_largest_place(graph), &exchange->store);
     if (status) return status;
     float *whole = lks_grad_store_whole(exchange->store);
-    return whole ? lks_graph_bind(graph, exchange->params, whole)
-                 : lks_graph_bind_placed(graph, exchange->params, place_grads, exchange);
+    /* A reduce-scatter leaves anything outside of this rank's part, also in the gaps between
+     * gradients: a place is zeroed there before each backward. */
+    const bool scatters = exchange->plan->zero_stage == 2 && exchange->plan->size > 1;
+    return whole && !scatters
+               ? lks_graph_bind(graph, exchange->params, whole)
+               : lks_graph_bind_placed(graph, exchange->params, place_grads, exchange);
 }
 
 lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,

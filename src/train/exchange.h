@@ -34,7 +34,8 @@ lks_status lks_exchange_begin(lks_exchange *exchange, bool first, bool last, boo
 lks_status lks_exchange_grads_ready(void *exchange, int64_t ready_end);
 
 /* After the last backward: waits for all buckets. *out_norm: of the summed gradients over all
- * ranks, as lks_device_norm adds it up (the same bits on every rank and for every zero_stage).
+ * ranks, as lks_device_norm adds it up: the same bits on every rank, and for every zero_stage (but
+ * with micro-batches, whose sums zero_stage 2 may add in another order).
  * Where a rank has noted a failure, it is returned on every rank. Collective. */
 lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *out_norm);
 /* Then: updates this rank's shard of every bucket and gathers. rates, scale: as

@@ -162,11 +162,8 @@ static lks_status alloc_device(lks_trainer *t, size_t count, size_t element_byte
 static lks_status all_reduce_statistics(void *data, double *values, int64_t count,
                                         lks_stream *stream) {
     lks_trainer *t = data;
-    lks_status status = LKS_OK;
-    if (!lks_device_is_host(t->context->device)) status = lks_stream_synchronize(stream);
-    if (status == LKS_OK)
-        status = lks_comm_all_reduce(t->context->comm, values, count, LKS_F64, LKS_REDUCE_SUM);
-    return status;
+    (void)stream; /* the communicator works on the compute stream, too */
+    return lks_comm_all_reduce(t->context->comm, values, count, LKS_F64, LKS_REDUCE_SUM);
 }
 
 static lks_status build_graph(lks_trainer *t, const lks_layer_spec *layers,

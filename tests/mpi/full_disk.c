@@ -61,12 +61,17 @@ static size_t total_of(const struct iovec *parts, int count) {
     return bytes;
 }
 
-int posix_fallocate(int descriptor, off_t offset, off_t bytes) {
+int fallocate(int descriptor, int mode, off_t offset, off_t bytes) {
     if (reserving_fails) {
         failures++;
-        return ENOSPC;
+        errno = ENOSPC;
+        return -1;
     }
-    return syscall(SYS_fallocate, descriptor, 0, offset, bytes) == 0 ? 0 : errno;
+    return (int)syscall(SYS_fallocate, descriptor, mode, offset, bytes);
+}
+
+int posix_fallocate(int descriptor, off_t offset, off_t bytes) {
+    return fallocate(descriptor, 0, offset, bytes) == 0 ? 0 : errno;
 }
 
 ssize_t pwrite(int descriptor, const void *data, size_t bytes, off_t offset) {

@@ -3,6 +3,8 @@
 #include <math.h>
 
 #include "base/base.h"
+#include "comm/backend.h"
+#include "comm/mpi/mpi.h"
 #include "device/backend.h"
 #include "mpi/mpi_check.h"
 #include "train/exchange.h"
@@ -317,6 +319,12 @@ static int open_world(void **state) {
            lks_comm_create(MPI_COMM_WORLD, device, NULL, &comm);
 }
 
+/* As between hosts: there a reduce-scatter uses the other ranks' parts as it likes. */
+static int open_world_over_mpi(void **state) {
+    return open_world(state) ||
+           (lks_comm_size(comm) > 1 && lks_comm_select(comm, &lks_comm_mpi_ops));
+}
+
 static int close_world(void **state) {
     (void)state;
     lks_comm_destroy(comm);
@@ -327,6 +335,8 @@ static int close_world(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_stage_gives_the_same_sums, open_world, close_world),
+        {"every_stage_gives_the_same_sums over MPI", every_stage_gives_the_same_sums,
+         open_world_over_mpi, close_world, NULL},
         cmocka_unit_test_setup_teardown(stage_2_keeps_a_window_and_its_shards, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(a_failure_reaches_every_rank, open_world, close_world),

@@ -58,14 +58,14 @@ static void a_chain_takes_two_places(void **state) {
 
 static void both_ends_of_a_life_count(void **state) {
     (void)state;
-    lks_block blocks[] = {{.bytes = 64, .first = 0, .last = 3},
-                          {.bytes = 64, .first = 3, .last = 5}};
+    lks_block blocks[] = {{.bytes = 256, .first = 0, .last = 3},
+                          {.bytes = 256, .first = 3, .last = 5}};
     size_t total;
     assert_int_equal(lks_plan_pack(blocks, 2, &total), LKS_OK);
-    assert_int_equal(total, 128);
+    assert_int_equal(total, 512);
     blocks[1].first = 4;
     assert_int_equal(lks_plan_pack(blocks, 2, &total), LKS_OK);
-    assert_int_equal(total, 64);
+    assert_int_equal(total, 256);
 }
 
 static void a_block_goes_into_the_smallest_gap(void **state) {

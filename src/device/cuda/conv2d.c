@@ -14,7 +14,7 @@ typedef struct conv_op {
  * too little to reach the next whole number. */
 static lks_divider make_divider(int divisor) {
     int bits = 0;
-    while ((1 << bits) < divisor)
+    while ((INT64_C(1) << bits) < divisor)
         bits++;
     const uint64_t power = UINT64_C(1) << (31 + bits);
     return (lks_divider){(power + (uint64_t)divisor - 1) / (uint64_t)divisor, 31 + bits};

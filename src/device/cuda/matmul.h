@@ -38,7 +38,7 @@ typedef struct lks_matmul {
 lks_status lks_matmul_create(lks_cuda_device *device, const lks_matmul_desc *desc, lks_matmul *out);
 void lks_matmul_destroy(const lks_cuda_device *device, lks_matmul *plan);
 
-/* Queues the product. bias: NULL unless planned. accumulate: adds to y. scratch: 16-byte aligned,
+/* Queues the product. bias: NULL unless planned. accumulate: adds to y. scratch: 256-byte aligned,
  * scratch_bytes of it. */
 lks_status lks_matmul_run(const lks_matmul *plan, lks_stream *stream, const void *a, const void *b,
                           const void *bias, bool accumulate, void *y, void *scratch);

@@ -14,8 +14,8 @@ static lks_status refuse(lks_cuda_device *device, size_t bytes) {
     return lks_fail(
         LKS_ENOMEM,
         "GPU %d (%s): out of memory: %s were asked for; this run has planned %s so far, "
-        "and %s of %s are free. Lower batch_size or micro_batch_size, or raise "
-        "zero_stage to share the optimizer's state among more ranks",
+        "and %s of %s are free. Lower batch_size or micro_batch_size; with several "
+        "ranks, zero_stage 1 shares the optimizer's state and 2 the gradients, too",
         device->ordinal, device->name, lks_bytes_text(bytes, asked),
         lks_bytes_text(planned, in_use), lks_bytes_text(unused, left), lks_bytes_text(total, all));
 }
