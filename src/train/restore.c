@@ -127,6 +127,9 @@ static lks_status read_numbers(const lks_trainer *t, lks_checkpoint *file, resto
                             : LKS_OK;
     if (status == LKS_OK)
         status = read_whole_numbers(file, numbers, sizeof(numbers) / sizeof(numbers[0]));
+    if (status == LKS_OK && out->history_count != out->position.epoch)
+        status = lks_fail(LKS_ECHECKPOINT, "/history: it has %lld epochs, but %lld are finished",
+                          (long long)out->history_count, (long long)out->position.epoch);
     if (status == LKS_OK) status = read_f64(file, "/scheduler", "state", out->rates_state, rates);
     if (status == LKS_OK) status = read_f64(file, "/sampler", "epoch_lr", &out->epoch_lr, 1);
     if (status == LKS_OK)
