@@ -12,6 +12,7 @@ typedef struct restored {
     lks_position position;
     lks_early_stopping stopping;
     bool stopping_is_ours; /* it watched the same series */
+    bool lacks_best;       /* it has watched, but kept no best model, and this run wants one */
     double epoch_lr, epoch_sums[LKS_LOSS_SUM_COUNT];
     double epoch_seconds[2]; /* of the epoch, and of its training alone */
     int64_t skipped, skipped_in_row, optimizer_steps, created_ns;
@@ -51,6 +52,23 @@ static lks_status read_whole_numbers(lks_checkpoint *file, const whole_number *n
     return status;
 }
 
+static lks_status visit_array(void *found, const char *path, lks_dtype dtype,
+                              const lks_shape *shape) {
+    (void)dtype;
+    (void)shape;
+    if (strncmp(path, "/best_model/", strlen("/best_model/")) == 0) *(bool *)found = true;
+    return LKS_OK;
+}
+
+/* A run that did not restore its best epoch has saved no best model. */
+static lks_status look_for_best(const lks_trainer *t, lks_checkpoint *file, restored *out) {
+    bool found = false;
+    if (t->best_params == NULL || out->stopping.best_epoch <= 0) return LKS_OK;
+    lks_status status = lks_checkpoint_visit(file, visit_array, &found);
+    out->lacks_best = !found;
+    return status;
+}
+
 static lks_status read_stopping(const lks_trainer *t, lks_checkpoint *file, restored *out) {
     int64_t stopped = 0;
     char *monitor = NULL;
@@ -68,7 +86,7 @@ static lks_status read_stopping(const lks_trainer *t, lks_checkpoint *file, rest
     out->stopping_is_ours =
         status == LKS_OK && strcmp(monitor, lks_monitor_names[t->stopping_config.monitor]) == 0;
     free(monitor);
-    return status;
+    return status == LKS_OK ? look_for_best(t, file, out) : status;
 }
 
 /* One series of the history into every epoch's entry. */
@@ -148,7 +166,8 @@ static void free_restored(restored *r) {
 
 /* The best model of another series than is watched now is of no use. */
 static bool restores_best(const lks_trainer *t, const restored *numbers) {
-    return t->best_params != NULL && numbers->stopping_is_ours && numbers->stopping.best_epoch > 0;
+    return t->best_params != NULL && numbers->stopping_is_ours && !numbers->lacks_best &&
+           numbers->stopping.best_epoch > 0;
 }
 
 static lks_status read_arrays(lks_checkpoint *file, const lks_state_list *list) {
@@ -200,12 +219,13 @@ static void take_over_stopping(lks_trainer *t, const restored *numbers) {
     const lks_early_stopping start = lks_early_stopping_start(&t->stopping_config);
     t->stopping = start;
     if (!t->stopping_config.enabled) return; /* whoever takes it out wants to go on */
-    if (numbers->stopping_is_ours) {
+    if (numbers->stopping_is_ours && !numbers->lacks_best) {
         t->stopping = numbers->stopping;
         if (t->stopping.best_epoch <= 0) t->stopping.best = start.best;
     } else if (t->position.epoch > 0) {
         lks_log(&t->context->logger, LKS_LOG_WARNING,
-                "early stopping begins anew: the checkpoint has not watched %s",
+                "early stopping begins anew: the checkpoint has %s %s",
+                numbers->stopping_is_ours ? "no best model to restore, by" : "not watched",
                 lks_monitor_names[t->stopping_config.monitor]);
     }
 }

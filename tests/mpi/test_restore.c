@@ -129,6 +129,29 @@ static void test_other_hyper_parameters_are_taken(void **state) {
     mpi_verdict();
 }
 
+/* What watched without restore_best has no best model: early stopping begins anew. */
+static void test_restore_best_may_be_turned_on(void **state) {
+    (void)state;
+    static train_case saver, other;
+    const char *path = folder_of("restore-best.h5");
+    lks_train_config config = resume_config();
+    config.early_stopping = "monitor=val_loss";
+    REQUIRE_OK(resume_open(&saver, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_epoch(saver.trainer, NULL));
+    REQUIRE_OK(lks_trainer_save(saver.trainer, path));
+    MPI_CHECK(saver.trainer->stopping.best_epoch == 1);
+    config.early_stopping = "monitor=val_loss restore_best=true";
+    REQUIRE_OK(resume_open(&other, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_trainer_restore(other.trainer, path));
+    MPI_CHECK(other.trainer->position.epoch == 1 && other.trainer->stopping.best_epoch <= 0);
+    REQUIRE_OK(lks_fit(other.trainer));
+    MPI_CHECK(other.trainer->stopping.best_epoch == 2);
+    case_close(&saver);
+    case_close(&other);
+    remove_folder(path);
+    mpi_verdict();
+}
+
 /* A block in the middle of the data is damaged: found while reading, and the run is as before. */
 static void test_a_damaged_file_changes_nothing(void **state) {
     (void)state;
@@ -253,6 +276,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_any_number_of_ranks),
         cmocka_unit_test(test_a_checkpoint_of_another_run_is_refused),
         cmocka_unit_test(test_other_hyper_parameters_are_taken),
+        cmocka_unit_test(test_restore_best_may_be_turned_on),
         cmocka_unit_test(test_a_damaged_file_changes_nothing),
         cmocka_unit_test(test_weights_of_another_model),
         cmocka_unit_test(test_auto_takes_what_was_saved_last),
