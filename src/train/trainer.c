@@ -327,7 +327,8 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
 void lks_trainer_destroy(lks_trainer *t) {
     if (t == NULL) return;
     lks_device *device = t->context->device;
-    (void)lks_saver_settle(t);
+    if (lks_saver_settle(t) != LKS_OK)
+        lks_log(&t->context->logger, LKS_LOG_WARNING, "%s", lks_last_error());
     lks_saver_destroy(t);
     lks_run_dir_destroy(t->run_dir);
     lks_loader_destroy(t->loader);
