@@ -22,14 +22,28 @@ static lks_status open_in(const char *directory, const char *name, const char *m
     return status;
 }
 
+/* Beside the old one, which stays whole until the new one is. */
 static lks_status write_run_file(const char *directory, const char *run_file) {
     FILE *file;
-    lks_status status = open_in(directory, "config.yaml", "w", &file);
-    if (status != LKS_OK) return status;
+    char *path = lks_strdup_printf("%s/config.yaml", directory);
+    char *temporary = lks_strdup_printf("%s/config.yaml.tmp", directory);
+    lks_status status = LKS_OK;
+    if (path == NULL || temporary == NULL) {
+        status = lks_fail(LKS_ENOMEM, "output %s: out of host memory", directory);
+        goto done;
+    }
+    status = open_in(directory, "config.yaml.tmp", "w", &file);
+    if (status != LKS_OK) goto done;
     bool written = fputs(run_file, file) >= 0;
-    if (fclose(file) != 0 || !written)
-        return lks_fail(LKS_EIO, "cannot write %s/config.yaml: %s", directory, strerror(errno));
-    return LKS_OK;
+    if (fclose(file) != 0 || !written || rename(temporary, path) != 0) {
+        status = lks_fail(LKS_EIO, "cannot write %s: %s", path, strerror(errno));
+        remove(temporary);
+    }
+
+done:
+    free(path);
+    free(temporary);
+    return status;
 }
 
 lks_status lks_run_dir_create(const char *path, const char *run_file, lks_logger *logger,
