@@ -94,7 +94,7 @@ lks_status lks_sample_hash(lks_dataset *dataset, int64_t *out) {
         status = lks_fail(LKS_ENOMEM, "a sample of %s: out of host memory",
                           lks_dataset_describe(dataset));
     for (int i = 0; i < SAMPLES && count > 0 && status == LKS_OK; i++)
-        status = hash_sample(dataset, (count - 1) / (SAMPLES - 1) * i, inputs, input_count, targets,
+        status = hash_sample(dataset, (count - 1) * i / (SAMPLES - 1), inputs, input_count, targets,
                              target_count, &hash);
     free(inputs);
     free(targets);
