@@ -175,8 +175,8 @@ static const lks_option checkpoint_options[] = {
      .text = "1",
      .low = 1,
      .high = 1e9,
-     .help = "How many of the best epochs to keep: the best one as best.h5, the others as "
-             "best-epoch-NNNN.h5."},
+     .help = "How many of the best epochs to keep: from 2 on each as best-epoch-NNNN.h5, the best "
+             "one also as best.h5."},
     {.key = "monitor",
      .type = LKS_OPTION_CHOICE,
      .offset = offsetof(lks_checkpoint_settings, monitor),
