@@ -237,6 +237,33 @@ static void test_a_save_that_fails(void **state) {
     mpi_verdict();
 }
 
+/* One rank's update failed, and no reduction has told the others yet. */
+static void test_no_save_after_a_failure(void **state) {
+    (void)state;
+    static train_case run;
+    char folder[64], path[128];
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-noted"));
+    snprintf(path, sizeof path, "%s/by-hand.h5", folder);
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.checkpoint = "every.steps=1";
+    for (int by_hand = 0; by_hand <= 1; by_hand++) {
+        bool done;
+        REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+        REQUIRE_OK(lks_step(run.trainer, &done));
+        if (mpi_check_rank() == mpi_check_size() - 1)
+            lks_trainer_note(run.trainer, lks_fail(LKS_EDEVICE, "the update of one rank"));
+        lks_status status =
+            by_hand ? lks_trainer_save(run.trainer, path) : lks_saver_after_step(run.trainer);
+        MPI_CHECK(status == LKS_EDEVICE);
+        MPI_CHECK(strstr(lks_last_error(), "the update of one rank") != NULL);
+        case_close(&run);
+        MPI_CHECK(!is_there(folder, "step-00000001.h5") && access(path, F_OK) != 0);
+    }
+    remove_folder(folder);
+    mpi_verdict();
+}
+
 static void test_settings_that_do_not_go_together(void **state) {
     (void)state;
     lks_checkpoint_settings settings;
@@ -258,6 +285,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_the_background_writes_the_same),
         cmocka_unit_test(test_a_save_under_way_is_finished),
         cmocka_unit_test(test_a_save_that_fails),
+        cmocka_unit_test(test_no_save_after_a_failure),
         cmocka_unit_test(test_settings_that_do_not_go_together),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);
