@@ -1,6 +1,7 @@
 /* Resuming: from a file, or from the newest checkpoint of the run directory that can be restored.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,75 +17,110 @@ typedef struct candidate {
     ino_t inode; /* second names of one file are one candidate */
 } candidate;
 
+typedef struct candidate_list {
+    candidate *items;
+    int count;
+} candidate_list;
+
 static int compare_candidates(const void *a, const void *b) {
     int64_t first = ((const candidate *)a)->created_ns, second = ((const candidate *)b)->created_ns;
     return (first < second) - (first > second);
 }
 
-/* Opens one file and notes when it was saved; false where it is no readable checkpoint. */
-static bool probe(const lks_logger *logger, candidate *out) {
+/* Opens one file and notes when it was saved. */
+static lks_status probe(const lks_logger *logger, candidate *out) {
     lks_checkpoint *file = NULL;
     lks_status status = lks_checkpoint_open(out->path, &file);
-    if (status == LKS_OK)
+    if (status == LKS_OK) {
         status = lks_checkpoint_get_i64(file, "/", "created_ns", &out->created_ns);
+        if (status != LKS_OK) status = lks_fail_in(status, "%s", out->path);
+    }
     lks_checkpoint_close(file);
     if (status != LKS_OK)
         lks_log(logger, LKS_LOG_WARNING, "%s is skipped: %s", out->path, lks_last_error());
-    return status == LKS_OK;
+    return status;
 }
 
-static bool is_listed(const candidate *list, int count, const struct stat *info) {
-    for (int i = 0; i < count; i++)
-        if (list[i].device == info->st_dev && list[i].inode == info->st_ino) return true;
+static bool is_listed(const candidate_list *list, const struct stat *info) {
+    for (int i = 0; i < list->count; i++)
+        if (list->items[i].device == info->st_dev && list->items[i].inode == info->st_ino)
+            return true;
     return false;
 }
 
-/* Room for one more candidate, with its path; false when out of memory. */
-static bool add_candidate(candidate **list, int count, const char *folder, const char *name) {
-    candidate *grown = realloc(*list, (size_t)(count + 1) * sizeof(*grown));
-    if (grown == NULL) return false;
-    *list = grown;
-    grown[count] = (candidate){.path = lks_strdup_printf("%s/%s", folder, name)};
-    return grown[count].path != NULL;
+static void free_candidates(candidate_list *list) {
+    for (int i = 0; i < list->count; i++)
+        free(list->items[i].path);
+    free(list->items);
 }
 
-/* The checkpoints of the run directory, the newest first. */
-static int list_candidates(const lks_trainer *t, candidate **out) {
-    char *folder = lks_strdup_printf("%s/checkpoints", t->config.output);
-    DIR *dir = folder == NULL ? NULL : opendir(folder);
-    candidate *list = NULL;
-    int count = 0;
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+/* Adds the file if it can be read; else returns why not. */
+static lks_status add_candidate(const lks_logger *logger, const char *folder, const char *name,
+                                const struct stat *info, candidate_list *list) {
+    candidate *grown = realloc(list->items, (size_t)(list->count + 1) * sizeof(*grown));
+    char *path = lks_strdup_printf("%s/%s", folder, name);
+    if (grown != NULL) list->items = grown;
+    if (grown == NULL || path == NULL) {
+        free(path);
+        return lks_fail(LKS_ENOMEM, "the checkpoints in %s: out of host memory", folder);
+    }
+    grown[list->count] = (candidate){.path = path, .device = info->st_dev, .inode = info->st_ino};
+    lks_status status = probe(logger, &grown[list->count]);
+    if (status == LKS_OK)
+        list->count++;
+    else
+        free(path);
+    return status;
+}
+
+/* Returns the last refusal where there are checkpoints and none can be read: that must not lead to
+ * a silent start from the beginning. */
+static lks_status scan(const lks_logger *logger, const char *folder, DIR *dir,
+                       candidate_list *list) {
+    lks_status refusal = LKS_OK;
+    struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
         struct stat info;
         if (!lks_glob_match("*.h5", entry->d_name) ||
             strcmp(entry->d_name, LKS_SAVED_LATEST) == 0 ||
-            fstatat(dirfd(dir), entry->d_name, &info, 0) != 0 || is_listed(list, count, &info))
+            fstatat(dirfd(dir), entry->d_name, &info, 0) != 0 || is_listed(list, &info))
             continue;
-        if (!add_candidate(&list, count, folder, entry->d_name)) continue;
-        list[count].device = info.st_dev;
-        list[count].inode = info.st_ino;
-        if (probe(&t->context->logger, &list[count]))
-            count++;
-        else
-            free(list[count].path);
+        lks_status status = add_candidate(logger, folder, entry->d_name, &info, list);
+        if (status != LKS_OK) refusal = status;
     }
+    if (list->count > 0 || refusal == LKS_OK) return LKS_OK;
+    return lks_fail_in(refusal, "resume auto: no checkpoint in %s can be read", folder);
+}
+
+/* The checkpoints of the run directory, the newest first; none where it has no folder of them. */
+static lks_status list_candidates(const lks_trainer *t, candidate_list *list) {
+    char *folder = lks_strdup_printf("%s/checkpoints", t->config.output);
+    if (folder == NULL) return lks_fail(LKS_ENOMEM, "resume auto: out of host memory");
+    DIR *dir = opendir(folder);
+    lks_status status = LKS_OK;
+    if (dir != NULL)
+        status = scan(&t->context->logger, folder, dir, list);
+    else if (errno != ENOENT)
+        status =
+            lks_fail(LKS_EIO, "cannot look for checkpoints in %s: %s", folder, strerror(errno));
     if (dir != NULL) closedir(dir);
     free(folder);
-    if (count > 0) qsort(list, (size_t)count, sizeof(*list), compare_candidates);
-    *out = list;
-    return count;
+    if (list->count > 0)
+        qsort(list->items, (size_t)list->count, sizeof(*list->items), compare_candidates);
+    return status;
 }
 
 /* Rank 0 names the candidates one after the other; a file that turns out to be broken is reported,
  * and the next one is tried. */
 static lks_status resume_newest(lks_trainer *t, bool *resumed) {
     lks_comm *comm = t->context->comm;
-    candidate *list = NULL;
-    int count = lks_comm_rank(comm) == 0 ? list_candidates(t, &list) : 0;
-    lks_status status = LKS_OK, refusal = LKS_OK;
+    candidate_list list = {0};
+    lks_status refusal = LKS_OK;
+    lks_status status =
+        lks_comm_agree(comm, lks_comm_rank(comm) == 0 ? list_candidates(t, &list) : LKS_OK);
     char path[PATH_MAX];
     for (int i = 0; status == LKS_OK && !*resumed; i++) {
-        snprintf(path, sizeof(path), "%s", i < count ? list[i].path : "");
+        snprintf(path, sizeof(path), "%s", i < list.count ? list.items[i].path : "");
         status = lks_comm_broadcast(comm, path, sizeof(path), 0);
         if (status != LKS_OK || path[0] == '\0') break;
         refusal = lks_trainer_restore(t, path);
@@ -96,9 +132,7 @@ static lks_status resume_newest(lks_trainer *t, bool *resumed) {
             lks_log(&t->context->logger, LKS_LOG_WARNING, "%s is skipped: %s", path,
                     lks_last_error());
     }
-    for (int i = 0; i < count; i++)
-        free(list[i].path);
-    free(list);
+    free_candidates(&list);
     /* checkpoints that all are refused must not lead to a silent start from the beginning */
     if (status == LKS_OK && !*resumed && refusal != LKS_OK) status = refusal;
     return status;

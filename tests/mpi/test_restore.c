@@ -266,6 +266,24 @@ static void test_auto_takes_what_was_saved_last(void **state) {
     MPI_Barrier(MPI_COMM_WORLD);
     REQUIRE_OK(lks_trainer_resume(run.trainer, "auto", &resumed));
     MPI_CHECK(resumed && run.trainer->position.epoch == 2);
+    /* none is left that can be read: no fresh start over what may yet be saved by hand */
+    snprintf(path, sizeof path, "%s/checkpoints/epoch-0002.h5", folder);
+    if (mpi_check_rank() == 0) MPI_CHECK(truncate(path, 20000) == 0);
+    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_CHECK(lks_trainer_resume(run.trainer, "auto", &resumed) == LKS_ECHECKPOINT && !resumed);
+    MPI_CHECK(strstr(lks_last_error(), "/checkpoints/epoch-000") != NULL);
+    MPI_CHECK(run.trainer->position.epoch == 2);
+    remove_folder(folder);
+    REQUIRE_OK(lks_trainer_resume(run.trainer, "auto", &resumed));
+    MPI_CHECK(!resumed);
+    if (mpi_check_rank() == 0) { /* a folder that is none */
+        snprintf(path, sizeof path, "%s/checkpoints", folder);
+        FILE *file = mkdir(folder, 0777) == 0 ? fopen(path, "w") : NULL;
+        MPI_CHECK(file != NULL && fclose(file) == 0);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_CHECK(lks_trainer_resume(run.trainer, "auto", &resumed) == LKS_EIO && !resumed);
+    MPI_CHECK(strstr(lks_last_error(), "cannot look for checkpoints in") != NULL);
     case_close(&run);
     remove_folder(folder);
     mpi_verdict();
