@@ -82,12 +82,15 @@ static lks_status remember(lks_trainer *t, const lks_epoch_result *result) {
     if (t->history_count == t->history_capacity) {
         int64_t capacity = t->history_capacity == 0 ? 64 : 2 * t->history_capacity;
         lks_epoch_result *grown = realloc(t->history, (size_t)capacity * sizeof(*grown));
-        if (grown == NULL)
+        if (grown != NULL) t->history = grown;
+        bool *lost = realloc(t->epoch_lost, (size_t)capacity * sizeof(*lost));
+        if (lost != NULL) t->epoch_lost = lost;
+        if (grown == NULL || lost == NULL)
             return lks_fail(LKS_ENOMEM, "the history of %lld epochs: out of host memory",
                             (long long)capacity);
-        t->history = grown;
         t->history_capacity = capacity;
     }
+    t->epoch_lost[t->history_count] = false;
     t->history[t->history_count++] = *result;
     return LKS_OK;
 }

@@ -18,6 +18,7 @@ typedef struct restored {
     int64_t skipped, skipped_in_row, optimizer_steps, created_ns;
     double *rates_state; /* [lks_rates_state_count] */
     lks_epoch_result *history;
+    bool *epoch_lost; /* none is, as far as a file can say */
     int64_t history_count;
 } restored;
 
@@ -117,8 +118,9 @@ static lks_status read_history(lks_checkpoint *file, restored *out) {
     size_t room = (size_t)out->history_count + 1;
     double *column = malloc(room * sizeof(*column));
     out->history = calloc(room, sizeof(*out->history));
+    out->epoch_lost = calloc(room, sizeof(*out->epoch_lost));
     lks_status status = LKS_OK;
-    if (out->history == NULL || column == NULL)
+    if (out->history == NULL || out->epoch_lost == NULL || column == NULL)
         status = lks_fail(LKS_ENOMEM, "the history of %lld epochs: out of host memory",
                           (long long)out->history_count);
     for (int s = 0; s < lks_history_table_count && out->history_count > 0 && status == LKS_OK; s++)
@@ -160,6 +162,7 @@ static lks_status read_numbers(const lks_trainer *t, lks_checkpoint *file, resto
 static void free_restored(restored *r) {
     free(r->rates_state);
     free(r->history);
+    free(r->epoch_lost);
 }
 
 /* ---- reading: local, and nothing of the run changes ---- */
@@ -250,10 +253,13 @@ static lks_status take_over(lks_trainer *t, restored *numbers) {
     if (numbers->created_ns > t->created_ns) t->created_ns = numbers->created_ns;
     lks_optimizer_set_steps(t->optimizer, numbers->optimizer_steps);
     free(t->history);
+    free(t->epoch_lost);
     t->history = numbers->history;
+    t->epoch_lost = numbers->epoch_lost;
     t->history_count = numbers->history_count;
     t->history_capacity = numbers->history_count + 1;
     numbers->history = NULL;
+    numbers->epoch_lost = NULL;
     find_best(t);
     take_over_stopping(t, numbers);
     t->stopping_now = t->stop_requested = false;

@@ -14,6 +14,7 @@ enum { MAX_NAMES = 3 };
 typedef struct save_plan {
     char names[MAX_NAMES][LKS_SAVED_NAME_BYTES];
     int count;
+    bool is_best; /* one of the best epochs is among them */
 } save_plan;
 
 struct lks_saver {
@@ -46,7 +47,8 @@ lks_status lks_saver_create(lks_trainer *t, lks_saver **out) {
 
 /* ---- what a save's end brings with it ---- */
 
-/* How many epochs are better than this one; equal ones count when they came first. */
+/* How many epochs that have been saved are better than this one; equal ones count when they came
+ * first. */
 static int64_t place_of_epoch(const lks_trainer *t, int64_t epoch) {
     int monitor = t->checkpoint_settings.monitor;
     bool minimize = lks_monitor_minimizes(lks_monitor_names[monitor]);
@@ -54,6 +56,7 @@ static int64_t place_of_epoch(const lks_trainer *t, int64_t epoch) {
     if (isnan(value)) return INT64_MAX;
     int64_t place = 0;
     for (int64_t e = 1; e <= t->history_count; e++) {
+        if (t->epoch_lost[e - 1]) continue;
         double other = lks_monitored(&t->history[e - 1], monitor);
         if (lks_is_better(other, value, minimize) || (other == value && e < epoch)) place++;
     }
@@ -115,6 +118,7 @@ static lks_status conclude(lks_trainer *t, lks_status status) {
     if (status == LKS_OK)
         status = lks_comm_agree(comm, lks_comm_rank(comm) == 0 ? publish(t) : LKS_OK);
     if (status == LKS_OK || status == LKS_ECOMM) return status;
+    if (t->saver->plan.is_best) t->epoch_lost[t->saver->epoch - 1] = true;
     if (t->checkpoint_settings.on_error == LKS_SAVE_ERROR_STOP || t->saver->is_last) return status;
     lks_log(&t->context->logger, LKS_LOG_WARNING, "%s; training goes on", lks_last_error());
     return LKS_OK;
@@ -274,7 +278,8 @@ lks_status lks_saver_after_epoch(lks_trainer *t, const lks_epoch_result *result)
     }
     bool periodic = plan.count > 0;
     int64_t place = settings->best ? place_of_epoch(t, result->epoch) : INT64_MAX;
-    if (place < settings->keep_best && settings->keep_best > 1) {
+    plan.is_best = place < settings->keep_best;
+    if (plan.is_best && settings->keep_best > 1) {
         lks_saved_best_name(result->epoch, name);
         add_name(&plan, name);
     }

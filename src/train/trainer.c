@@ -350,6 +350,7 @@ void lks_trainer_destroy(lks_trainer *t) {
     free(t->best_params);
     free(t->best_buffers);
     free(t->history);
+    free(t->epoch_lost);
     lks_options_free(&lks_data_settings_options, &t->data_settings);
     lks_options_free(&lks_gradient_settings_options, &t->gradient_settings);
     lks_options_free(&lks_checkpoint_settings_options, &t->checkpoint_settings);

@@ -80,6 +80,7 @@ struct lks_trainer {
     int64_t best_epoch;                /* from 1; 0: none yet */
     float *best_params, *best_buffers; /* host copies for restore_best, else NULL */
     lks_epoch_result *history;
+    bool *epoch_lost; /* beside the history: one of the best, whose checkpoint was not saved */
     int64_t history_count, history_capacity;
 
     double grad_norm;                /* of the last step, before clipping */

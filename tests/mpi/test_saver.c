@@ -237,6 +237,34 @@ static void test_a_save_that_fails(void **state) {
     mpi_verdict();
 }
 
+/* The best epoch of all was not saved: the best of the others is. */
+static void test_a_best_epoch_that_was_lost(void **state) {
+    (void)state;
+    static train_case run;
+    char folder[64], path[128];
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-lost"));
+    remove_folder(folder); /* of a test that failed */
+    snprintf(path, sizeof path, "%s/checkpoints", folder);
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.checkpoint = "every.epochs=0 monitor=train_acc final=false";
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    if (mpi_check_rank() == 0) { /* a file stands where the folder should be */
+        FILE *file = rmdir(path) == 0 ? fopen(path, "w") : NULL;
+        MPI_CHECK(file != NULL && fclose(file) == 0);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    run.trainer->history[0].train_acc = 2; /* more than any other epoch can have */
+    if (mpi_check_rank() == 0) MPI_CHECK(remove(path) == 0);
+    MPI_Barrier(MPI_COMM_WORLD);
+    REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    MPI_CHECK(is_there(folder, "best.h5"));
+    case_close(&run);
+    remove_folder(folder);
+    mpi_verdict();
+}
+
 /* One rank's update failed, and no reduction has told the others yet. */
 static void test_no_save_after_a_failure(void **state) {
     (void)state;
@@ -285,6 +313,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_the_background_writes_the_same),
         cmocka_unit_test(test_a_save_under_way_is_finished),
         cmocka_unit_test(test_a_save_that_fails),
+        cmocka_unit_test(test_a_best_epoch_that_was_lost),
         cmocka_unit_test(test_no_save_after_a_failure),
         cmocka_unit_test(test_settings_that_do_not_go_together),
     };
