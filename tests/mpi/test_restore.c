@@ -152,6 +152,23 @@ static void test_restore_best_may_be_turned_on(void **state) {
     mpi_verdict();
 }
 
+/* A file that contradicts itself: one epoch in the history, two finished. */
+static void test_a_history_of_another_length_is_refused(void **state) {
+    (void)state;
+    static train_case run;
+    const char *path = folder_of("restore-history.h5");
+    lks_train_config config = resume_config();
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    run.trainer->position.epoch = 2;
+    REQUIRE_OK(lks_trainer_save(run.trainer, path));
+    MPI_CHECK(lks_trainer_restore(run.trainer, path) == LKS_ECHECKPOINT);
+    MPI_CHECK(strstr(lks_last_error(), "/history: it has 1 epochs, but 2 are finished") != NULL);
+    case_close(&run);
+    remove_folder(path);
+    mpi_verdict();
+}
+
 /* A block in the middle of the data is damaged: found while reading, and the run is as before. */
 static void test_a_damaged_file_changes_nothing(void **state) {
     (void)state;
@@ -295,6 +312,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_a_checkpoint_of_another_run_is_refused),
         cmocka_unit_test(test_other_hyper_parameters_are_taken),
         cmocka_unit_test(test_restore_best_may_be_turned_on),
+        cmocka_unit_test(test_a_history_of_another_length_is_refused),
         cmocka_unit_test(test_a_damaged_file_changes_nothing),
         cmocka_unit_test(test_weights_of_another_model),
         cmocka_unit_test(test_auto_takes_what_was_saved_last),
