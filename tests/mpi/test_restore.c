@@ -1,6 +1,7 @@
 /* Any number of ranks restores what any number saved, however it was sharded; what is refused, and
  * that a refusal changes nothing; weights alone; the newest checkpoint of a folder. */
 #include "mpi/resume_case.h"
+#include "train/compare.h"
 
 /* The first `size` ranks; MPI_COMM_NULL on the others. */
 static MPI_Comm first_ranks(int size) {
@@ -106,6 +107,26 @@ static void test_a_checkpoint_of_another_run_is_refused(void **state) {
     case_close(&saver);
     case_close(&other);
     remove_folder(path);
+    mpi_verdict();
+}
+
+/* Few samples are known again by all of them. */
+static void test_every_one_of_few_samples_counts(void **state) {
+    (void)state;
+    enum { FEW = 5 };
+    const lks_shape input = {.rank = 1, .dim = {1}};
+    int64_t hashes[FEW + 1];
+    for (int changed = 0; changed <= FEW; changed++) { /* FEW: none */
+        float inputs[FEW] = {0};
+        const int64_t labels[FEW] = {0};
+        lks_dataset *dataset;
+        if (changed < FEW) inputs[changed] = 1;
+        REQUIRE_OK(lks_dataset_from_arrays(FEW, &input, inputs, labels, NULL, NULL, &dataset));
+        REQUIRE_OK(lks_sample_hash(dataset, &hashes[changed]));
+        lks_dataset_destroy(dataset);
+    }
+    for (int changed = 0; changed < FEW; changed++)
+        MPI_CHECK(hashes[changed] != hashes[FEW]);
     mpi_verdict();
 }
 
@@ -310,6 +331,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_number_of_ranks),
         cmocka_unit_test(test_a_checkpoint_of_another_run_is_refused),
+        cmocka_unit_test(test_every_one_of_few_samples_counts),
         cmocka_unit_test(test_other_hyper_parameters_are_taken),
         cmocka_unit_test(test_restore_best_may_be_turned_on),
         cmocka_unit_test(test_a_history_of_another_length_is_refused),

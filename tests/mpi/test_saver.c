@@ -272,6 +272,7 @@ static void test_no_save_after_a_failure(void **state) {
     char folder[64], path[128];
     snprintf(folder, sizeof folder, "%s", folder_of("saver-noted"));
     snprintf(path, sizeof path, "%s/by-hand.h5", folder);
+    remove_folder(folder); /* of a test that failed */
     lks_train_config config = resume_config();
     config.output = folder;
     config.checkpoint = "every.steps=1";
