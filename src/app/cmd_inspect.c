@@ -95,9 +95,7 @@ static lks_status visit_attribute(void *data, const char *path, const char *name
 
 static int64_t array_bytes(const lks_h5_info *info) {
     int64_t count, bytes;
-    bool known = !lks_shape_count(&info->shape, &count) &&
-                 !__builtin_mul_overflow(count, (int64_t)info->element_bytes, &bytes);
-    return known ? bytes : 0;
+    return lks_shape_bytes(&info->shape, info->element_bytes, &count, &bytes) ? 0 : bytes;
 }
 
 static lks_status print_json_object(inspection *in, const char *path, bool is_group,

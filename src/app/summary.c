@@ -87,10 +87,9 @@ static lks_status add_metric(reader *r, const char *path, const lks_shape *shape
 static lks_status add_array(void *data, const char *path, lks_dtype dtype, const lks_shape *shape) {
     reader *r = data;
     lks_summary *s = r->summary;
-    int64_t count;
-    lks_status status = lks_shape_count(shape, &count);
+    int64_t count, bytes;
+    lks_status status = lks_shape_bytes(shape, lks_dtype_bytes(dtype), &count, &bytes);
     if (status) return lks_fail_in(LKS_ECHECKPOINT, "%s", path);
-    int64_t bytes = count * (int64_t)lks_dtype_bytes(dtype);
     s->array_count++;
     s->bytes += bytes;
     if (strncmp(path, "/model/", strlen("/model/")) == 0) {

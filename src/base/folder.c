@@ -1,10 +1,12 @@
 #include "base/folder.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/strbuf.h"
@@ -36,4 +38,15 @@ lks_status lks_make_folders(const char *path) {
     }
     free(partial);
     return status;
+}
+
+lks_status lks_sync_folder(const char *path) {
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    if (descriptor < 0)
+        return lks_fail(LKS_EIO, "cannot open %s to make it durable: %s", path, strerror(errno));
+    int reason = fsync(descriptor) == 0 ? 0 : errno;
+    close(descriptor);
+    /* some network file systems refuse to sync a folder, and have nothing to sync there */
+    if (reason == 0 || reason == EINVAL) return LKS_OK;
+    return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(reason));
 }

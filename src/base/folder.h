@@ -7,5 +7,8 @@
 /* Makes the folder and those above it, where they are missing. LKS_EIO: which one could not be
  * made, and why; LKS_ENOMEM. */
 lks_status lks_make_folders(const char *path);
+/* Makes durable what has been created, renamed and removed in the folder, where its file system can
+ * do that. LKS_EIO. */
+lks_status lks_sync_folder(const char *path);
 
 #endif

@@ -47,6 +47,16 @@ lks_status lks_shape_count(const lks_shape *shape, int64_t *out) {
     return LKS_OK;
 }
 
+lks_status lks_shape_bytes(const lks_shape *shape, size_t element_bytes, int64_t *out_count,
+                           int64_t *out_bytes) {
+    char text[LKS_SHAPE_TEXT_BYTES];
+    lks_status status = lks_shape_count(shape, out_count);
+    if (status == LKS_OK && __builtin_mul_overflow(*out_count, element_bytes, out_bytes))
+        status = lks_fail(LKS_ESHAPE, "the shape %s has more bytes than 64 bits can count",
+                          lks_shape_text(shape, text));
+    return status;
+}
+
 bool lks_shape_equal(const lks_shape *a, const lks_shape *b) {
     if (a->rank != b->rank) return false;
     for (int i = 0; i < a->rank; i++)

@@ -19,6 +19,10 @@ size_t lks_round_up(size_t n, size_t unit);
 /* Elements of a shape, 1 for rank 0. LKS_ESHAPE on overflow of int64 or a negative dimension. */
 lks_status lks_shape_count(const lks_shape *shape, int64_t *out);
 
+/* Elements of a shape, and the bytes that they take. LKS_ESHAPE where either overflows int64. */
+lks_status lks_shape_bytes(const lks_shape *shape, size_t element_bytes, int64_t *out_count,
+                           int64_t *out_bytes);
+
 bool lks_shape_equal(const lks_shape *a, const lks_shape *b);
 
 enum { LKS_SHAPE_TEXT_BYTES = 192 };

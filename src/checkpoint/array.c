@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/file.h"
 #include "checkpoint/reader.h"
 
 /* ---- an array in the file ---- */

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "checkpoint/export.h"
-#include "checkpoint/file.h"
 
 struct lks_array_file {
     lks_comm *comm;
@@ -28,13 +27,9 @@ static lks_status prepare(lks_array_file *file, const char *path,
         lks_export_array *array = &file->arrays[i];
         *array = (lks_export_array){
             .name = entries[i].name, .dtype = entries[i].dtype, .shape = entries[i].shape};
-        size_t bytes;
-        lks_status status = lks_shape_count(&array->shape, &array->count);
+        lks_status status = lks_shape_bytes(&array->shape, lks_dtype_bytes(array->dtype),
+                                            &array->count, &array->bytes);
         if (status) return lks_fail_in(status, "%s: %s", path, array->name);
-        if (!lks_size_mul((size_t)array->count, lks_dtype_bytes(array->dtype), &bytes) ||
-            bytes > INT64_MAX)
-            return lks_fail(LKS_EINVAL, "%s: %s is too large", path, array->name);
-        array->bytes = (int64_t)bytes;
     }
     return LKS_OK;
 }

@@ -8,12 +8,10 @@ bool lks_attr_is_long(const lks_checkpoint_attr *attr) {
 }
 
 static lks_status check_array(const lks_checkpoint_array *array, int64_t *out_count) {
-    size_t bytes;
-    lks_status status = lks_shape_count(&array->shape, out_count);
+    int64_t bytes;
+    lks_status status =
+        lks_shape_bytes(&array->shape, lks_dtype_bytes(array->dtype), out_count, &bytes);
     if (status) return lks_fail_in(status, "array %s", array->path);
-    if (!lks_size_mul((size_t)*out_count, lks_dtype_bytes(array->dtype), &bytes) ||
-        bytes > INT64_MAX)
-        return lks_fail(LKS_EINVAL, "array %s: too large", array->path);
     for (int i = 0; !status && i < array->piece_count; i++)
         status = lks_check_piece(array, *out_count, i);
     return status;

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "checkpoint/file.h"
 #include "checkpoint/format.h"
 
 static const lks_weights_format *const formats[] = {&lks_safetensors_format,
@@ -93,8 +92,7 @@ static lks_status list_array(void *data, const char *path, lks_dtype dtype,
     size_t length = strlen(list->group);
     if (strncmp(path, list->group, length) != 0 || path[length] != '/') return LKS_OK;
     lks_export_array array = {.path = (char *)path, .dtype = dtype, .shape = *shape};
-    lks_status status = lks_shape_count(shape, &array.count);
-    array.bytes = array.count * (int64_t)lks_dtype_bytes(dtype);
+    lks_status status = lks_shape_bytes(shape, lks_dtype_bytes(dtype), &array.count, &array.bytes);
     return status ? lks_fail_in(status, "%s", path) : append(list, array);
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "checkpoint/exchange.h"
-#include "checkpoint/file.h"
 #include "checkpoint/format.h"
 #include "checkpoint/safetensors.h"
 

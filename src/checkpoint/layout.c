@@ -7,7 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "checkpoint/file.h"
 #include "checkpoint/trailer.h"
 #include "lockstep/version.h"
 

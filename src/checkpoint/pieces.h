@@ -5,8 +5,8 @@
 
 #include <stdatomic.h>
 
+#include "base/base.h"
 #include "checkpoint/content.h"
-#include "checkpoint/file.h"
 
 typedef struct lks_pieces {
     const lks_save_content *content; /* every array knows its place in the file */

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "checkpoint/export.h"
-#include "checkpoint/file.h"
 #include "h5/h5.h"
 
 static lks_status create_array(lks_h5_file *file, lks_export_array *array) {

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "checkpoint/file.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/trailer.h"
 

@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "checkpoint/file.h"
-
 /* The format's own limit. */
 static const int64_t MAX_HEADER_BYTES = 100000000;
 
@@ -134,13 +132,9 @@ static lks_status read_shape(const reader *r, const json_t *value, lks_tensor *t
         return lks_fail(LKS_EDATA,
                         "%s: tensor %s: its shape is no list of at most %d integers >= 0", r->path,
                         tensor->name, LKS_MAX_DIMS);
-    size_t bytes;
-    if (lks_shape_count(&tensor->shape, &tensor->count) ||
-        !lks_size_mul((size_t)tensor->count, types[tensor->type].bytes, &bytes) ||
-        bytes > INT64_MAX)
+    if (lks_shape_bytes(&tensor->shape, types[tensor->type].bytes, &tensor->count, &tensor->bytes))
         return lks_fail(LKS_EDATA, "%s: tensor %s: its shape has more elements than can be counted",
                         r->path, tensor->name);
-    tensor->bytes = (int64_t)bytes;
     return LKS_OK;
 }
 

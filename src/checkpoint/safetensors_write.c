@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "checkpoint/export.h"
-#include "checkpoint/file.h"
 
 /* The data begin at a multiple of this, and the widest elements stand first, so that every element
  * lies where a program that maps the file may use it. */

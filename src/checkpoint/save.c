@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "checkpoint/file.h"
 #include "checkpoint/layout.h"
 #include "checkpoint/pieces.h"
 

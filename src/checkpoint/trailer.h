@@ -4,7 +4,7 @@
 #ifndef LKS_CHECKPOINT_TRAILER_H
 #define LKS_CHECKPOINT_TRAILER_H
 
-#include "checkpoint/file.h"
+#include "base/base.h"
 
 /* Writes the trailer of the spans (ascending, all before `offset`), read from `source`, to
  * `descriptor` at `offset`. path: for messages. LKS_EIO, LKS_ENOMEM. */

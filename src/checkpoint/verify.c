@@ -11,10 +11,10 @@ typedef struct verification {
 static lks_status count_bytes(void *data, const char *path, lks_dtype dtype,
                               const lks_shape *shape) {
     verification *v = data;
-    int64_t count;
-    lks_status status = lks_shape_count(shape, &count);
+    int64_t count, bytes;
+    lks_status status = lks_shape_bytes(shape, lks_dtype_bytes(dtype), &count, &bytes);
     if (status) return lks_fail_in(LKS_ECHECKPOINT, "%s: %s", v->checkpoint->path, path);
-    v->total_bytes += count * (int64_t)lks_dtype_bytes(dtype);
+    v->total_bytes += bytes;
     return LKS_OK;
 }
 

@@ -1,8 +1,8 @@
 /* What a communicator's back end provides; included by src/comm alone.
  *
- * comm.c validates a call, describes it as an lks_transfer, takes a request from its pool and hands
- * both to the back end. Blocking collectives are a start and a wait, so that whatever was started
- * before moves forward meanwhile. */
+ * comm.c validates a call, describes it as an lks_comm_call, takes a request from its pool and
+ * hands both to the back end. Blocking collectives are a start and a wait, so that whatever was
+ * started before moves forward meanwhile. */
 #ifndef LKS_COMM_BACKEND_H
 #define LKS_COMM_BACKEND_H
 
@@ -17,7 +17,7 @@ typedef enum lks_collective {
 } lks_collective;
 
 /* One collective, as the caller described it. */
-typedef struct lks_transfer {
+typedef struct lks_comm_call {
     lks_collective kind;
     void *data;
     int64_t count;         /* elements of data, over all parts */
@@ -26,7 +26,7 @@ typedef struct lks_transfer {
     lks_dtype dtype;
     lks_reduce_op op; /* ALL_REDUCE, REDUCE_SCATTER */
     int root;         /* BROADCAST */
-} lks_transfer;
+} lks_comm_call;
 
 /* Host memory that stands in for a device's while ranks exchange it; kept for the next transfer. */
 typedef struct lks_staging {
@@ -54,7 +54,7 @@ typedef struct lks_comm_ops {
     lks_status (*request_create)(lks_comm *comm, lks_request **out);
     void (*request_destroy)(lks_request *request);
     /* Begins a transfer. The request is already the last of comm->active. */
-    lks_status (*start)(lks_comm *comm, lks_request *request, const lks_transfer *transfer);
+    lks_status (*start)(lks_comm *comm, lks_request *request, const lks_comm_call *transfer);
     /* Moves the active requests as far as they go without waiting and sets `done` where one ends.
      * *moved: false if nothing moved, so that a caller who waits may yield the core. */
     lks_status (*progress)(lks_comm *comm, bool *moved);

@@ -207,13 +207,13 @@ static lks_status strand(lks_status status) {
     return lks_fail_in(LKS_ECOMM, "this rank cannot take part in a collective");
 }
 
-static lks_status start(lks_comm *comm, const lks_transfer *transfer, lks_request **out) {
+static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
     *out = NULL;
     if (comm->size == 1) return LKS_OK;
     lks_request *request;
     lks_status status = take_request(comm, &request);
     if (status != LKS_OK) return strand(status);
-    lks_transfer staged = *transfer;
+    lks_comm_call staged = *transfer;
     status = lks_staging_begin(comm, &request->staging, &staged);
     if (status == LKS_OK) status = comm->ops->start(comm, request, &staged);
     if (status != LKS_OK) {
@@ -294,7 +294,7 @@ lks_status lks_comm_all_reduce_start(lks_comm *comm, void *data, int64_t count, 
     if (status != LKS_OK || count == 0) return status;
     return start(
         comm,
-        &(lks_transfer){
+        &(lks_comm_call){
             .kind = LKS_ALL_REDUCE, .data = data, .count = count, .dtype = dtype, .op = op},
         out);
 }
@@ -308,12 +308,12 @@ lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64
     if (status == LKS_OK) status = check_reduction(dtype, op);
     if (status != LKS_OK || total == 0) return status;
     return start(comm,
-                 &(lks_transfer){.kind = LKS_REDUCE_SCATTER,
-                                 .data = data,
-                                 .count = total,
-                                 .counts = counts,
-                                 .dtype = dtype,
-                                 .op = op},
+                 &(lks_comm_call){.kind = LKS_REDUCE_SCATTER,
+                                  .data = data,
+                                  .count = total,
+                                  .counts = counts,
+                                  .dtype = dtype,
+                                  .op = op},
                  out);
 }
 
@@ -326,7 +326,7 @@ lks_status lks_comm_all_gather_start(lks_comm *comm, void *data, const int64_t *
     if (status != LKS_OK || total == 0) return status;
     return start(
         comm,
-        &(lks_transfer){
+        &(lks_comm_call){
             .kind = LKS_ALL_GATHER, .data = data, .count = total, .counts = counts, .dtype = dtype},
         out);
 }
@@ -357,7 +357,7 @@ lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int roo
     lks_request *request;
     status = start(
         comm,
-        &(lks_transfer){
+        &(lks_comm_call){
             .kind = LKS_BROADCAST, .data = data, .count = bytes, .dtype = LKS_U8, .root = root},
         &request);
     return wait_started(comm, status, request);
@@ -365,6 +365,6 @@ lks_status lks_comm_broadcast(lks_comm *comm, void *data, int64_t bytes, int roo
 
 lks_status lks_comm_barrier(lks_comm *comm) {
     lks_request *request;
-    lks_status status = start(comm, &(lks_transfer){.kind = LKS_BARRIER}, &request);
+    lks_status status = start(comm, &(lks_comm_call){.kind = LKS_BARRIER}, &request);
     return wait_started(comm, status, request);
 }

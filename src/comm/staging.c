@@ -15,7 +15,7 @@ static lks_status grow(lks_comm *comm, lks_staging *staging, size_t bytes) {
     return status;
 }
 
-lks_status lks_staging_begin(lks_comm *comm, lks_staging *staging, lks_transfer *transfer) {
+lks_status lks_staging_begin(lks_comm *comm, lks_staging *staging, lks_comm_call *transfer) {
     staging->device = NULL;
     if (!comm->device || !transfer->data || !lks_device_holds(comm->device, transfer->data))
         return LKS_OK;

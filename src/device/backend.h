@@ -44,26 +44,37 @@ typedef struct lks_stream_ops {
     lks_status (*event_synchronize)(lks_event *event);
 } lks_stream_ops;
 
+/* What device.h says of lks_device_loss, and so on, is said of these. */
+typedef lks_status lks_loss_fn(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
+                               int64_t batch, const float *logits, const void *targets,
+                               float *dlogits, double *sums);
+typedef lks_status lks_add_f32_fn(lks_device *device, lks_stream *stream, int64_t count,
+                                  const float *x, float *y);
+typedef lks_status lks_add_f64_fn(lks_device *device, lks_stream *stream, int64_t count,
+                                  const double *x, double *y);
+typedef lks_status lks_norm_fn(lks_device *device, lks_stream *stream, lks_norm_kind kind,
+                               int64_t count, const float *x, double *norm);
+typedef lks_status lks_decide_fn(lks_device *device, lks_stream *stream,
+                                 const lks_decision *decision, lks_update_control *control);
+typedef lks_status lks_sgd_fn(lks_device *device, lks_stream *stream, const lks_update *update,
+                              const lks_sgd_update *sgd);
+typedef lks_status lks_adam_fn(lks_device *device, lks_stream *stream, const lks_update *update,
+                               const lks_adam_update *adam);
+typedef lks_status lks_rmsprop_fn(lks_device *device, lks_stream *stream, const lks_update *update,
+                                  const lks_rmsprop_update *rmsprop);
+typedef lks_status lks_adagrad_fn(lks_device *device, lks_stream *stream, const lks_update *update,
+                                  const lks_adagrad_update *adagrad);
+
 typedef struct lks_math_ops {
-    lks_status (*loss)(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
-                       int64_t batch, const float *logits, const void *targets, float *dlogits,
-                       double *sums);
-    lks_status (*add_f32)(lks_device *device, lks_stream *stream, int64_t count, const float *x,
-                          float *y);
-    lks_status (*add_f64)(lks_device *device, lks_stream *stream, int64_t count, const double *x,
-                          double *y);
-    lks_status (*norm)(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,
-                       const float *x, double *norm);
-    lks_status (*decide)(lks_device *device, lks_stream *stream, const lks_decision *decision,
-                         lks_update_control *control);
-    lks_status (*sgd)(lks_device *device, lks_stream *stream, const lks_update *update,
-                      const lks_sgd_update *sgd);
-    lks_status (*adam)(lks_device *device, lks_stream *stream, const lks_update *update,
-                       const lks_adam_update *adam);
-    lks_status (*rmsprop)(lks_device *device, lks_stream *stream, const lks_update *update,
-                          const lks_rmsprop_update *rmsprop);
-    lks_status (*adagrad)(lks_device *device, lks_stream *stream, const lks_update *update,
-                          const lks_adagrad_update *adagrad);
+    lks_loss_fn *loss;
+    lks_add_f32_fn *add_f32;
+    lks_add_f64_fn *add_f64;
+    lks_norm_fn *norm;
+    lks_decide_fn *decide;
+    lks_sgd_fn *sgd;
+    lks_adam_fn *adam;
+    lks_rmsprop_fn *rmsprop;
+    lks_adagrad_fn *adagrad;
 } lks_math_ops;
 
 /* Does the description make sense? LKS_EINVAL, LKS_EUNSUPPORTED. */

@@ -3,8 +3,7 @@
  *
  * A device executes calls in the order of their stream; a call returns when the work is queued (the
  * CPU back end: when it is done). Pointers named x, y, dx, ... are device memory of this device.
- * Calls on one device come from one thread at a time, except lks_device_copy on the copy stream,
- * which the loader thread may use.
+ * Calls on one device come from one thread at a time.
  *
  * Layout of activations. A batch is [batch, ...sample shape...]. LKS_LAYOUT_ROWS is the logical
  * order, row-major. Samples of rank 3

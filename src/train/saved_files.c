@@ -38,49 +38,17 @@ static int64_t number_in(const char *file, const char *prefix, name_fn name) {
 
 /* ---- second names ---- */
 
-static lks_status copy_bytes(int from, int to, const char *path) {
-    enum { BYTES = 1 << 20 };
-    char *block = malloc(BYTES);
-    if (block == NULL) return lks_fail(LKS_ENOMEM, "%s: out of host memory", path);
-    lks_status status = LKS_OK;
-    ssize_t got = 0;
-    while (status == LKS_OK && (got = read(from, block, BYTES)) > 0) {
-        for (ssize_t at = 0, put; at < got && status == LKS_OK; at += put) {
-            put = write(to, block + at, (size_t)(got - at));
-            if (put < 0) {
-                status = lks_fail(LKS_EIO, "cannot write %s: %s", path, strerror(errno));
-                put = 0;
-            }
-        }
-    }
-    if (status == LKS_OK && (got < 0 || fsync(to) != 0))
-        status = lks_fail(LKS_EIO, "cannot copy to %s: %s", path, strerror(errno));
-    free(block);
-    return status;
-}
-
 static lks_status copy_file(const char *from, const char *to) {
+    struct stat info;
     int source = open(from, O_RDONLY | O_CLOEXEC);
     int target = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     lks_status status = LKS_OK;
-    if (source < 0 || target < 0)
+    if (source < 0 || target < 0 || fstat(source, &info) != 0)
         status = lks_fail(LKS_EIO, "cannot copy %s to %s: %s", from, to, strerror(errno));
-    else
-        status = copy_bytes(source, target, to);
+    if (status == LKS_OK) status = lks_file_copy(source, from, target, to, 0, info.st_size);
+    if (status == LKS_OK) status = lks_file_sync(target, to);
     if (source >= 0) close(source);
     if (target >= 0) close(target);
-    return status;
-}
-
-static lks_status sync_folder(const char *folder) {
-    int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = descriptor >= 0 && fsync(descriptor) == 0;
-    /* some network file systems refuse to sync a folder, and have nothing to sync there */
-    bool failed = !synced && errno != EINVAL;
-    lks_status status =
-        failed ? lks_fail(LKS_EIO, "cannot sync the folder %s: %s", folder, strerror(errno))
-               : LKS_OK;
-    if (descriptor >= 0) close(descriptor);
     return status;
 }
 
@@ -92,7 +60,7 @@ static lks_status move_into_place(const char *folder, const char *temporary, con
         status = lks_fail(LKS_EIO, "cannot rename %s to %s: %s", temporary, to, strerror(errno));
     /* also after a success: renaming a second name of the same file to the first leaves both */
     unlink(temporary);
-    return status == LKS_OK ? sync_folder(folder) : status;
+    return status == LKS_OK ? lks_sync_folder(folder) : status;
 }
 
 lks_status lks_saved_file_link(const char *folder, const char *from, const char *to) {

@@ -138,7 +138,7 @@ static MPI_Request *next_piece(mpi_request *request) {
 
 /* ---- starting ---- */
 
-static void *element_at(const lks_transfer *transfer, int64_t index) {
+static void *element_at(const lks_comm_call *transfer, int64_t index) {
     return (char *)transfer->data + (size_t)index * lks_dtype_bytes(transfer->dtype);
 }
 
@@ -147,7 +147,7 @@ static int64_t pieces_of(int64_t count, int limit) {
 }
 
 static lks_status start_all_reduce(lks_comm *comm, mpi_request *request,
-                                   const lks_transfer *transfer) {
+                                   const lks_comm_call *transfer) {
     const mpi_backend *mpi = comm->backend;
     lks_status status = reserve_pieces(request, pieces_of(transfer->count, mpi->limit));
     for (int64_t at = 0; at < transfer->count && status == LKS_OK; at += mpi->limit) {
@@ -164,7 +164,7 @@ static lks_status start_all_reduce(lks_comm *comm, mpi_request *request,
 /* Elements [first, first + count) of `root`'s part, at most `limit` of them: reduced to `root`, or
  * sent from it. */
 static lks_status start_rooted_piece(lks_comm *comm, mpi_request *request,
-                                     const lks_transfer *transfer, int64_t first, int count,
+                                     const lks_comm_call *transfer, int64_t first, int count,
                                      int root) {
     const mpi_backend *mpi = comm->backend;
     void *data = element_at(transfer, first);
@@ -180,7 +180,7 @@ static lks_status start_rooted_piece(lks_comm *comm, mpi_request *request,
 }
 
 /* One part of a transfer in pieces, all with the same root. */
-static lks_status start_rooted(lks_comm *comm, mpi_request *request, const lks_transfer *transfer,
+static lks_status start_rooted(lks_comm *comm, mpi_request *request, const lks_comm_call *transfer,
                                int64_t first, int64_t count, int root) {
     int limit = ((const mpi_backend *)comm->backend)->limit;
     lks_status status = LKS_OK;
@@ -193,7 +193,7 @@ static lks_status start_rooted(lks_comm *comm, mpi_request *request, const lks_t
 }
 
 static lks_status start_broadcast(lks_comm *comm, mpi_request *request,
-                                  const lks_transfer *transfer) {
+                                  const lks_comm_call *transfer) {
     const mpi_backend *mpi = comm->backend;
     lks_status status = reserve_pieces(request, pieces_of(transfer->count, mpi->limit));
     if (status != LKS_OK) return status;
@@ -202,7 +202,7 @@ static lks_status start_broadcast(lks_comm *comm, mpi_request *request,
 
 /* Reduce-scatters and all-gathers whose displacements do not fit MPI's ints: rank by rank. */
 static lks_status start_parts_one_by_one(lks_comm *comm, mpi_request *request,
-                                         const lks_transfer *transfer) {
+                                         const lks_comm_call *transfer) {
     const mpi_backend *mpi = comm->backend;
     int64_t pieces = 0, first = 0;
     for (int r = 0; r < comm->size; r++)
@@ -215,7 +215,7 @@ static lks_status start_parts_one_by_one(lks_comm *comm, mpi_request *request,
     return status;
 }
 
-static lks_status start_parts(lks_comm *comm, mpi_request *request, const lks_transfer *transfer) {
+static lks_status start_parts(lks_comm *comm, mpi_request *request, const lks_comm_call *transfer) {
     const mpi_backend *mpi = comm->backend;
     if (transfer->count > mpi->limit) return start_parts_one_by_one(comm, request, transfer);
 
@@ -242,7 +242,7 @@ static lks_status start_parts(lks_comm *comm, mpi_request *request, const lks_tr
                               "MPI_Ireduce_scatter");
 }
 
-static lks_status start(lks_comm *comm, lks_request *base, const lks_transfer *transfer) {
+static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *transfer) {
     mpi_request *request = (mpi_request *)base;
     request->piece_count = 0;
     request->part_bytes = 0;

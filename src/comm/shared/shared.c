@@ -22,7 +22,7 @@ typedef struct counters {
 
 typedef struct shared_request {
     lks_request base;
-    lks_transfer transfer;
+    lks_comm_call transfer;
     const struct plan *plan;
     size_t element_bytes;
     int64_t slice;       /* elements of a part that one chunk moves */
@@ -128,7 +128,7 @@ static void stage_whole(const lks_comm *comm, const shared_request *request, uin
 
 static void reduce_whole(const lks_comm *comm, const shared_request *request, uint64_t chunk) {
     const shared_backend *shared = comm->backend;
-    const lks_transfer *transfer = &request->transfer;
+    const lks_comm_call *transfer = &request->transfer;
     for (int r = 0; r < comm->size; r++)
         shared->sources[r] = slot_of(shared, r, chunk);
     lks_reduce(shared->sources, comm->size, transfer->count, transfer->dtype, transfer->op,
@@ -222,7 +222,7 @@ static lks_status progress(lks_comm *comm, bool *moved) {
 /* ---- starting ---- */
 
 /* Lays out the parts, chooses the plan, and returns into how many slices a slot is cut. */
-static int lay_out(const lks_comm *comm, shared_request *request, const lks_transfer *transfer) {
+static int lay_out(const lks_comm *comm, shared_request *request, const lks_comm_call *transfer) {
     int size = comm->size;
     int64_t end, at = 0;
     for (int r = 0; r < size; r++) {
@@ -264,7 +264,7 @@ static int64_t largest_part(const lks_comm *comm, const shared_request *request)
     return largest;
 }
 
-static lks_status start(lks_comm *comm, lks_request *base, const lks_transfer *transfer) {
+static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *transfer) {
     shared_backend *shared = comm->backend;
     shared_request *request = (shared_request *)base;
     request->transfer = *transfer;

@@ -29,24 +29,14 @@ extern const lks_op_type lks_cpu_relayout;
 extern const lks_op_type lks_cpu_add;
 extern const lks_op_type lks_cpu_fork;
 
-lks_status lks_cpu_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
-                        int64_t batch, const float *logits, const void *targets, float *dlogits,
-                        double *sums);
-lks_status lks_cpu_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
-                           float *y);
-lks_status lks_cpu_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
-                           double *y);
-lks_status lks_cpu_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,
-                        const float *x, double *norm);
-lks_status lks_cpu_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
-                          lks_update_control *control);
-lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
-                       const lks_sgd_update *sgd);
-lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update *update,
-                        const lks_adam_update *adam);
-lks_status lks_cpu_rmsprop(lks_device *device, lks_stream *stream, const lks_update *update,
-                           const lks_rmsprop_update *rmsprop);
-lks_status lks_cpu_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
-                           const lks_adagrad_update *adagrad);
+lks_loss_fn lks_cpu_loss;
+lks_add_f32_fn lks_cpu_add_f32;
+lks_add_f64_fn lks_cpu_add_f64;
+lks_norm_fn lks_cpu_norm;
+lks_decide_fn lks_cpu_decide;
+lks_sgd_fn lks_cpu_sgd;
+lks_adam_fn lks_cpu_adam;
+lks_rmsprop_fn lks_cpu_rmsprop;
+lks_adagrad_fn lks_cpu_adagrad;
 
 #endif

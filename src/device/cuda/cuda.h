@@ -109,25 +109,15 @@ extern const lks_op_type lks_cuda_relayout;
 extern const lks_op_type lks_cuda_add;
 extern const lks_op_type lks_cuda_fork;
 
-lks_status lks_cuda_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
-                         int64_t batch, const float *logits, const void *targets, float *dlogits,
-                         double *sums);
-lks_status lks_cuda_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
-                            float *y);
-lks_status lks_cuda_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
-                            double *y);
-lks_status lks_cuda_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,
-                         const float *x, double *norm);
-lks_status lks_cuda_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
-                           lks_update_control *control);
-lks_status lks_cuda_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
-                        const lks_sgd_update *sgd);
-lks_status lks_cuda_adam(lks_device *device, lks_stream *stream, const lks_update *update,
-                         const lks_adam_update *adam);
-lks_status lks_cuda_rmsprop(lks_device *device, lks_stream *stream, const lks_update *update,
-                            const lks_rmsprop_update *rmsprop);
-lks_status lks_cuda_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
-                            const lks_adagrad_update *adagrad);
+lks_loss_fn lks_cuda_loss;
+lks_add_f32_fn lks_cuda_add_f32;
+lks_add_f64_fn lks_cuda_add_f64;
+lks_norm_fn lks_cuda_norm;
+lks_decide_fn lks_cuda_decide;
+lks_sgd_fn lks_cuda_sgd;
+lks_adam_fn lks_cuda_adam;
+lks_rmsprop_fn lks_cuda_rmsprop;
+lks_adagrad_fn lks_cuda_adagrad;
 
 #ifdef __cplusplus
 }

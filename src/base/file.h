@@ -1,9 +1,13 @@
-/* The file as the system sees it: a temporary name, room on the disk, and the step from a temporary
- * file to a checkpoint. Local. */
-#ifndef LKS_CHECKPOINT_FILE_H
-#define LKS_CHECKPOINT_FILE_H
+/* Files as the system sees them: a temporary name, room on the disk, and the step from a temporary
+ * file to one that has its name. */
+#ifndef LKS_BASE_FILE_H
+#define LKS_BASE_FILE_H
 
-#include "base/base.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lockstep/status.h"
 
 /* Bytes [begin, end) of a file. */
 typedef struct lks_span {

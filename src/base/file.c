@@ -1,4 +1,4 @@
-#include "checkpoint/file.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,11 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/error.h"
+#include "base/folder.h"
+#include "base/philox.h"
+#include "base/strbuf.h"
 
 /* The folder of a path, in a new string; NULL when out of memory. */
 static char *folder_of(const char *path) {
@@ -143,17 +148,6 @@ lks_status lks_file_sync(int descriptor, const char *path) {
     return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(errno));
 }
 
-/* fsync of a folder, where its file system can do that. */
-static lks_status sync_folder(const char *path) {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
-    if (descriptor < 0)
-        return lks_fail(LKS_EIO, "cannot open %s to make it durable: %s", path, strerror(errno));
-    int reason = fsync(descriptor) == 0 ? 0 : errno;
-    close(descriptor);
-    if (reason == 0 || reason == EINVAL) return LKS_OK;
-    return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(reason));
-}
-
 lks_status lks_file_rename(const char *from, const char *to) {
     char *folder = folder_of(to);
     if (!folder) return lks_fail(LKS_ENOMEM, "out of memory");
@@ -161,7 +155,7 @@ lks_status lks_file_rename(const char *from, const char *to) {
     if (rename(from, to) != 0)
         status = lks_fail(LKS_EIO, "cannot rename %s to %s: %s", from, to, strerror(errno));
     if (!status) {
-        status = sync_folder(folder);
+        status = lks_sync_folder(folder);
         if (status)
             status =
                 lks_fail_in(status, "%s is in place, but perhaps not after a power failure", to);
