@@ -16,8 +16,8 @@ typedef struct lks_context lks_context;
 typedef struct lks_context_config {
     const char *device; /* "auto", "cpu", "cuda" */
     int threads;        /* CPU threads of this rank; 0: its share of the cores it is bound to */
-    int verbosity; /* 0 errors and warnings only, 1 start-up table and epochs, 2 debug; written by
-                      rank 0 to stderr */
+    int verbosity; /* -1 errors only, 0 warnings too, 1 start-up table and epochs, 2 debug; written
+                      by rank 0 to stderr */
 } lks_context_config;
 #define LKS_CONTEXT_CONFIG_DEFAULT \
     { "auto", 0, 1 }

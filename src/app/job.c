@@ -37,17 +37,24 @@ static lks_status load_run(lks_job *job) {
     return lks_comm_agree(job->comm, status);
 }
 
-lks_status lks_job_open(const lks_args *args, lks_job *job) {
+lks_status lks_job_open_run(const lks_args *args, lks_job *job) {
     *job = (lks_job){.args = args};
     lks_status status = lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &job->comm);
-    if (!status) status = load_run(job);
-    if (status) return status;
+    return status || args->operand_count == 0 ? status : load_run(job);
+}
+
+lks_status lks_job_open_context(lks_job *job) {
     lks_context_config config = {
         .device = lks_device_names[job->run.machine.device],
         .threads = (int)job->run.machine.threads,
-        .verbosity = args->verbosity,
+        .verbosity = job->args->verbosity,
     };
     return lks_context_create(MPI_COMM_WORLD, &config, &job->context);
+}
+
+lks_status lks_job_open(const lks_args *args, lks_job *job) {
+    lks_status status = lks_job_open_run(args, job);
+    return status ? status : lks_job_open_context(job);
 }
 
 void lks_job_close(lks_job *job, lks_status status) {

@@ -19,6 +19,10 @@ typedef struct lks_job {
 /* Rank 0 reads the run file; every rank parses the same text. Then the context. All functions here
  * are collective and return the same status on every rank. */
 lks_status lks_job_open(const lks_args *args, lks_job *job);
+/* The same in two steps: communicator and run file, where the command line names one; the context.
+ */
+lks_status lks_job_open_run(const lks_args *args, lks_job *job);
+lks_status lks_job_open_context(lks_job *job);
 /* Where this rank may have failed alone nothing is closed: closing waits for the others, who wait
  * for this rank, and only main's MPI_Abort reaches them. */
 void lks_job_close(lks_job *job, lks_status status);

@@ -2,12 +2,14 @@
 #ifndef LKS_BASE_H
 #define LKS_BASE_H
 
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/folder.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/option.h"
 #include "base/philox.h"
 #include "base/size.h"

@@ -168,6 +168,16 @@ const char *lks_comm_library(char *text) {
     return text;
 }
 
+const char *lks_comm_thread_level(bool *out_enough) {
+    int level = MPI_THREAD_SINGLE;
+    MPI_Query_thread(&level);
+    *out_enough = level >= MPI_THREAD_FUNNELED; /* the levels are ordered */
+    return level == MPI_THREAD_MULTIPLE     ? "MPI_THREAD_MULTIPLE"
+           : level == MPI_THREAD_SERIALIZED ? "MPI_THREAD_SERIALIZED"
+           : level == MPI_THREAD_FUNNELED   ? "MPI_THREAD_FUNNELED"
+                                            : "MPI_THREAD_SINGLE";
+}
+
 MPI_Comm lks_comm_mpi(const lks_comm *comm) {
     return comm->mpi;
 }

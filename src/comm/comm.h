@@ -39,6 +39,9 @@ enum { LKS_COMM_LIBRARY_BYTES = 256 };
 /* The MPI library and its version into text[LKS_COMM_LIBRARY_BYTES]; returns text. Legal before
  * MPI_Init. */
 const char *lks_comm_library(char *text);
+/* MPI's thread level, "MPI_THREAD_FUNNELED"; *out_enough: it is what Lockstep needs. MPI is
+ * initialised. */
+const char *lks_comm_thread_level(bool *out_enough);
 /* The duplicate, for what needs MPI itself. */
 MPI_Comm lks_comm_mpi(const lks_comm *comm);
 
@@ -95,11 +98,19 @@ lks_status lks_comm_progress(lks_comm *comm);
  * allocate nothing in steady state. */
 lks_status lks_comm_wait(lks_comm *comm, lks_request *request);
 
+enum { LKS_COMM_CPUS_BYTES = 128 };
+/* What this rank may compute with. */
+typedef struct lks_cpu_share {
+    int threads;                    /* the rank's share of the cores, and of limits on CPU time */
+    int host_cores;                 /* that the ranks of this host reach together */
+    char cpus[LKS_COMM_CPUS_BYTES]; /* hardware threads to which the rank is bound: "0-3,8" */
+} lks_cpu_share;
+
 /* How many cores each rank of this host may use as threads, from the binding that the launcher
  * gave. Where Open MPI's mpirun bound the ranks by its own default (one core each for one or two
  * ranks) although cores stay idle, the binding is widened to an equal share of the host's allowed
- * cores; a binding that the user asked for is respected. Collective. */
-lks_status lks_comm_threads(lks_comm *comm, int *out);
+ * cores; a binding that the user asked for is respected. Collective. LKS_ENOMEM, LKS_ECOMM. */
+lks_status lks_comm_threads(lks_comm *comm, lks_cpu_share *out);
 
 /* The same widening for the first line of a main, before MPI_Init; not collective, and silent. True
  * if the binding changed. A program should then execute itself again: GNU's OpenMP counts the CPUs

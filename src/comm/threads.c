@@ -98,35 +98,41 @@ static int threads_by_quota(const lks_comm *comm, const offer *all) {
     return threads < 1 ? 1 : threads > INT32_MAX ? INT32_MAX : (int)threads;
 }
 
-static void warn_if_crowded(const lks_comm *comm, const lks_cpu_mask *cores) {
-    lks_cpu_mask together = {{0}};
-    for (int r = 0; r < comm->local_size; r++)
-        lks_cpu_mask_unite(&together, &cores[r]);
-    int count = lks_cpu_mask_count(&together);
+static void warn_if_crowded(const lks_comm *comm, int count) {
     if (count >= comm->local_size) return;
     lks_log(comm->logger, LKS_LOG_WARNING, "%d ranks share %d %s: more ranks than cores are slow",
             comm->local_size, count, count == 1 ? "core" : "cores");
 }
 
-static int count_threads(const lks_comm *comm, const offer *all, const lks_cpu_place *places,
-                         lks_cpu_mask *cores) {
+static int count_host_cores(const lks_comm *comm, const lks_cpu_mask *cores) {
+    lks_cpu_mask together = {{0}};
+    for (int r = 0; r < comm->local_size; r++)
+        lks_cpu_mask_unite(&together, &cores[r]);
+    return lks_cpu_mask_count(&together);
+}
+
+static void count_share(const lks_comm *comm, const offer *all, const lks_cpu_place *places,
+                        lks_cpu_mask *cores, lks_cpu_share *out) {
     for (int r = 0; r < comm->local_size; r++)
         lks_cpu_mask_cores(&all[r].bound, places, &cores[r]);
-    warn_if_crowded(comm, cores);
+    out->host_cores = count_host_cores(comm, cores);
+    warn_if_crowded(comm, out->host_cores);
     int by_cores =
         lks_threads_per_rank(cores->word, LKS_CPU_WORDS, comm->local_rank, comm->local_size);
     int by_quota = threads_by_quota(comm, all);
-    int threads = by_quota < by_cores ? by_quota : by_cores;
-    char text[LKS_CPU_TEXT_BYTES];
-    lks_log(comm->logger, LKS_LOG_DEBUG, "%d thread%s on CPU %s, %d rank%s on this host%s", threads,
-            threads == 1 ? "" : "s", lks_cpu_mask_text(&all[comm->local_rank].bound, text),
-            comm->local_size, comm->local_size == 1 ? "" : "s",
+    out->threads = by_quota < by_cores ? by_quota : by_cores;
+    lks_cpu_mask_text(&all[comm->local_rank].bound, out->cpus);
+    lks_log(comm->logger, LKS_LOG_DEBUG, "%d thread%s on CPU %s, %d rank%s on this host%s",
+            out->threads, out->threads == 1 ? "" : "s", out->cpus, comm->local_size,
+            comm->local_size == 1 ? "" : "s",
             by_quota < by_cores ? " (as the control group's CPU limit allows)" : "");
-    return threads;
 }
 
-lks_status lks_comm_threads(lks_comm *comm, int *out) {
-    *out = 1;
+_Static_assert((int)LKS_COMM_CPUS_BYTES == (int)LKS_CPU_TEXT_BYTES,
+               "a text of one goes into the other");
+
+lks_status lks_comm_threads(lks_comm *comm, lks_cpu_share *out) {
+    *out = (lks_cpu_share){.threads = 1};
     size_t ranks = (size_t)comm->local_size;
     offer *all = malloc(ranks * sizeof *all);
     offer *mine = malloc(sizeof *mine);
@@ -151,7 +157,7 @@ lks_status lks_comm_threads(lks_comm *comm, int *out) {
         status = exchange(comm, mine, all);
         if (status != LKS_OK) goto done;
     }
-    *out = count_threads(comm, all, places, cores);
+    count_share(comm, all, places, cores, out);
 
 done:
     free(places);

@@ -78,6 +78,10 @@ void lks_block_cache_destroy(lks_block_cache *cache) {
     free(cache);
 }
 
+int64_t lks_block_cache_bytes(const lks_block_cache *cache) {
+    return cache->slot_count * cache->block_rows * cache->row_bytes;
+}
+
 /* Reads a block into the next slot. */
 static lks_status read_block(lks_block_cache *cache, lks_column *column, int64_t block) {
     int64_t slot = cache->next_slot;

@@ -18,6 +18,9 @@ const lks_shape *lks_dataset_target_shape(const lks_dataset *dataset); /* of VAL
 const char *
 lks_dataset_describe(const lks_dataset *dataset); /* "examples/digits/digits.h5 (train/inputs)" */
 
+/* Bytes of memory that it holds of its own, or will when blocks have been read. */
+int64_t lks_dataset_memory_bytes(const lks_dataset *dataset);
+
 /* Reads samples by index (each in 0 .. count-1): inputs float32 [n, input shape] row-major as
  * stored (uint8 0..255 stays 0..255), targets int32 [n] or float32 [n, target shape]; either may be
  * NULL. LKS_EIO; LKS_EDATA for a value that is not finite, naming file, data-set path, index and

@@ -233,6 +233,15 @@ const char *lks_dataset_describe(const lks_dataset *dataset) {
     return dataset->description;
 }
 
+static int64_t column_memory_bytes(const lks_column *column) {
+    if (column->blocks != NULL) return lks_block_cache_bytes(column->blocks);
+    return column->owns_memory ? lks_column_bytes(column) : 0;
+}
+
+int64_t lks_dataset_memory_bytes(const lks_dataset *dataset) {
+    return column_memory_bytes(&dataset->inputs) + column_memory_bytes(&dataset->targets);
+}
+
 lks_status lks_dataset_check_labels(lks_dataset *dataset, int64_t classes, int64_t ignore_index) {
     const lks_column *targets = &dataset->targets;
     if (dataset->target_kind != LKS_TARGET_CLASSES)

@@ -67,6 +67,8 @@ lks_status lks_column_check_finite(const lks_column *column, int64_t first, int6
 lks_status lks_block_cache_create(int64_t count, int64_t row_bytes, int64_t block_rows,
                                   int64_t budget_bytes, lks_block_cache **out);
 void lks_block_cache_destroy(lks_block_cache *cache);
+/* Bytes of its blocks, once all of them are in use. */
+int64_t lks_block_cache_bytes(const lks_block_cache *cache);
 /* As lks_column_visit, in the order of the rows. Any thread: two loaders may read one data set. */
 lks_status lks_block_cache_visit(lks_block_cache *cache, lks_column *column, const int64_t *indices,
                                  int64_t n, lks_row_fn visit, void *data);

@@ -28,6 +28,7 @@ typedef struct lks_memory_ops {
     void (*free)(lks_device *device, void *memory);
     lks_status (*alloc_host)(lks_device *device, size_t bytes, void **out);
     void (*free_host)(lks_device *device, void *memory);
+    lks_status (*available)(lks_device *device, int64_t *out);   /* NULL: the host's */
     bool (*holds)(const lks_device *device, const void *memory); /* NULL: is_host */
     lks_status (*copy)(lks_device *device, lks_stream *stream, void *to, const void *from,
                        size_t bytes, lks_copy_kind kind);
@@ -105,7 +106,8 @@ struct lks_device {
     int threads;
     lks_precision precision;
     const lks_logger *logger;
-    size_t allocated_bytes;
+    size_t allocated_bytes, host_bytes; /* host_bytes: while it measures */
+    bool measures;
     char description[160];
 };
 

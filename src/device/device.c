@@ -72,9 +72,17 @@ bool lks_device_is_host(const lks_device *device) {
 
 /* ---- memory ---- */
 
+/* An address that nothing stands at, aligned as memory is and other than all before. */
+static void *measured_address(const lks_device *device) {
+    enum { ALIGNMENT_BYTES = 64 };
+    size_t taken = device->allocated_bytes + device->host_bytes;
+    return (void *)(uintptr_t)(lks_round_up(taken, ALIGNMENT_BYTES) + ALIGNMENT_BYTES);
+}
+
 lks_status lks_device_alloc(lks_device *device, size_t bytes, void **out) {
-    *out = NULL;
-    lks_status status = device->backend->memory->alloc(device, bytes, out);
+    *out = device->measures ? measured_address(device) : NULL;
+    lks_status status =
+        device->measures ? LKS_OK : device->backend->memory->alloc(device, bytes, out);
     if (status == LKS_OK) device->allocated_bytes += bytes;
     return status;
 }
@@ -84,25 +92,47 @@ size_t lks_device_allocated_bytes(const lks_device *device) {
 }
 
 void lks_device_free(lks_device *device, void *memory) {
-    if (memory) device->backend->memory->free(device, memory);
+    if (memory && !device->measures) device->backend->memory->free(device, memory);
 }
 
 lks_status lks_device_alloc_host(lks_device *device, size_t bytes, void **out) {
     *out = NULL;
-    return device->backend->memory->alloc_host(device, bytes, out);
+    if (!device->measures) return device->backend->memory->alloc_host(device, bytes, out);
+    *out = measured_address(device);
+    device->host_bytes += bytes;
+    return LKS_OK;
 }
 
 void lks_device_free_host(lks_device *device, void *memory) {
-    if (memory) device->backend->memory->free_host(device, memory);
+    if (memory && !device->measures) device->backend->memory->free_host(device, memory);
+}
+
+lks_status lks_device_available(lks_device *device, int64_t *out) {
+    if (device->backend->memory->available) return device->backend->memory->available(device, out);
+    *out = lks_memory_available();
+    return LKS_OK;
+}
+
+void lks_device_measure(lks_device *device) {
+    device->measures = true;
+}
+
+bool lks_device_is_measuring(const lks_device *device) {
+    return device->measures;
+}
+
+size_t lks_device_measured_host_bytes(const lks_device *device) {
+    return device->host_bytes;
 }
 
 bool lks_device_holds(const lks_device *device, const void *memory) {
-    return !device->backend->is_host && device->backend->memory->holds(device, memory);
+    return !device->backend->is_host && !device->measures &&
+           device->backend->memory->holds(device, memory);
 }
 
 lks_status lks_device_copy(lks_device *device, lks_stream *stream, void *to, const void *from,
                            size_t bytes, lks_copy_kind kind) {
-    if (bytes == 0) return LKS_OK;
+    if (bytes == 0 || device->measures) return LKS_OK;
     if (!to || !from)
         return lks_fail(LKS_EINVAL, "device copy of %zu bytes: %s is NULL", bytes,
                         to ? "the source" : "the destination");
@@ -110,7 +140,7 @@ lks_status lks_device_copy(lks_device *device, lks_stream *stream, void *to, con
 }
 
 lks_status lks_device_zero(lks_device *device, lks_stream *stream, void *memory, size_t bytes) {
-    if (bytes == 0) return LKS_OK;
+    if (bytes == 0 || device->measures) return LKS_OK;
     if (!memory) return lks_fail(LKS_EINVAL, "device zero of %zu bytes: no memory given", bytes);
     return device->backend->memory->zero(device, stream, memory, bytes);
 }

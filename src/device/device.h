@@ -71,6 +71,17 @@ void lks_device_free(lks_device *device, void *memory); /* NULL is legal */
 /* Host memory from which copies to the device are fast (pinned, on a GPU). */
 lks_status lks_device_alloc_host(lks_device *device, size_t bytes, void **out);
 void lks_device_free_host(lks_device *device, void *memory);
+/* Bytes of the device's memory that nobody uses; INT64_MAX: unknown. Where lks_device_is_host, the
+ * host's (lks_memory_available). LKS_EDEVICE. */
+lks_status lks_device_available(lks_device *device, int64_t *out);
+/* From now on memory of both kinds is counted and has an address, but nothing stands there: copies
+ * and zeroing go nowhere. What is built on the device tells what it needs, whether there is room
+ * for it or not, and must never run. Before the first allocation. */
+void lks_device_measure(lks_device *device);
+bool lks_device_is_measuring(const lks_device *device);
+/* All that lks_device_alloc_host has handed out so far while the device measures, as
+ * lks_device_allocated_bytes. */
+size_t lks_device_measured_host_bytes(const lks_device *device);
 /* Is this memory of the device, which host code cannot read? Never so where lks_device_is_host. */
 bool lks_device_holds(const lks_device *device, const void *memory);
 

@@ -14,6 +14,14 @@ const char *lks_h5_version(void) {
     return &H5_VERS_INFO[sizeof "HDF5 library version: " - 1];
 }
 
+bool lks_h5_is_parallel(void) {
+#ifdef H5_HAVE_PARALLEL
+    return true;
+#else
+    return false;
+#endif
+}
+
 static void free_file(lks_h5_file *file) {
     if (file == NULL) return;
     free(file->path);

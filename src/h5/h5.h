@@ -97,5 +97,7 @@ lks_status lks_h5_visit(lks_h5_file *file, const char *path, lks_h5_visit_fn vis
 
 /* "1.10.8" */
 const char *lks_h5_version(void);
+/* Is it a build with MPI? */
+bool lks_h5_is_parallel(void);
 
 #endif

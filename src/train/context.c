@@ -6,11 +6,11 @@ static const lks_context_config default_config = LKS_CONTEXT_CONFIG_DEFAULT;
 
 static lks_status open_device(lks_context *context, const lks_context_config *config) {
     lks_comm *comm = context->comm;
-    int share;
+    lks_cpu_share share;
     /* also for a given number: it moves this rank's threads to its share of the cores */
     lks_status status = lks_comm_threads(comm, &share);
     if (status != LKS_OK) return status;
-    int threads = config->threads == 0 ? share : config->threads;
+    int threads = config->threads == 0 ? share.threads : config->threads;
     lks_device_config device_config = {
         .kind = config->device == NULL ? "auto" : config->device,
         .threads = threads,
@@ -29,9 +29,10 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
     if (out == NULL) return lks_fail(LKS_EINVAL, "lks_context_create: out is NULL");
     if (config == NULL) config = &default_config;
 
-    static const lks_log_level levels[] = {LKS_LOG_WARNING, LKS_LOG_INFO, LKS_LOG_DEBUG};
-    int verbosity = config->verbosity < 0 ? 0 : config->verbosity > 2 ? 2 : config->verbosity;
-    lks_logger logger = {.level = levels[verbosity], .stream = stderr};
+    static const lks_log_level levels[] = {LKS_LOG_ERROR, LKS_LOG_WARNING, LKS_LOG_INFO,
+                                           LKS_LOG_DEBUG};
+    int verbosity = config->verbosity < -1 ? -1 : config->verbosity > 2 ? 2 : config->verbosity;
+    lks_logger logger = {.level = levels[verbosity + 1], .stream = stderr};
     /* First, so that a rank without memory can tell the others. */
     lks_comm *comm;
     lks_status status = lks_comm_create(mpi_comm, NULL, &logger, &comm);

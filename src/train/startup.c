@@ -59,26 +59,30 @@ static void log_training(const lks_trainer *t, const lks_logger *logger) {
 
 /* ---- memory ---- */
 
-typedef enum memory_kind { PARAMETERS, GRADIENTS, STATE, ACTIVATIONS, MEMORY_KINDS } memory_kind;
+const char *const lks_memory_kind_names[LKS_MEMORY_KINDS] = {"parameters", "gradients",
+                                                             "optimizer state", "activations"};
+
+void lks_trainer_device_bytes(const lks_trainer *t, int64_t bytes[LKS_MEMORY_KINDS]) {
+    bytes[LKS_MEMORY_PARAMETERS] = (int64_t)t->params_bytes;
+    bytes[LKS_MEMORY_GRADIENTS] = bytes[LKS_MEMORY_STATE] = 0;
+    bytes[LKS_MEMORY_ACTIVATIONS] = (int64_t)lks_graph_get_memory(t->graph).planned_bytes;
+    if (t->train_data == NULL) return;
+    bytes[LKS_MEMORY_GRADIENTS] = (int64_t)lks_exchange_grad_bytes(t->exchange);
+    bytes[LKS_MEMORY_STATE] = (int64_t)lks_optimizer_state_bytes(t->optimizer);
+}
 
 /* The most and the least that a rank has of each kind. Collective. */
 static lks_status measure_memory(const lks_trainer *t, int64_t *most, int64_t *least) {
-    int64_t bytes[2 * MEMORY_KINDS] = {
-        [PARAMETERS] = (int64_t)t->params_bytes,
-        [ACTIVATIONS] = (int64_t)lks_graph_get_memory(t->graph).planned_bytes,
-    };
-    if (t->train_data != NULL) {
-        bytes[GRADIENTS] = (int64_t)lks_exchange_grad_bytes(t->exchange);
-        bytes[STATE] = (int64_t)lks_optimizer_state_bytes(t->optimizer);
-    }
+    int64_t bytes[2 * LKS_MEMORY_KINDS];
+    lks_trainer_device_bytes(t, bytes);
     /* The least is the largest of the negatives. */
-    for (int kind = 0; kind < MEMORY_KINDS; kind++)
-        bytes[MEMORY_KINDS + kind] = -bytes[kind];
+    for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
+        bytes[LKS_MEMORY_KINDS + kind] = -bytes[kind];
     lks_status status =
-        lks_comm_all_reduce(t->context->comm, bytes, 2 * MEMORY_KINDS, LKS_I64, LKS_REDUCE_MAX);
-    for (int kind = 0; kind < MEMORY_KINDS; kind++) {
+        lks_comm_all_reduce(t->context->comm, bytes, 2 * LKS_MEMORY_KINDS, LKS_I64, LKS_REDUCE_MAX);
+    for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++) {
         most[kind] = bytes[kind];
-        least[kind] = -bytes[MEMORY_KINDS + kind];
+        least[kind] = -bytes[LKS_MEMORY_KINDS + kind];
     }
     return status;
 }
@@ -92,22 +96,22 @@ static void print_range(int64_t least, int64_t most, lks_strbuf *out) {
 
 static void log_memory(const lks_trainer *t, const lks_logger *logger, const int64_t *least,
                        const int64_t *most) {
-    static const char *const names[] = {"parameters", "gradients", "optimizer state",
-                                        "activations"};
     const lks_shard_plan *plan = t->plan;
     char unshared[LKS_BYTES_TEXT_BYTES];
     lks_log(logger, LKS_LOG_INFO, "device memory of each rank:");
-    for (int kind = 0; kind < MEMORY_KINDS; kind++) {
+    for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++) {
         lks_strbuf text = {0};
-        if (t->train_data == NULL && (kind == GRADIENTS || kind == STATE)) continue;
+        if (t->train_data == NULL && (kind == LKS_MEMORY_GRADIENTS || kind == LKS_MEMORY_STATE))
+            continue;
         print_range(least[kind], most[kind], &text);
-        if (kind == GRADIENTS)
+        if (kind == LKS_MEMORY_GRADIENTS)
             lks_strbuf_add(&text, " (zero_stage %d, %d bucket%s)", plan->zero_stage,
                            plan->bucket_count, plan->bucket_count == 1 ? "" : "s");
-        if (kind == ACTIVATIONS)
+        if (kind == LKS_MEMORY_ACTIVATIONS)
             lks_strbuf_add(&text, " for %" PRId64 " samples (%s if none were shared)", t->max_rows,
                            lks_bytes_text(lks_graph_get_memory(t->graph).unshared_bytes, unshared));
-        lks_log(logger, LKS_LOG_INFO, "  %-16s %s", names[kind], text.failed ? "..." : text.text);
+        lks_log(logger, LKS_LOG_INFO, "  %-16s %s", lks_memory_kind_names[kind],
+                text.failed ? "..." : text.text);
         lks_strbuf_free(&text);
     }
 }
@@ -116,7 +120,7 @@ lks_status lks_trainer_log_startup(const lks_trainer *t) {
     const lks_context *context = t->context;
     const lks_logger *logger = &context->logger;
     const lks_comm *comm = context->comm;
-    int64_t bytes[2][MEMORY_KINDS]; /* of the rank with the most, and with the least */
+    int64_t bytes[2][LKS_MEMORY_KINDS]; /* of the rank with the most, and with the least */
     lks_status status = measure_memory(t, bytes[0], bytes[1]);
     if (status != LKS_OK) return status;
 

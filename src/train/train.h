@@ -14,6 +14,28 @@ lks_logger *lks_context_logger(lks_context *context);
 /* Is it a status that one rank may have alone, while the others wait for it? */
 bool lks_strands_others(lks_status status);
 
+/* What a trainer has on the device, in the order of the start-up table. */
+typedef enum lks_memory_kind {
+    LKS_MEMORY_PARAMETERS,
+    LKS_MEMORY_GRADIENTS,
+    LKS_MEMORY_STATE,
+    LKS_MEMORY_ACTIVATIONS,
+    LKS_MEMORY_KINDS
+} lks_memory_kind;
+extern const char *const lks_memory_kind_names[LKS_MEMORY_KINDS];
+
+/* What training takes of this rank's memory, in bytes. */
+typedef struct lks_trainer_needs {
+    int64_t kinds[LKS_MEMORY_KINDS];
+    int64_t device;     /* these and what little there is beside */
+    int64_t host;       /* batches read ahead, data sets, the best model so far: on top of the
+                           device's where that is the host */
+    int64_t checkpoint; /* this rank's part of a checkpoint file */
+    int64_t copy;       /* of that, on the host, while one is saved; 0: none is made */
+} lks_trainer_needs;
+/* Of a trainer on a device that measures (lks_device_measure). Local. LKS_ENOMEM. */
+lks_status lks_trainer_get_needs(lks_trainer *trainer, lks_trainer_needs *out);
+
 /* The words of lks_train_config.no_decay, ended by NULL. */
 extern const char *const lks_no_decay_words[];
 /* What an lks_param_group has beside its patterns and the optimizer's options. */

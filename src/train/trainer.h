@@ -143,6 +143,8 @@ double lks_trainer_epoch_seconds(const lks_trainer *trainer);
 int64_t lks_trainer_epoch_samples(const lks_trainer *trainer);
 
 /* startup.c */
+/* This rank's bytes of each kind on its device. */
+void lks_trainer_device_bytes(const lks_trainer *trainer, int64_t bytes[LKS_MEMORY_KINDS]);
 /* The start-up table. Collective. */
 lks_status lks_trainer_log_startup(const lks_trainer *trainer);
 

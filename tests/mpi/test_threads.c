@@ -43,17 +43,22 @@ static void test_threads(void **state) {
     lks_cpu_mask before, after, launcher;
     lks_cpu_mask_of_process(0, &before);
     lks_cpu_mask_of_process(getppid(), &launcher);
-    int threads = 0, expected = expected_threads();
-    MPI_CHECK(lks_comm_threads(comm, &threads) == LKS_OK);
+    lks_cpu_share share;
+    int expected = expected_threads();
+    MPI_CHECK(lks_comm_threads(comm, &share) == LKS_OK);
     lks_cpu_mask_of_process(0, &after);
-    MPI_CHECK(threads == expected);
+    char cpus[LKS_CPU_TEXT_BYTES];
+    MPI_CHECK(share.threads == expected);
+    MPI_CHECK(strcmp(share.cpus, lks_cpu_mask_text(&after, cpus)) == 0);
+    MPI_CHECK(share.host_cores >= cores_of(&after));
+    MPI_CHECK(share.host_cores <= cores_of(&launcher));
     if (strcmp(binding, "default") != 0) {
         MPI_CHECK(lks_cpu_mask_equal(&before, &after)); /* what was asked for is respected */
     } else {
         lks_cpu_mask reach = launcher; /* united with the rank's */
         lks_cpu_mask_unite(&reach, &after);
         MPI_CHECK(lks_cpu_mask_equal(&reach, &launcher)); /* nothing beyond what mpirun may use */
-        MPI_CHECK(cores_of(&after) >= threads);
+        MPI_CHECK(cores_of(&after) >= share.threads);
     }
     lks_comm_destroy(comm);
     mpi_verdict();
@@ -64,11 +69,11 @@ static void test_again(void **state) {
     (void)state;
     lks_comm *comm = NULL;
     MPI_REQUIRE(lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &comm) == LKS_OK);
-    int first = 0, second = 0;
+    lks_cpu_share first, second;
     MPI_CHECK(lks_comm_threads(comm, &first) == LKS_OK);
     MPI_CHECK(!lks_comm_bind_at_start(environ));
     MPI_CHECK(lks_comm_threads(comm, &second) == LKS_OK);
-    MPI_CHECK(first == second);
+    MPI_CHECK(first.threads == second.threads);
     lks_comm_destroy(comm);
     mpi_verdict();
 }
@@ -81,11 +86,11 @@ static void test_part_of_the_job(void **state) {
     lks_cpu_mask before, after;
     lks_cpu_mask_of_process(0, &before);
     MPI_REQUIRE(lks_comm_create(MPI_COMM_SELF, NULL, NULL, &comm) == LKS_OK);
-    int threads = 0;
-    MPI_CHECK(lks_comm_threads(comm, &threads) == LKS_OK);
+    lks_cpu_share share;
+    MPI_CHECK(lks_comm_threads(comm, &share) == LKS_OK);
     lks_cpu_mask_of_process(0, &after);
     MPI_CHECK(lks_cpu_mask_equal(&before, &after));
-    MPI_CHECK(threads >= 1 && threads <= cores_of(&before));
+    MPI_CHECK(share.threads >= 1 && share.threads <= cores_of(&before));
     lks_comm_destroy(comm);
     mpi_verdict();
 }

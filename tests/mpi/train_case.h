@@ -71,9 +71,8 @@ static inline lks_train_config case_config(void) {
     return config;
 }
 
-static inline lks_status case_open_on(train_case *run, MPI_Comm comm, const char *device,
-                                      const lks_layer_spec *layers,
-                                      const lks_train_config *config) {
+/* All but the trainer. */
+static inline lks_status case_open_data(train_case *run, MPI_Comm comm, const char *device) {
     memset(run, 0, sizeof(*run));
     case_fill(run);
     const lks_context_config context = {.device = device, .threads = 1, .verbosity = 0};
@@ -85,6 +84,13 @@ static inline lks_status case_open_on(train_case *run, MPI_Comm comm, const char
         status =
             lks_dataset_from_arrays(40, &case_input, run->inputs + (CASE_SAMPLES - 40) * CASE_INPUT,
                                     run->labels + CASE_SAMPLES - 40, NULL, NULL, &run->validation);
+    return status;
+}
+
+static inline lks_status case_open_on(train_case *run, MPI_Comm comm, const char *device,
+                                      const lks_layer_spec *layers,
+                                      const lks_train_config *config) {
+    lks_status status = case_open_data(run, comm, device);
     if (status == LKS_OK)
         status = lks_trainer_create(run->context, layers, &case_input, run->train, run->validation,
                                     config, &run->trainer);

@@ -108,6 +108,45 @@ static void too_much_memory_is_an_error(void **state) {
     lks_device_destroy(device);
 }
 
+/* A device that measures counts what would not fit, and touches nothing. */
+static void measuring_takes_no_memory(void **state) {
+    (void)state;
+    lks_device *device = open_cpu(1);
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    const size_t huge = (size_t)1 << 50;
+    void *a = NULL, *b = NULL, *host = NULL;
+    char byte = 1;
+    assert_false(lks_device_is_measuring(device));
+    lks_device_measure(device);
+    assert_true(lks_device_is_measuring(device));
+    assert_int_equal(lks_device_alloc(device, huge, &a), LKS_OK);
+    assert_int_equal(lks_device_alloc(device, 10, &b), LKS_OK);
+    assert_int_equal(lks_device_alloc_host(device, huge + 1, &host), LKS_OK);
+    assert_non_null(a);
+    assert_int_equal((uintptr_t)b % 64, 0);
+    assert_true((char *)b >= (char *)a + huge);
+    assert_true((char *)host >= (char *)b + 10);
+    assert_int_equal(lks_device_allocated_bytes(device), huge + 10);
+    assert_int_equal(lks_device_measured_host_bytes(device), huge + 1);
+    assert_int_equal(lks_device_zero(device, stream, a, huge), LKS_OK);
+    assert_int_equal(lks_device_copy(device, stream, a, &byte, 1, LKS_COPY_TO_DEVICE), LKS_OK);
+    assert_int_equal(lks_device_copy(device, stream, &byte, b, 1, LKS_COPY_TO_HOST), LKS_OK);
+    assert_int_equal(byte, 1);
+    lks_device_free(device, a);
+    lks_device_free(device, b);
+    lks_device_free_host(device, host);
+    lks_device_destroy(device);
+}
+
+static void available_memory_is_the_hosts(void **state) {
+    (void)state;
+    lks_device *device = open_cpu(1);
+    int64_t bytes = 0;
+    assert_int_equal(lks_device_available(device, &bytes), LKS_OK);
+    assert_true(bytes > 0);
+    lks_device_destroy(device);
+}
+
 static void copies_and_zeros(void **state) {
     (void)state;
     lks_device *device = open_cpu(2);
@@ -197,6 +236,8 @@ int main(void) {
         cmocka_unit_test(unknown_kinds_are_refused),
         cmocka_unit_test(memory_is_aligned),
         cmocka_unit_test(too_much_memory_is_an_error),
+        cmocka_unit_test(measuring_takes_no_memory),
+        cmocka_unit_test(available_memory_is_the_hosts),
         cmocka_unit_test(copies_and_zeros),
         cmocka_unit_test(streams_and_events),
         cmocka_unit_test(operations_check_their_arguments),

@@ -125,7 +125,7 @@ static void params_lie_in_the_order_of_backward(void **state) {
 static void initial_values_are_pytorchs_distributions(void **state) {
     (void)state;
     const lks_layer_spec layers[] = {
-        {.type = "linear", .options = "out_features=50"},
+        {.type = "linear", .options = "out_features=250"},
         {.type = "batch_norm"},
         {0},
     };
@@ -139,7 +139,7 @@ static void initial_values_are_pytorchs_distributions(void **state) {
         sum += value;
         squares += value * value;
     }
-    /* Mean and variance of a uniform distribution; 20000 numbers give them within 1 % of the
+    /* Mean and variance of a uniform distribution; 100000 numbers give them within 1 % of the
      * bound. */
     double n = (double)weight->count;
     assert_true(fabs(sum / n) < 0.01 * bound);
@@ -149,17 +149,20 @@ static void initial_values_are_pytorchs_distributions(void **state) {
     lks_philox_key key = lks_philox_key_make(3, LKS_RANDOM_INIT, 1);
     float want = (2 * lks_philox_uniform(lks_philox(key, 1, 0).word[2]) - 1) * (float)bound;
     assert_true(c.params[bias->offset + 6] == want);
+    key = lks_philox_key_make(3, LKS_RANDOM_INIT, 0);
+    want = (2 * lks_philox_uniform(lks_philox(key, 17500, 0).word[1]) - 1) * (float)bound;
+    assert_true(c.params[weight->offset + 70001] == want);
 
     const lks_param *scale = lks_graph_param(c.graph, 2), *shift = lks_graph_param(c.graph, 3);
     const float *buffers = lks_graph_buffers(c.graph);
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 250; i++) {
         assert_true(c.params[scale->offset + i] == 1);
         assert_true(c.params[shift->offset + i] == 0);
         assert_true(buffers[lks_graph_buffer(c.graph, 0)->offset + i] == 0);
         assert_true(buffers[lks_graph_buffer(c.graph, 1)->offset + i] == 1);
     }
     /* gaps */
-    for (int64_t e = bias->count; e < 64; e++)
+    for (int64_t e = bias->count; e < 256; e++)
         assert_true(c.params[bias->offset + e] == 0);
     engine_case_close(&c);
 }

@@ -52,6 +52,21 @@ static void release_host(lks_device *device, void *memory) {
     if (lks_cuda_use(device) == LKS_OK) (void)cudaFreeHost(memory);
 }
 
+/* What the pool has taken from the GPU and not given out is unused, too. */
+static lks_status available(lks_device *base, int64_t *out) {
+    lks_cuda_device *device = (lks_cuda_device *)base;
+    uint64_t reserved = 0, used = 0;
+    size_t unused = 0, total = 0;
+    lks_status status = lks_cuda_use(base);
+    if (status == LKS_OK)
+        status = lks_cuda_check(base, cudaMemGetInfo(&unused, &total), "cudaMemGetInfo");
+    if (status != LKS_OK) return status;
+    (void)cudaMemPoolGetAttribute(device->pool, cudaMemPoolAttrReservedMemCurrent, &reserved);
+    (void)cudaMemPoolGetAttribute(device->pool, cudaMemPoolAttrUsedMemCurrent, &used);
+    *out = (int64_t)(unused + (reserved - used));
+    return LKS_OK;
+}
+
 static bool holds(const lks_device *device, const void *memory) {
     struct cudaPointerAttributes attributes;
     (void)device;
@@ -92,6 +107,7 @@ const lks_memory_ops lks_cuda_memory_ops = {
     .free = release,
     .alloc_host = alloc_host,
     .free_host = release_host,
+    .available = available,
     .holds = holds,
     .copy = copy,
     .zero = zero,
