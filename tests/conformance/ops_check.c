@@ -6,6 +6,12 @@
 
 enum { GUARD_BYTES = 64, POISON = 0xFF }; /* four 0xFF bytes are a NaN */
 
+static lks_precision precision = LKS_PRECISION_FP32; /* set once, from the program's arguments */
+
+lks_precision check_precision(void) {
+    return precision;
+}
+
 static void *allocate(size_t bytes) {
     void *memory = malloc(bytes ? bytes : 1);
     assert_non_null(memory);
@@ -16,7 +22,7 @@ static void *allocate(size_t bytes) {
  */
 static int check_on(const char *kind, bool required, const struct CMUnitTest *tests, size_t count) {
     lks_device *device = NULL;
-    const lks_device_config config = {.kind = kind, .local_size = 1, .precision = CHECK_PRECISION};
+    const lks_device_config config = {.kind = kind, .local_size = 1, .precision = precision};
     const lks_status status = lks_device_create(&config, &device);
     if (status == LKS_EUNSUPPORTED && !required) return 0;
     if (status != LKS_OK) {
@@ -34,12 +40,24 @@ static int check_on(const char *kind, bool required, const struct CMUnitTest *te
     return failed;
 }
 
-int check_on_every_device(const struct CMUnitTest *tests, size_t count) {
-#ifdef CHECK_ONLY_KIND
-    return check_on(CHECK_ONLY_KIND, true, tests, count);
-#else
+/* Returns false for a word that is none of them. */
+static bool read_precision(const char *word) {
+    static const char *const names[] = {"fp32", "tf32", "bf16"}; /* as in lks_precision */
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(word, names[i]) != 0) continue;
+        precision = (lks_precision)i;
+        return true;
+    }
+    return false;
+}
+
+int check_on_every_device(int argc, char **argv, const struct CMUnitTest *tests, size_t count) {
+    if (argc > 3 || (argc == 3 && !read_precision(argv[2]))) {
+        print_error("usage: %s [DEVICE [fp32|tf32|bf16]]\n", argv[0]);
+        return 1;
+    }
+    if (argc > 1) return check_on(argv[1], true, tests, count);
     return check_on("cpu", true, tests, count) + check_on("cuda", false, tests, count);
-#endif
 }
 
 /* ---- numbers ---- */
@@ -111,10 +129,12 @@ void *check_device_copy(lks_device *device, const void *from, size_t bytes) {
 /* ---- elements of activations and parameters: float32, or bfloat16, whose bits are its upper half
  * ---- */
 
-static const bool BF16 = CHECK_PRECISION == LKS_PRECISION_BF16;
+static bool is_bf16(void) {
+    return precision == LKS_PRECISION_BF16;
+}
 
 static size_t element_bytes(int64_t count) {
-    return (size_t)count * (BF16 ? sizeof(uint16_t) : sizeof(float));
+    return (size_t)count * (is_bf16() ? sizeof(uint16_t) : sizeof(float));
 }
 
 /* To the nearest bfloat16, ties to even; of finite numbers. */
@@ -134,13 +154,13 @@ static float from_bf16(uint16_t half) {
 /* `count` numbers that the device's elements can hold, so that a test computes with the same. */
 static float *random_elements(uint64_t seed, int64_t count) {
     float *values = check_random(seed, count, -1, 1);
-    for (int64_t i = 0; i < count && BF16; i++)
+    for (int64_t i = 0; i < count && is_bf16(); i++)
         values[i] = from_bf16(to_bf16(values[i]));
     return values;
 }
 
 static void *upload_elements(lks_device *device, const float *from, int64_t count) {
-    if (!BF16) return check_device_copy(device, from, element_bytes(count));
+    if (!is_bf16()) return check_device_copy(device, from, element_bytes(count));
     uint16_t *halves = allocate(element_bytes(count));
     for (int64_t i = 0; i < count; i++)
         halves[i] = to_bf16(from[i]);
@@ -151,7 +171,7 @@ static void *upload_elements(lks_device *device, const float *from, int64_t coun
 
 /* The caller frees them. */
 static float *download_elements(lks_device *device, const void *memory, size_t bytes) {
-    if (!BF16) {
+    if (!is_bf16()) {
         float *values = allocate(bytes);
         check_download(device, values, memory, bytes);
         return values;

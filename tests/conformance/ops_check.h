@@ -17,14 +17,13 @@
 
 #include "device/device.h"
 
-/* In what the devices compute; a second variant of a test program may say another one. */
-#ifndef CHECK_PRECISION
-#define CHECK_PRECISION LKS_PRECISION_FP32
-#endif
+/* Runs the tests once for each kind of device; a test gets its lks_device as *state. Arguments of
+ * the program, PROGRAM [DEVICE [PRECISION]], ask for one kind, which must be there then, and for a
+ * precision other than fp32. Returns the number of failed tests. */
+int check_on_every_device(int argc, char **argv, const struct CMUnitTest *tests, size_t count);
 
-/* Runs the tests once for each kind of device, or for CHECK_ONLY_KIND, which must be there, where
- * that is defined; a test gets its lks_device as *state. Returns the number of failed tests. */
-int check_on_every_device(const struct CMUnitTest *tests, size_t count);
+/* In what the devices compute. */
+lks_precision check_precision(void);
 
 /* ---- numbers ---- */
 

@@ -224,10 +224,10 @@ static void ranks_agree_on_too_few_values(void **state) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_share_statistics),
         cmocka_unit_test(ranks_agree_on_too_few_values),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

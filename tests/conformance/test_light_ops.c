@@ -435,7 +435,7 @@ static void test_bad_descriptions(void **state) {
     expect_refused(*state, LKS_OP_ELTWISE, &unknown, LKS_EUNSUPPORTED);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_eltwise),
@@ -447,5 +447,5 @@ int main(void) {
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_bad_descriptions),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

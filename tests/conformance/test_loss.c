@@ -346,7 +346,7 @@ static void test_not_finite(void **state) {
     free_case(&c);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_loss),
         cmocka_unit_test(test_same_bits),
@@ -355,5 +355,5 @@ int main(void) {
         cmocka_unit_test(test_ties),
         cmocka_unit_test(test_not_finite),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

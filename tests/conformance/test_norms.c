@@ -353,7 +353,7 @@ static void norms_refuse(void **state) {
     assert_null(op);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_norm_agrees),
         cmocka_unit_test(batch_norm_leaves_out_what_is_not_wanted),
@@ -363,5 +363,5 @@ int main(void) {
         cmocka_unit_test(layer_norm_agrees),
         cmocka_unit_test(norms_refuse),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -189,12 +189,12 @@ static void pool_refuses(void **state) {
     assert_null(op);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_agrees),
         cmocka_unit_test(max_passes_nan_and_minus_infinity),
         cmocka_unit_test(pool_takes_an_empty_batch),
         cmocka_unit_test(pool_refuses),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

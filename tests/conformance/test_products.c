@@ -22,15 +22,15 @@ static const double TF32_TOLERANCE = 1e-3;
 static const double BF16_TOLERANCE = 4e-3;
 
 static double tolerance_of(double fp32) {
-    if (CHECK_PRECISION == LKS_PRECISION_BF16) return BF16_TOLERANCE;
-    return CHECK_PRECISION == LKS_PRECISION_TF32 ? TF32_TOLERANCE : fp32;
+    if (check_precision() == LKS_PRECISION_BF16) return BF16_TOLERANCE;
+    return check_precision() == LKS_PRECISION_TF32 ? TF32_TOLERANCE : fp32;
 }
 
 /* Rounded factors may turn the sign of a y near zero, and with it what ReLU lets through: where
  * they are rounded, layers have no ReLU. */
 static lks_activation relu_if(bool wanted) {
-    return wanted && CHECK_PRECISION == LKS_PRECISION_FP32 ? LKS_ACTIVATION_RELU
-                                                           : LKS_ACTIVATION_NONE;
+    return wanted && check_precision() == LKS_PRECISION_FP32 ? LKS_ACTIVATION_RELU
+                                                             : LKS_ACTIVATION_NONE;
 }
 
 /* Applies a ReLU's mask to a copy of dy, as float64. */
@@ -204,7 +204,7 @@ static void linear_takes_an_empty_batch(void **state) {
 
 /* More batch sizes than an operation keeps plans for, each used twice. */
 static void linear_replans(void **state) {
-    if (CHECK_PRECISION == LKS_PRECISION_BF16) skip(); /* it copies float32 itself */
+    if (check_precision() == LKS_PRECISION_BF16) skip(); /* it copies float32 itself */
     const lks_linear_desc d = {.in_features = 4, .out_features = 3, .rows_per_sample = 1};
     lks_device *device = *state;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
@@ -453,7 +453,7 @@ static void conv_refuses(void **state) {
     assert_null(op);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_agrees),
         cmocka_unit_test(linear_leaves_out_what_is_not_wanted),
@@ -467,5 +467,5 @@ int main(void) {
         cmocka_unit_test(conv_takes_an_empty_batch),
         cmocka_unit_test(conv_refuses),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

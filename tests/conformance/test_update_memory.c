@@ -179,12 +179,12 @@ static void test_refused(void **state) {
     assert_int_equal(lks_device_decide(*state, stream, &good, NULL), LKS_EINVAL);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_alignment),
         cmocka_unit_test(test_decisions),
         cmocka_unit_test(test_skipped_steps_change_nothing),
         cmocka_unit_test(test_refused),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

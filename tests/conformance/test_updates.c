@@ -497,12 +497,12 @@ static void test_not_finite(void **state) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_reference), cmocka_unit_test(test_numbers_of_pytorch),
         cmocka_unit_test(test_any_partition),     cmocka_unit_test(test_numbers_on_the_device),
         cmocka_unit_test(test_not_finite),        cmocka_unit_test(test_centered_constant_gradient),
         cmocka_unit_test(test_refused),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

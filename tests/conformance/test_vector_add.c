@@ -57,11 +57,11 @@ static void test_refused(void **state) {
     assert_int_equal(lks_device_add_f64(*state, stream, -1, &x64, &y64), LKS_EINVAL);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_add_f32),
         cmocka_unit_test(test_add_f64),
         cmocka_unit_test(test_refused),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -116,7 +116,7 @@ static void test_refused(void **state) {
                      LKS_EINVAL);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_reference),
         cmocka_unit_test(test_largest_anywhere),
@@ -124,5 +124,5 @@ int main(void) {
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_refused),
     };
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

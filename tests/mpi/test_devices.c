@@ -1,5 +1,7 @@
 /* A run on a GPU is the run on the CPU, up to rounding; it repeats itself to the last bit; and its
- * checkpoints are those of any device. Skipped where there is no GPU, real or emulated. */
+ * checkpoints are those of any device. Skipped where there is no GPU, real or emulated, unless the
+ * program is called with the argument "cuda": then there must be one. */
+#include <string.h>
 #include <unistd.h>
 
 #include "mpi/train_case.h"
@@ -8,13 +10,16 @@ static bool close_to(double a, double b, double relative) {
     return fabs(a - b) <= relative * fmax(fabs(a), fabs(b));
 }
 
+static bool is_gpu_required; /* set once, from the program's arguments */
+
 /* The same on every rank. */
 static void skip_without_gpu(void) {
     const lks_context_config config = {.device = "cuda", .threads = 1};
     lks_context *context = NULL;
     const lks_status status = lks_context_create(MPI_COMM_WORLD, &config, &context);
     lks_context_destroy(context);
-    if (status == LKS_EUNSUPPORTED) skip();
+    if (status == LKS_EUNSUPPORTED && !is_gpu_required) skip();
+    REQUIRE_OK(status);
 }
 
 static lks_train_config device_config(void) {
@@ -90,5 +95,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_a_gpu_trains_like_the_cpu),
         cmocka_unit_test(test_checkpoints_pass_between_devices),
     };
+    is_gpu_required = argc > 1 && strcmp(argv[1], "cuda") == 0;
     return MPI_CHECK_RUN(&argc, &argv, tests);
 }

@@ -147,7 +147,7 @@ static void every_case_is_pytorchs(void **state) {
     check_ok(lks_h5_close(file));
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_case_is_pytorchs)};
-    return check_on_every_device(tests, sizeof tests / sizeof *tests);
+    return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

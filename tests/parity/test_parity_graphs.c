@@ -1,6 +1,6 @@
 /* Every layer, every loss and small whole networks against PyTorch: outputs, every gradient, the
  * gradient of the input, running statistics, sums of losses. Each case of the golden files is a
- * test. */
+ * test. PROGRAM [DEVICE]: on the CPU unless another device is asked for. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,8 @@
  * term; cancellation in sums and in normalisation takes a few times that. Measured: at most 1.3e-6.
  */
 static const double tolerance = 1e-5;
+
+static const char *device_kind = "cpu"; /* set once, from the program's arguments */
 
 typedef struct parity_case {
     lks_h5_file *file;
@@ -31,7 +33,8 @@ typedef struct parity_case {
 
 /* ---- numbers in and out ---- */
 
-/* Copies a batch of the graph's input shape between rows and the layout that the graph wants. */
+/* Copies a batch of the graph's input shape between rows and the layout that the graph wants, both
+ * in host memory. */
 static void copy_input(const parity_case *c, float *to, const float *from, bool to_graph) {
     int64_t count;
     assert_ok(lks_shape_count(&c->sample, &count));
@@ -50,11 +53,17 @@ static void copy_input(const parity_case *c, float *to, const float *from, bool 
     }
 }
 
+static size_t batch_bytes(const parity_case *c) {
+    int64_t count;
+    assert_ok(lks_shape_count(&c->sample, &count));
+    return (size_t)(c->batch * count) * sizeof(float);
+}
+
 static bool has(const parity_case *c, const char *name) {
     return lks_h5_exists(c->file, golden_path(c->name, name));
 }
 
-/* Fails unless the case's array equals `got`, which may be NULL to check that it is missing. */
+/* Fails unless the case's array equals `got`. */
 static void compare(const parity_case *c, const char *part, const char *name, const float *got,
                     const lks_shape *shape) {
     char what[256];
@@ -67,6 +76,31 @@ static void compare(const parity_case *c, const char *part, const char *name, co
     if (shape != NULL && !lks_shape_equal(shape, &stored)) fail_msg("%s: another shape", what);
     golden_compare(what, got, want, count, tolerance);
     free(want);
+}
+
+/* The same of an array in device memory. */
+static void compare_on_device(const parity_case *c, const char *part, const char *name,
+                              const float *got, const lks_shape *shape) {
+    int64_t count;
+    assert_ok(lks_shape_count(shape, &count));
+    float *copy = malloc((size_t)count * sizeof *copy);
+    assert_non_null(copy);
+    engine_case_download(&c->engine, copy, got, (size_t)count * sizeof *copy);
+    compare(c, part, name, copy, shape);
+    free(copy);
+}
+
+/* A batch's shape. */
+static lks_shape batched(int64_t batch, const lks_shape *sample) {
+    lks_shape shape = {.rank = sample->rank + 1, .dim = {batch}};
+    memcpy(shape.dim + 1, sample->dim, (size_t)sample->rank * sizeof shape.dim[0]);
+    return shape;
+}
+
+static void compare_output(const parity_case *c, const char *part) {
+    lks_graph *graph = c->engine.graph;
+    const lks_shape shape = batched(c->batch, lks_graph_output_shape(graph));
+    compare_on_device(c, part, "", lks_graph_output(graph), &shape);
 }
 
 static lks_status count_arrays(void *data, const char *path, bool is_group,
@@ -92,7 +126,8 @@ static void load(const parity_case *c, const char *part, bool buffers) {
         float *values =
             golden_floats(c->file, golden_path(golden_path(c->name, part), param->name), &shape);
         if (!lks_shape_equal(&shape, &param->shape)) fail_msg("%s: another shape", param->name);
-        memcpy(flat + param->offset, values, (size_t)param->count * sizeof(float));
+        engine_case_upload(&c->engine, flat + param->offset, values,
+                           (size_t)param->count * sizeof(float));
         free(values);
     }
 }
@@ -107,10 +142,16 @@ static void open_engine(parity_case *c, bool train) {
         .inference_only = !train,
         .input_gradient = train,
     };
-    c->engine = engine_case_open(c->layers.lists[0], c->sample, &c->loss, &config);
+    c->engine = engine_case_open_on(engine_case_device_of(device_kind), c->layers.lists[0],
+                                    c->sample, &c->loss, &config);
     load(c, "param", false);
     load(c, "buffer", true);
-    copy_input(c, lks_graph_input(c->engine.graph), c->x, true);
+    const size_t bytes = batch_bytes(c);
+    float *x = malloc(bytes);
+    assert_non_null(x);
+    copy_input(c, x, c->x, true);
+    engine_case_upload(&c->engine, lks_graph_input(c->engine.graph), x, bytes);
+    free(x);
 }
 
 static void open_case(parity_case *c, lks_h5_file *file, const char *name) {
@@ -146,18 +187,31 @@ static void load_targets(const parity_case *c) {
     void *targets = classes ? (void *)golden_ints(c->file, path, &shape)
                             : (void *)golden_floats(c->file, path, &shape);
     assert_ok(lks_shape_count(&shape, &count));
-    memcpy(lks_graph_targets(graph), targets, (size_t)count * 4);
+    engine_case_upload(&c->engine, lks_graph_targets(graph), targets, (size_t)count * 4);
     free(targets);
 }
 
 static void compare_sums(const parity_case *c) {
-    const double *sums = c->engine.sums;
+    double sums[LKS_LOSS_SUM_COUNT];
+    engine_case_download(&c->engine, sums, c->engine.sums, sizeof sums);
     float loss = (float)sums[LKS_SUM_LOSS];
     compare(c, "loss_sum", "", &loss, NULL);
     if (!c->of_losses) return;
     assert_true(sums[LKS_SUM_WEIGHT] == golden_number(c->file, c->name, "weight"));
     assert_true(sums[LKS_SUM_CORRECT] == golden_number(c->file, c->name, "correct"));
     assert_true(sums[LKS_SUM_COUNTED] == golden_number(c->file, c->name, "counted"));
+}
+
+static void compare_input_gradient(const parity_case *c) {
+    const size_t bytes = batch_bytes(c);
+    float *dx = malloc(bytes), *in_rows = malloc(bytes);
+    assert_non_null(dx);
+    assert_non_null(in_rows);
+    engine_case_download(&c->engine, dx, lks_graph_input_gradient(c->engine.graph), bytes);
+    copy_input(c, in_rows, dx, false);
+    compare(c, "dx", "", in_rows, NULL);
+    free(in_rows);
+    free(dx);
 }
 
 static void check_training(parity_case *c) {
@@ -167,32 +221,26 @@ static void check_training(parity_case *c) {
     load_targets(c);
     for (int64_t i = 0; i < forwards; i++)
         assert_ok(lks_graph_forward(graph, &info));
-    compare(c, "y", "", lks_graph_output(graph), NULL);
+    compare_output(c, "y");
     assert_ok(lks_graph_loss(graph, &info, c->engine.sums));
     compare_sums(c);
     assert_ok(lks_graph_backward(graph, &info, NULL, NULL));
     for (int i = 0; i < lks_graph_param_count(graph); i++) {
         const lks_param *param = lks_graph_param(graph, i);
-        compare(c, "grad", param->name, c->engine.grads + param->offset, &param->shape);
+        compare_on_device(c, "grad", param->name, c->engine.grads + param->offset, &param->shape);
     }
-    int64_t count;
-    assert_ok(lks_shape_count(&c->sample, &count));
-    float *dx = malloc((size_t)(c->batch * count) * sizeof(float));
-    assert_non_null(dx);
-    copy_input(c, dx, lks_graph_input_gradient(graph), false);
-    compare(c, "dx", "", dx, NULL);
-    free(dx);
+    compare_input_gradient(c);
     for (int i = 0; i < lks_graph_buffer_count(graph); i++) {
         const lks_param *buffer = lks_graph_buffer(graph, i);
-        compare(c, "buffer_after", buffer->name, lks_graph_buffers(graph) + buffer->offset,
-                &buffer->shape);
+        compare_on_device(c, "buffer_after", buffer->name,
+                          lks_graph_buffers(graph) + buffer->offset, &buffer->shape);
     }
 }
 
 static void check_evaluation(parity_case *c) {
     const lks_batch_info info = {.batch = c->batch};
     assert_ok(lks_graph_forward(c->engine.graph, &info));
-    compare(c, "y_eval", "", lks_graph_output(c->engine.graph), NULL);
+    compare_output(c, "y_eval");
 }
 
 typedef struct golden_test {
@@ -250,8 +298,9 @@ static lks_status add_test(void *data, const char *path, bool is_group, const lk
     return LKS_OK;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     static test_list list;
+    if (argc > 1) device_kind = argv[1];
     for (int i = 0; i < FILE_COUNT; i++) {
         list.file = files[i];
         lks_h5_file *file = golden_open(files[i]);

@@ -1,4 +1,5 @@
-/* A small model on the CPU device with its flat buffers, for the tests of the engine. */
+/* A small model with its flat buffers, on the CPU unless another device is asked for, for the tests
+ * of the engine. */
 #ifndef LKS_TESTS_ENGINE_CASE_H
 #define LKS_TESTS_ENGINE_CASE_H
 
@@ -6,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -30,30 +32,68 @@ typedef struct engine_case {
     double *sums;
 } engine_case;
 
-static inline lks_device *engine_case_device(void) {
+static inline lks_device *engine_case_device_of(const char *kind) {
     lks_device_config config = LKS_DEVICE_CONFIG_DEFAULT;
-    config.kind = "cpu";
+    config.kind = kind;
     config.threads = 2;
     lks_device *device = NULL;
     assert_ok(lks_device_create(&config, &device));
     return device;
 }
 
-/* Builds and binds; with config->inference_only no gradients. loss may be NULL. */
-static inline engine_case engine_case_open(const lks_layer_spec *layers, lks_shape input,
-                                           const lks_spec *loss, const lks_graph_config *config) {
-    engine_case c = {.device = engine_case_device()};
+static inline lks_device *engine_case_device(void) {
+    return engine_case_device_of("cpu");
+}
+
+static inline void engine_case_copy(const engine_case *c, void *to, const void *from, size_t bytes,
+                                    lks_copy_kind kind) {
+    lks_stream *stream = lks_device_stream(c->device, LKS_STREAM_COMPUTE);
+    assert_ok(lks_device_copy(c->device, stream, to, from, bytes, kind));
+    assert_ok(lks_stream_synchronize(stream));
+}
+
+static inline void engine_case_upload(const engine_case *c, void *to, const void *from,
+                                      size_t bytes) {
+    engine_case_copy(c, to, from, bytes, LKS_COPY_TO_DEVICE);
+}
+
+static inline void engine_case_download(const engine_case *c, void *to, const void *from,
+                                        size_t bytes) {
+    engine_case_copy(c, to, from, bytes, LKS_COPY_TO_HOST);
+}
+
+/* `bytes` of device memory, which show as NaN. */
+static inline void *engine_case_poisoned(const engine_case *c, size_t bytes) {
+    void *memory = NULL, *poison = malloc(bytes + 1);
+    assert_non_null(poison);
+    memset(poison, 0xff, bytes);
+    assert_ok(lks_device_alloc(c->device, bytes, &memory));
+    engine_case_upload(c, memory, poison, bytes);
+    free(poison);
+    return memory;
+}
+
+/* Builds and binds; with config->inference_only no gradients. loss may be NULL. The case owns the
+ * device. */
+static inline engine_case engine_case_open_on(lks_device *device, const lks_layer_spec *layers,
+                                              lks_shape input, const lks_spec *loss,
+                                              const lks_graph_config *config) {
+    engine_case c = {.device = device};
     assert_ok(lks_graph_create(c.device, layers, &input, loss, config, &c.graph));
     size_t bytes = (size_t)lks_graph_flat_count(c.graph) * sizeof(float);
-    assert_ok(lks_device_alloc(c.device, bytes, (void **)&c.params));
-    if (!config->inference_only) assert_ok(lks_device_alloc(c.device, bytes, (void **)&c.grads));
     /* What bind does not write shows as NaN. */
-    memset(c.params, 0xff, bytes);
-    if (c.grads != NULL) memset(c.grads, 0xff, bytes);
-    assert_ok(lks_device_alloc(c.device, LKS_LOSS_SUM_COUNT * sizeof(double), (void **)&c.sums));
-    memset(c.sums, 0, LKS_LOSS_SUM_COUNT * sizeof(double));
+    c.params = engine_case_poisoned(&c, bytes);
+    if (!config->inference_only) c.grads = engine_case_poisoned(&c, bytes);
+    const double zeros[LKS_LOSS_SUM_COUNT] = {0};
+    c.sums = engine_case_poisoned(&c, sizeof zeros);
+    engine_case_upload(&c, c.sums, zeros, sizeof zeros);
     assert_ok(lks_graph_bind(c.graph, c.params, c.grads));
     return c;
+}
+
+static inline engine_case engine_case_open(const lks_layer_spec *layers, lks_shape input,
+                                           const lks_spec *loss, const lks_graph_config *config) {
+    return engine_case_open_on(engine_case_device(), layers, input, loss, config);
 }
 
 static inline void engine_case_close(engine_case *c) {
