@@ -97,41 +97,38 @@ static void *grad_of(const lks_graph *graph, int value) {
 }
 
 /* The gradients of a node's parameters stand in `at`, by their places in the flat buffer; what lies
- * between and behind them is zeroed. */
+ * between and behind them is zeroed. dparams: their places, also where zeroing fails. */
 static lks_status place_gradients(const lks_graph *graph, const lks_node *node, float *at,
                                   void **dparams) {
     lks_stream *stream = compute_stream(graph);
     lks_status status = LKS_OK;
     int64_t end = 0; /* of what has its place so far */
-    for (int p = 0; p < node->param_count && status == LKS_OK; p++) {
+    for (int p = 0; p < node->param_count; p++) {
         const lks_param *param = &graph->params.params[node->first_param + p];
         if (param->frozen) continue;
         const int64_t begin = param->offset - node->ready_begin;
-        status =
-            lks_device_zero(graph->device, stream, at + end, (size_t)(begin - end) * sizeof(float));
+        keep_first(
+            lks_device_zero(graph->device, stream, at + end, (size_t)(begin - end) * sizeof(float)),
+            &status);
         dparams[p] = at + begin;
         end = begin + param->count;
     }
     const int64_t left = node->ready_end - node->ready_begin - end;
-    return status != LKS_OK
-               ? status
-               : lks_device_zero(graph->device, stream, at + end, (size_t)left * sizeof(float));
+    keep_first(lks_device_zero(graph->device, stream, at + end, (size_t)left * sizeof(float)),
+               &status);
+    return status;
 }
 
-/* at: where the caller placed the node's gradients; NULL: in the flat buffer. */
 static lks_status run_backward(const lks_graph *graph, const lks_node *node,
-                               const lks_batch_info *info, float *at) {
-    void *placed[LKS_LAYER_MAX_PARAMS] = {0};
-    lks_status status = at != NULL ? place_gradients(graph, node, at, placed) : LKS_OK;
-    if (status != LKS_OK) return status;
+                               const lks_batch_info *info, void *const *dparams) {
     lks_op_args args = make_args(graph, node, info);
     args.scratch = node->backward_scratch;
     args.dy = grad_of(graph, node->y);
     args.dy2 = grad_of(graph, node->y2);
     args.dx = grad_of(graph, node->x);
     args.dx2 = grad_of(graph, node->x2);
-    args.dparams = !node->trains ? NULL : at != NULL ? placed : node->dparams;
-    status = lks_op_backward(node->op, compute_stream(graph), &args);
+    args.dparams = node->trains ? dparams : NULL;
+    lks_status status = lks_op_backward(node->op, compute_stream(graph), &args);
     return status == LKS_OK ? LKS_OK : lks_graph_fail_in_layer(graph, node->layer, status);
 }
 
@@ -146,14 +143,17 @@ lks_status lks_graph_backward(lks_graph *graph, const lks_batch_info *info,
     for (int i = graph->node_count - 1; failure != LKS_ECOMM && i >= 0; i--) {
         const lks_node *node = &graph->nodes[i];
         if (!lks_node_has_backward(graph, node)) continue;
-        float *at = NULL;
+        float *at = NULL; /* in the flat buffer, unless the caller has another place */
+        void *placed[LKS_LAYER_MAX_PARAMS] = {0};
         lks_status status = LKS_OK;
         if (node->trains && graph->place != NULL)
             status = graph->place(graph->place_data, node->ready_begin,
                                   node->ready_end - node->ready_begin, &at);
         if (status != LKS_OK) return status;
+        if (at != NULL) keep_first(place_gradients(graph, node, at, placed), &failure);
         if (goes_on(node, failure, &rest))
-            keep_first(run_backward(graph, node, &rest, at), &failure);
+            keep_first(run_backward(graph, node, &rest, at != NULL ? placed : node->dparams),
+                       &failure);
         if (node->trains && ready != NULL) status = ready(ready_data, node->ready_end);
         if (status != LKS_OK) return status;
     }

@@ -134,7 +134,7 @@ static lks_status call_on_epoch(lks_trainer *t, const lks_epoch_result *result) 
 static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
     double sums[LKS_LOSS_SUM_COUNT];
     lks_trainer_note(t, lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums));
-    lks_status status = lks_comm_agree(t->context->comm, t->failure);
+    lks_status status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
     if (status != LKS_OK) return status;
     decision shared = {
         .result = {.epoch = t->position.epoch + 1,
@@ -184,7 +184,7 @@ static lks_status run_epoch(lks_trainer *t, lks_epoch_result *out) {
         if (status == LKS_OK && !epoch_done) status = lks_saver_after_step(t);
         if (status != LKS_OK) return status;
         if (!t->stopping_now || epoch_done) continue;
-        status = lks_comm_agree(t->context->comm, t->failure);
+        status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
         return status == LKS_OK ? tell_stop(t) : status;
     }
     lks_status status = finish_epoch(t, out);

@@ -10,7 +10,7 @@ struct lks_exchange {
     const lks_shard_plan *plan;
     lks_optimizer *optimizer;
     float *params;
-    lks_status *failure;
+    lks_failure *failure;
     lks_grad_store *store;
     double *norm;          /* device, [1] */
     bool sums, adds;       /* is this micro-batch summed over the ranks, and added to others? */
@@ -57,7 +57,7 @@ static lks_status bind(lks_exchange *exchange, lks_graph *graph) {
 
 lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
                                lks_optimizer *optimizer, lks_graph *graph, float *params,
-                               lks_status *failure, lks_exchange **out) {
+                               lks_failure *failure, lks_exchange **out) {
     lks_exchange *exchange = calloc(1, sizeof *exchange);
     if (!exchange) return lks_fail(LKS_ENOMEM, "the exchange of gradients: out of host memory");
     *exchange = (lks_exchange){.comm = comm,
@@ -83,7 +83,7 @@ size_t lks_exchange_grad_bytes(const lks_exchange *exchange) {
 
 /* Of work that no other rank waits for. */
 static void note(lks_exchange *exchange, lks_status status) {
-    if (*exchange->failure == LKS_OK) *exchange->failure = status;
+    lks_failure_note(exchange->failure, status);
 }
 
 static int64_t *counts_of(const lks_exchange *exchange, int bucket) {
@@ -207,12 +207,13 @@ lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, doubl
     int count =
         lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, plan->padded_count, exchange->ranges);
     double sums[2] = {0}; /* the norm's parts; ranks that have failed */
-    if (*exchange->failure == LKS_OK)
+    if (exchange->failure->status == LKS_OK)
         note(exchange, lks_exchange_norm(exchange, kind, exchange->ranges, count, &sums[0]));
-    sums[1] = *exchange->failure == LKS_OK ? 0 : 1;
+    sums[1] = exchange->failure->status == LKS_OK ? 0 : 1;
     lks_reduce_op op = kind == LKS_NORM_INF ? LKS_REDUCE_MAX : LKS_REDUCE_SUM;
     status = lks_comm_all_reduce(exchange->comm, sums, 2, LKS_F64, op);
-    if (!status && sums[1] > 0) status = lks_comm_agree(exchange->comm, *exchange->failure);
+    if (!status && sums[1] > 0)
+        status = lks_comm_agree(exchange->comm, lks_failure_tell(exchange->failure));
     *out_norm = sums[0];
     return status;
 }

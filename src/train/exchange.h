@@ -10,15 +10,16 @@
 #include "comm/comm.h"
 #include "engine/engine.h"
 #include "optim/optim.h"
+#include "train/failure.h"
 
 typedef struct lks_exchange lks_exchange;
 
 /* Of a graph that is not bound yet: binds it to params [lks_graph_flat_count] and to the exchange's
- * own gradients. All arguments are borrowed. *failure: LKS_OK, or why this rank cannot go on, noted
- * by whoever finds out first. LKS_ENOMEM, LKS_EDEVICE. Local. */
+ * own gradients. All arguments are borrowed. *failure: why this rank cannot go on, noted by whoever
+ * finds out first. LKS_ENOMEM, LKS_EDEVICE. Local. */
 lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
                                lks_optimizer *optimizer, lks_graph *graph, float *params,
-                               lks_status *failure, lks_exchange **out);
+                               lks_failure *failure, lks_exchange **out);
 /* Waits for what is under way. Collective. NULL is legal. */
 void lks_exchange_destroy(lks_exchange *exchange);
 

@@ -263,7 +263,7 @@ static lks_status take_over(lks_trainer *t, restored *numbers) {
     find_best(t);
     take_over_stopping(t, numbers);
     t->stopping_now = t->stop_requested = false;
-    t->failure = LKS_OK;
+    t->failure = (lks_failure){0};
     return LKS_OK;
 }
 

@@ -133,7 +133,7 @@ lks_status lks_trainer_write_state(lks_trainer *t, const char *path) {
 lks_status lks_trainer_save(lks_trainer *t, const char *path) {
     if (t->optimizer == NULL)
         return lks_fail(LKS_EINVAL, "lks_trainer_save: this trainer has no training state");
-    lks_status status = lks_comm_agree(t->context->comm, t->failure);
+    lks_status status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
     if (status != LKS_OK) return lks_saver_after_failure(t, status);
     status = lks_saver_settle(t);
     return status == LKS_OK ? lks_trainer_write_state(t, path) : status;

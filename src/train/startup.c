@@ -1,5 +1,6 @@
 /* The start-up table: what is about to run, where, and what it costs. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "train/trainer.h"
 
@@ -116,12 +117,35 @@ static void log_memory(const lks_trainer *t, const lks_logger *logger, const int
     }
 }
 
+/* ---- devices ---- */
+
+/* One line for each rank may be too many: rank 0's device stands for all, unless another rank's is
+ * of another kind. Collective. */
+static lks_status warn_of_mixed_devices(const lks_trainer *t) {
+    const lks_context *context = t->context;
+    lks_comm *comm = context->comm;
+    char first[16], last[16]; /* the kind of rank 0, and of the last rank that differs from it */
+    snprintf(first, sizeof first, "%s", lks_device_kind(context->device));
+    memcpy(last, first, sizeof last);
+    lks_status status = lks_comm_broadcast(comm, first, sizeof first, 0);
+    int64_t other = strcmp(first, last) == 0 ? 0 : lks_comm_rank(comm);
+    if (status == LKS_OK) status = lks_comm_all_reduce(comm, &other, 1, LKS_I64, LKS_REDUCE_MAX);
+    if (status != LKS_OK || other == 0) return status;
+    status = lks_comm_broadcast(comm, last, sizeof last, (int)other);
+    lks_log(&context->logger, LKS_LOG_WARNING,
+            "not all ranks compute alike: rank 0 on the device %s, rank %" PRId64
+            " on %s; every step waits for the slowest (device: cuda refuses a rank without a GPU)",
+            first, other, last);
+    return status;
+}
+
 lks_status lks_trainer_log_startup(const lks_trainer *t) {
     const lks_context *context = t->context;
     const lks_logger *logger = &context->logger;
     const lks_comm *comm = context->comm;
     int64_t bytes[2][LKS_MEMORY_KINDS]; /* of the rank with the most, and with the least */
     lks_status status = measure_memory(t, bytes[0], bytes[1]);
+    if (status == LKS_OK) status = warn_of_mixed_devices(t);
     if (status != LKS_OK) return status;
 
     int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);

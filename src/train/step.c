@@ -17,9 +17,13 @@ static lks_status begin_epoch(lks_trainer *t) {
     return lks_loader_begin(t->loader, t->position.epoch, t->position.step);
 }
 
+static bool has_failed(const lks_trainer *t) {
+    return t->failure.status != LKS_OK;
+}
+
 lks_status lks_trainer_note(lks_trainer *t, lks_status status) {
     if (status == LKS_ECOMM) return status;
-    if (t->failure == LKS_OK) t->failure = status;
+    lks_failure_note(&t->failure, status);
     return LKS_OK;
 }
 
@@ -75,12 +79,12 @@ static lks_status start_sums(lks_trainer *t) {
  * with no samples: the others must not wait for it in vain. */
 static lks_status run_forward(lks_trainer *t, const lks_host_batch *batch, int64_t first,
                               lks_batch_info *info) {
-    if (t->failure == LKS_OK) t->failure = lks_trainer_load_rows(t, batch, first, info);
-    if (t->failure != LKS_OK) info->batch = 0;
+    if (!has_failed(t)) lks_failure_note(&t->failure, lks_trainer_load_rows(t, batch, first, info));
+    if (has_failed(t)) info->batch = 0;
     lks_status status = lks_trainer_note(t, lks_graph_forward(t->graph, info));
-    if (status == LKS_OK && t->failure == LKS_OK)
+    if (status == LKS_OK && !has_failed(t))
         status = lks_trainer_note(t, lks_graph_loss(t->graph, info, t->step_sums));
-    if (t->failure != LKS_OK) info->batch = 0;
+    if (has_failed(t)) info->batch = 0;
     return status;
 }
 
@@ -115,7 +119,7 @@ static void report_progress(lks_trainer *t, bool epoch_done) {
 
     double sums[LKS_LOSS_SUM_COUNT];
     lks_trainer_note(t, lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums));
-    if (t->failure != LKS_OK) return;
+    if (has_failed(t)) return;
     lks_progress progress = {
         .epoch = t->position.epoch + 1,
         .epochs = t->config.epochs,
@@ -136,12 +140,12 @@ static void report_progress(lks_trainer *t, bool epoch_done) {
 }
 
 static lks_status run_step(lks_trainer *t, bool *epoch_done) {
-    if (t->epoch_began == 0) t->failure = begin_epoch(t);
+    if (t->epoch_began == 0) lks_failure_note(&t->failure, begin_epoch(t));
 
     double began = lks_clock_seconds();
     lks_host_batch batch = {0};
-    if (t->failure == LKS_OK) t->failure = lks_loader_next(t->loader, &batch);
-    bool holds_batch = t->failure == LKS_OK;
+    if (!has_failed(t)) lks_failure_note(&t->failure, lks_loader_next(t->loader, &batch));
+    bool holds_batch = !has_failed(t);
 
     lks_status status = compute(t, &batch);
     if (holds_batch) lks_trainer_note(t, lks_trainer_release_batch(t, t->loader, &batch));

@@ -10,6 +10,7 @@
 #include "optim/optim.h"
 #include "sched/sched.h"
 #include "train/exchange.h"
+#include "train/failure.h"
 #include "train/groups.h"
 #include "train/rates.h"
 #include "train/run_dir.h"
@@ -85,7 +86,7 @@ struct lks_trainer {
 
     double grad_norm;                /* of the last step, before clipping */
     int64_t skipped, skipped_in_row; /* steps that were not finite */
-    lks_status failure;              /* of this rank; the next reduction tells the others */
+    lks_failure failure;             /* of this rank; the next reduction tells the others */
     bool stop_requested;             /* by this rank's on_step, not yet told to the others */
     bool stopping_now;               /* agreed by all ranks */
     lks_fit_end end;

@@ -264,7 +264,7 @@ static void test_calls_that_are_refused(void **) {
                                     &best.algo, space, best.workspaceSize - 1, p.stream),
                      CUBLAS_STATUS_INVALID_VALUE);
     assert_int_equal(cublasLtMatmul(p.handle, p.desc, &one, a, p.a, b, p.b, &zero, d, p.d, d, p.d,
-                                    &best.algo, space + 1, best.workspaceSize, p.stream),
+                                    &best.algo, space + 32, best.workspaceSize, p.stream),
                      CUBLAS_STATUS_INVALID_VALUE);
     assert_blas(cublasLtMatmul(p.handle, p.desc, &one, a, p.a, b, p.b, &zero, d, p.d, d, p.d,
                                &best.algo, space, best.workspaceSize, p.stream));

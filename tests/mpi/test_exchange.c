@@ -28,7 +28,7 @@ typedef struct party {
     lks_optimizer *optimizer;
     lks_exchange *exchange;
     float *params;
-    lks_status failure;
+    lks_failure failure;
 } party;
 
 static lks_status make_graph(lks_graph **out) {
@@ -93,7 +93,7 @@ static lks_status run_backward(party *p, int micro_batches) {
         if (!status)
             status = lks_graph_backward(p->graph, &info, lks_exchange_grads_ready, p->exchange);
         if (status && status != LKS_ECOMM) {
-            p->failure = status;
+            lks_failure_note(&p->failure, status);
             status = LKS_OK;
         }
     }
@@ -285,7 +285,7 @@ static void a_failure_reaches_every_rank(void **state) {
             lks_status status = lks_exchange_reduce(p.exchange, LKS_NORM_INF, &norm);
             if (w == 2) {
                 MPI_CHECK(status == LKS_OK && update(&p) == LKS_OK);
-                MPI_CHECK((p.failure != LKS_OK) == broken.fails);
+                MPI_CHECK((p.failure.status != LKS_OK) == broken.fails);
                 MPI_REQUIRE(run_backward(&p, 1) == LKS_OK);
                 status = lks_exchange_reduce(p.exchange, LKS_NORM_2, &norm);
             }

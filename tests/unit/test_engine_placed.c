@@ -1,4 +1,5 @@
 /* Gradients that go where the caller says, layer by layer, and layers that fail. */
+#include "device/backend.h"
 #include "unit/engine_case.h"
 
 #include <math.h>
@@ -156,10 +157,55 @@ static void a_failed_layer_keeps_nobody_waiting(void **state) {
     engine_case_close(&c);
 }
 
+static lks_status broken_zero(lks_device *device, lks_stream *stream, void *memory, size_t bytes) {
+    (void)device;
+    (void)stream;
+    (void)memory;
+    return lks_fail(LKS_EDEVICE, "zeroing %zu bytes broke", bytes);
+}
+
+/* Other ranks wait in both layers that sum, also where a place for gradients could not be zeroed.
+ */
+static void a_place_that_fails_keeps_nobody_waiting(void **state) {
+    (void)state;
+    const lks_batch_info info = {.batch = BATCH, .training = true};
+    engine_case whole = engine_case_open(layers, input, &mse, &config);
+    lks_graph *graph;
+    places p = {0};
+    assert_ok(lks_graph_create(whole.device, layers, &input, &mse, &config, &graph));
+    float *params = malloc((size_t)lks_graph_flat_count(graph) * sizeof(float));
+    assert_non_null(params);
+    assert_ok(lks_graph_bind_placed(graph, params, place, &p));
+    sums = failing_sum = 0;
+    run_forward(graph, whole.sums, &info);
+    assert_ok(lks_graph_backward(graph, &info, ready, &p));
+    const int all = sums;
+    free_places(&p);
+
+    const lks_device_backend *good = whole.device->backend;
+    lks_memory_ops memory = *good->memory;
+    lks_device_backend broken = *good;
+    memory.zero = broken_zero;
+    broken.memory = &memory;
+    sums = 0;
+    run_forward(graph, whole.sums, &info);
+    whole.device->backend = &broken;
+    assert_int_equal(lks_graph_backward(graph, &info, ready, &p), LKS_EDEVICE);
+    whole.device->backend = good;
+    assert_error_has("zeroing");
+    assert_int_equal(sums, all);
+    assert_true(p.ready_end == lks_graph_trainable_count(graph));
+    free_places(&p);
+    lks_graph_destroy(graph);
+    free(params);
+    engine_case_close(&whole);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(placed_gradients_are_those_of_the_flat_buffer),
         cmocka_unit_test(a_failed_layer_keeps_nobody_waiting),
+        cmocka_unit_test(a_place_that_fails_keeps_nobody_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,13 +163,24 @@ static lks_status too_few_values(void) {
                                 "needs more than 1; use a larger batch, or drop the last one");
 }
 
-/* Sums over all ranks. Only a rank that has at most one value itself cannot know that there are
- * enough, and then it waits to see. */
+/* Sums over all ranks. They wait for this one also where its own work has failed: then it adds
+ * nothing, and the failure comes back. */
+static lks_status sum_over_ranks(lks_stream *stream, const lks_op_args *args, int64_t count,
+                                 lks_status failure) {
+    double *values = exchange_of(args);
+    if (failure != LKS_OK)
+        (void)lks_device_zero(stream->device, stream, values, (size_t)count * sizeof *values);
+    lks_status status = args->all_reduce(args->all_reduce_data, values, count, stream);
+    return failure != LKS_OK && status == LKS_OK ? failure : status;
+}
+
+/* Only a rank that has at most one value itself cannot know that there are enough, and then it
+ * waits to see. */
 static lks_status share_moments(const norm_op *op, lks_stream *stream, const lks_op_args *args,
-                                const statistics &to) {
+                                const statistics &to, lks_status failure) {
     const int64_t channels = op->desc.channels;
     double *exchange = exchange_of(args), count = 0;
-    lks_status status = args->all_reduce(args->all_reduce_data, exchange, 2 * channels + 1, stream);
+    lks_status status = sum_over_ranks(stream, args, 2 * channels + 1, failure);
     if (status != LKS_OK) return status;
     if (args->batch * op->desc.spatial <= 1) {
         status = lks_device_copy(stream->device, stream, &count, exchange + 2 * channels,
@@ -203,11 +214,11 @@ static lks_status batch_statistics(const norm_op *op, const lks_batch_norm_job *
     const bool rows = op->passes == &lks_cuda_batch_norm_rows, share = synchronised(args);
     const int64_t count = job->batch * job->spatial;
     if (count == 1 && args->training && !share) return too_few_values();
-    lks_status status = op->passes->moments(job);
-    if (status != LKS_OK) return status;
     const statistics to = make_statistics(op, args);
-    status = lks_cuda_typed(job->stream->device, [&](auto zero) {
+    lks_status status = lks_cuda_typed(job->stream->device, [&](auto zero) {
         typedef decltype(zero) T;
+        lks_status summed = op->passes->moments(job);
+        if (summed != LKS_OK) return summed;
         const finish_moments<T> finish = {to,
                                           (const T *)job->x,
                                           d->channels,
@@ -217,8 +228,7 @@ static lks_status batch_statistics(const norm_op *op, const lks_batch_norm_job *
         return lks_column_finish(job->stream, "batch norm", job->chunks, d->channels, job->partial,
                                  finish);
     });
-    if (status != LKS_OK || !share) return status;
-    return share_moments(op, job->stream, args, to);
+    return share ? share_moments(op, job->stream, args, to, status) : status;
 }
 
 static lks_status running_statistics(const norm_op *op, lks_stream *stream,
@@ -266,20 +276,18 @@ struct finish_gradients {
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     const norm_op *op = (const norm_op *)base;
     const lks_batch_norm_job job = make_job(op, stream, args);
-    double *sums = exchange_of(args);
-    lks_status status = op->passes->gradient_sums(&job);
-    if (status != LKS_OK) return status;
     const finish_gradients finish = {job.invstd,
                                      op->desc.affine ? lks_op_dparam(args, 0) : nullptr,
                                      op->desc.affine ? lks_op_dparam(args, 1) : nullptr,
                                      args->accumulate,
                                      args->batch == 0,
                                      job.channels,
-                                     sums};
-    status = lks_column_finish(stream, "batch norm gradient", job.chunks, job.channels, job.partial,
-                               finish);
-    if (status == LKS_OK && synchronised(args))
-        status = args->all_reduce(args->all_reduce_data, sums, 2 * job.channels, stream);
+                                     exchange_of(args)};
+    lks_status status = op->passes->gradient_sums(&job);
+    if (status == LKS_OK)
+        status = lks_column_finish(stream, "batch norm gradient", job.chunks, job.channels,
+                                   job.partial, finish);
+    if (synchronised(args)) status = sum_over_ranks(stream, args, 2 * job.channels, status);
     if (status != LKS_OK || args->batch == 0 || !args->dx) return status;
     return op->passes->gradient(&job);
 }

@@ -85,8 +85,13 @@ static size_t scratch_bytes(const lks_device *device, const lks_conv2d_desc *d, 
     return larger(bytes, lks_conv_weight_gradient_scratch_bytes(&gather));
 }
 
-/* Rows, and every factor of a row's number, are counted in 31 bits. */
+/* Rows, and every factor of a row's number, are counted in 31 bits; groups are the third dimension
+ * of a grid. */
 static lks_status check_size(const lks_conv2d_desc *d, int64_t max_batch) {
+    enum { MAX_GROUPS = 65535 };
+    if (d->groups > MAX_GROUPS)
+        return lks_fail(LKS_EUNSUPPORTED, "conv2d: %lld groups: a GPU takes at most %d",
+                        (long long)d->groups, MAX_GROUPS);
     const double in = (double)d->in_size[0] * (double)d->in_size[1] * (double)max_batch;
     const double out = (double)d->out_size[0] * (double)d->out_size[1] * (double)max_batch;
     if (in < 0x1p31 && out < 0x1p31 && weight_count(d) < (INT64_C(1) << 31)) return LKS_OK;

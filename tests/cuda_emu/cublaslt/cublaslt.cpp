@@ -129,7 +129,7 @@ static cublasStatus_t check_operands(const Product &p, const cublasLtMatmulAlgo_
         !is_aligned(p.d, algo.data[WORD_ALIGNMENT_D]))
         return CUBLAS_STATUS_INVALID_VALUE;
     if (p.workspace_bytes < algo.data[WORD_WORKSPACE]) return CUBLAS_STATUS_INVALID_VALUE;
-    if (p.workspace_bytes > 0 && (!p.workspace || !is_aligned(p.workspace, 16)))
+    if (p.workspace_bytes > 0 && (!p.workspace || !is_aligned(p.workspace, 256)))
         return CUBLAS_STATUS_INVALID_VALUE;
     return CUBLAS_STATUS_SUCCESS;
 }

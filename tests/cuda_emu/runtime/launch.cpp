@@ -1,6 +1,7 @@
 /* Launches of kernels, and what a kernel is allowed. */
 #include <map>
 
+#include "cuda_emu.h"
 #include "queue.h"
 
 namespace emu {
@@ -60,6 +61,8 @@ cudaError_t launch(const cudaLaunchConfig_t *config, Call *call) {
     if (!api.is_stream(stream)) return api.result(cudaErrorInvalidResourceHandle);
     cudaError_t error = check_config(*config, call->kernel);
     if (error) return api.result(error);
+    if (api.runtime.failing_launch > 0 && --api.runtime.failing_launch == 0)
+        return api.result(cudaErrorLaunchOutOfResources);
     uint3 grid = config->gridDim, block = config->blockDim;
     size_t shared_bytes = config->dynamicSmemBytes;
     Runtime *runtime = &api.runtime;
@@ -75,6 +78,10 @@ cudaError_t launch(const cudaLaunchConfig_t *config, Call *call) {
 using namespace emu;
 
 extern "C" {
+
+void lks_cuda_emu_fail_launch(int number) {
+    Api().runtime.failing_launch = number;
+}
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {
     Api api;

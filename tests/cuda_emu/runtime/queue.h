@@ -81,6 +81,7 @@ struct Runtime {
     std::set<cudaEvent_t> events;
     std::set<std::shared_ptr<Capture>> captures;
     bool in_callback = false;
+    int failing_launch = 0; /* 1: the next one, 0: none */
     unsigned eagerness = 0; /* how likely a call runs something at once, of 4 */
 
     Runtime() : random(settings().seed) {
