@@ -69,6 +69,7 @@ typedef enum option_id {
     OPTION_OUT,
     OPTION_EPOCHS,
     OPTION_STEPS,
+    OPTION_PROFILE,
     OPTION_METRIC,
     OPTION_PLOT,
     OPTION_FORMAT,
@@ -106,6 +107,9 @@ static const cli_option cli_options[] = {
     {OPTION_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE, "where to compute"},
     {OPTION_THREADS, "threads", 't', "N", ON_DEVICE,
      "CPU threads of each rank; 0: its share of the cores"},
+    {OPTION_PROFILE, "profile", 0, "N", ON_TRAIN,
+     "print where the time of N steps went, after a few of warm-up,\n"
+     "and write it to profile.json in the run directory"},
     {OPTION_OUTPUT, "output", 'o', "DIR", ON_TRAIN, "the run directory"},
     {OPTION_SPLIT, "split", 0, "train|validation", ON_SPLIT,
      "which of the run file's data sets; validation by default"},
@@ -248,13 +252,13 @@ static lks_status set_split(lks_args *args, const char *value) {
     return LKS_OK;
 }
 
-static lks_status set_steps(lks_args *args, const char *value) {
+static lks_status set_count(const cli_option *option, const char *value, int64_t *out) {
     char *end;
     errno = 0;
-    long long steps = strtoll(value, &end, 10);
-    if (errno || end == value || *end || steps < 1)
-        return lks_fail(LKS_EUSAGE, "--steps-per-epoch %s: expected an integer >= 1", value);
-    args->steps_per_epoch = steps;
+    long long count = strtoll(value, &end, 10);
+    if (errno || end == value || *end || count < 1)
+        return lks_fail(LKS_EUSAGE, "--%s %s: expected an integer >= 1", option->name, value);
+    *out = count;
     return LKS_OK;
 }
 
@@ -275,7 +279,9 @@ static lks_status apply(lks_args *args, const cli_option *option, char *value) {
     case OPTION_EPOCHS:
         return add_override(args, "--epochs", "epochs", value);
     case OPTION_STEPS:
-        return set_steps(args, value);
+        return set_count(option, value, &args->steps_per_epoch);
+    case OPTION_PROFILE:
+        return set_count(option, value, &args->profile_steps);
     case OPTION_SPLIT:
         return set_split(args, value);
     case OPTION_RESUME:

@@ -34,6 +34,7 @@ typedef struct lks_args {
     const char *resume, *out, *split;
     const char *plot, *metric_from, *format;
     int64_t steps_per_epoch; /* 0: not given */
+    int64_t profile_steps;   /* 0: no profile */
     int verbosity;           /* 0 quiet, 1, 2 verbose */
     bool json, markdown, force;
 } lks_args;

@@ -119,6 +119,8 @@ static lks_status train(lks_job *job, watcher *w) {
     job->run.config.callbacks = (lks_callbacks){after_step, after_epoch, w};
     status = lks_job_build(job, job->train, job->train, job->validation);
     if (!status) status = resume(job);
+    if (!status && job->args->profile_steps)
+        status = lks_trainer_profile(job->trainer, job->args->profile_steps);
     if (status) return status;
     double start = lks_clock_seconds();
     status = lks_fit(job->trainer);

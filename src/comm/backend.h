@@ -8,14 +8,6 @@
 
 #include "comm/comm.h"
 
-typedef enum lks_collective {
-    LKS_ALL_REDUCE,
-    LKS_REDUCE_SCATTER,
-    LKS_ALL_GATHER,
-    LKS_BROADCAST,
-    LKS_BARRIER
-} lks_collective;
-
 /* One collective, as the caller described it. */
 typedef struct lks_comm_call {
     lks_collective kind;
@@ -40,6 +32,7 @@ typedef struct lks_staging {
 struct lks_request {
     lks_request *next; /* in comm->active (in the order of the starts) or comm->idle */
     bool done;
+    int64_t traced; /* the number of its transfer in the device's trace; 0: none, or ended */
     lks_staging staging;
 };
 

@@ -10,6 +10,7 @@
 #include "comm/reduce.h"
 #include "comm/shared/shared.h"
 #include "comm/staging.h"
+#include "device/trace.h"
 
 /* ---- creation ---- */
 
@@ -139,6 +140,10 @@ lks_status lks_comm_check_mpi(int code, const char *function) {
     return lks_fail(LKS_ECOMM, "%s failed: %s", function, reason);
 }
 
+const char *lks_comm_backend_name(const lks_comm *comm) {
+    return comm->ops ? comm->ops->name : "nothing";
+}
+
 int lks_comm_rank(const lks_comm *comm) {
     return comm->rank;
 }
@@ -182,6 +187,21 @@ MPI_Comm lks_comm_mpi(const lks_comm *comm) {
     return comm->mpi;
 }
 
+const char *lks_collective_name(lks_collective kind) {
+    static const char *const names[LKS_COLLECTIVE_COUNT] = {
+        [LKS_ALL_REDUCE] = "all_reduce", [LKS_REDUCE_SCATTER] = "reduce_scatter",
+        [LKS_ALL_GATHER] = "all_gather", [LKS_BROADCAST] = "broadcast",
+        [LKS_BARRIER] = "barrier",
+    };
+    return names[kind];
+}
+
+double lks_collective_bus_factor(lks_collective kind, int ranks) {
+    const double others = (double)(ranks - 1) / ranks;
+    if (kind == LKS_ALL_REDUCE) return 2 * others;
+    return kind == LKS_REDUCE_SCATTER || kind == LKS_ALL_GATHER ? others : 1;
+}
+
 /* ---- requests ---- */
 
 static lks_status take_request(lks_comm *comm, lks_request **out) {
@@ -217,15 +237,42 @@ static lks_status strand(lks_status status) {
     return lks_fail_in(LKS_ECOMM, "this rank cannot take part in a collective");
 }
 
-static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
-    *out = NULL;
-    if (comm->size == 1) return LKS_OK;
+/* ---- in the device's trace, where it has one: the time that a rank spends here and does not
+ * compute, and the time that transfers are under way ---- */
+
+static void enter(const lks_comm *comm, const char *what) {
+    lks_trace_enter(comm->device, LKS_PHASE_COMM, LKS_TRACE_NO_LAYER, what);
+}
+
+static void leave(const lks_comm *comm) {
+    lks_trace_leave(comm->device);
+}
+
+static void end_traced(const lks_comm *comm, lks_request *request) {
+    lks_trace_end_transfer(comm->device, request->traced);
+    request->traced = 0;
+}
+
+/* Of the transfers that are done, whoever waits for them. */
+static void end_traced_done(const lks_comm *comm) {
+    if (!lks_device_is_traced(comm->device)) return;
+    for (lks_request *r = comm->active; r; r = r->next)
+        if (r->done) end_traced(comm, r);
+}
+
+/* ---- starting, moving on, waiting ---- */
+
+static lks_status begin(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
     lks_request *request;
     lks_status status = take_request(comm, &request);
     if (status != LKS_OK) return strand(status);
+    request->traced =
+        lks_trace_begin_transfer(comm->device, (int)transfer->kind,
+                                 transfer->count * (int64_t)lks_dtype_bytes(transfer->dtype));
     lks_comm_call staged = *transfer;
     status = lks_staging_begin(comm, &request->staging, &staged);
     if (status == LKS_OK) status = comm->ops->start(comm, request, &staged);
+    end_traced_done(comm);
     if (status != LKS_OK) {
         give_back_request(comm, request);
         return strand(status);
@@ -234,9 +281,29 @@ static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_reque
     return LKS_OK;
 }
 
+static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
+    *out = NULL;
+    if (comm->size == 1) return LKS_OK;
+    enter(comm, lks_collective_name(transfer->kind));
+    lks_status status = begin(comm, transfer, out);
+    leave(comm);
+    return status;
+}
+
+static lks_status move(lks_comm *comm, bool *moved) {
+    *moved = false;
+    lks_status status = comm->ops->progress(comm, moved);
+    if (*moved) end_traced_done(comm);
+    return status;
+}
+
 lks_status lks_comm_progress(lks_comm *comm) {
     bool moved;
-    return comm->active ? comm->ops->progress(comm, &moved) : LKS_OK;
+    if (!comm->active) return LKS_OK;
+    enter(comm, "progress");
+    lks_status status = move(comm, &moved);
+    leave(comm);
+    return status;
 }
 
 lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
@@ -245,13 +312,16 @@ lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
     enum { BUSY_POLLS = 1000 };
     if (!request) return LKS_OK;
     lks_status status = LKS_OK;
+    enter(comm, "wait");
     for (int idle_polls = 0; status == LKS_OK && !request->done;) {
-        bool moved = false;
-        status = comm->ops->progress(comm, &moved);
+        bool moved;
+        status = move(comm, &moved);
         idle_polls = moved ? 0 : idle_polls + 1;
         if (idle_polls > BUSY_POLLS) sched_yield();
     }
     if (status == LKS_OK) status = strand(lks_staging_end(comm, &request->staging));
+    end_traced(comm, request);
+    leave(comm);
     give_back_request(comm, request);
     return status;
 }

@@ -18,6 +18,23 @@ typedef struct lks_request lks_request;
 
 typedef enum lks_reduce_op { LKS_REDUCE_SUM, LKS_REDUCE_MAX } lks_reduce_op;
 
+/* The kinds of collectives; those of a device's trace (device/trace.h) have these numbers. */
+typedef enum lks_collective {
+    LKS_ALL_REDUCE,
+    LKS_REDUCE_SCATTER,
+    LKS_ALL_GATHER,
+    LKS_BROADCAST,
+    LKS_BARRIER
+} lks_collective;
+enum { LKS_COLLECTIVE_COUNT = LKS_BARRIER + 1 };
+/* "all_reduce" ... */
+const char *lks_collective_name(lks_collective kind);
+/* Bus bandwidth as nccl-tests defines it is the algorithm's bandwidth, the bytes of all parts
+ * together over the time, times this: 2 (n - 1) / n for an all-reduce, (n - 1) / n for a
+ * reduce-scatter and an all-gather, 1 for a broadcast. It says what the slowest wire carried,
+ * whatever the number of ranks. */
+double lks_collective_bus_factor(lks_collective kind, int ranks);
+
 /* Duplicates `mpi_comm` (which stays the caller's); MPI is initialised. device may be NULL: host
  * memory only. Collective. LKS_ECOMM, LKS_ENOMEM. */
 lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logger *logger,
@@ -35,6 +52,8 @@ int lks_comm_size(const lks_comm *comm);
 int lks_comm_local_rank(const lks_comm *comm); /* among the ranks of this host */
 int lks_comm_local_size(const lks_comm *comm);
 int lks_comm_host_count(const lks_comm *comm);
+/* "shared memory", "MPI" ...; "nothing" where there is one rank. */
+const char *lks_comm_backend_name(const lks_comm *comm);
 enum { LKS_COMM_LIBRARY_BYTES = 256 };
 /* The MPI library and its version into text[LKS_COMM_LIBRARY_BYTES]; returns text. Legal before
  * MPI_Init. */

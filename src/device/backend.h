@@ -3,6 +3,7 @@
 #define LKS_DEVICE_BACKEND_H
 
 #include "device/device.h"
+#include "device/trace.h"
 
 /* How one kind of operation is made and run. create may set the operation's type, to choose among
  * several ways; else it becomes the type that was asked. A back end's operation embeds lks_op as
@@ -37,13 +38,20 @@ typedef struct lks_memory_ops {
 
 typedef struct lks_stream_ops {
     lks_stream *(*stream)(lks_device *device, lks_stream_name name);
-    lks_status (*event_create)(lks_device *device, lks_event **out);
+    lks_status (*event_create)(lks_device *device, bool timed, lks_event **out);
     void (*event_destroy)(lks_event *event);
     lks_status (*event_record)(lks_event *event, lks_stream *stream);
     lks_status (*stream_wait)(lks_stream *stream, lks_event *event);
     lks_status (*stream_synchronize)(lks_stream *stream);
     lks_status (*event_synchronize)(lks_event *event);
+    lks_status (*event_seconds)(lks_event *from, lks_event *to, double *out);
 } lks_stream_ops;
+
+/* Named, nested ranges of the calling thread, which the device maker's profiler shows. */
+typedef struct lks_range_ops {
+    void (*push)(const char *name);
+    void (*pop)(void);
+} lks_range_ops;
 
 /* What device.h says of lks_device_loss, and so on, is said of these. */
 typedef lks_status lks_loss_fn(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
@@ -96,6 +104,7 @@ typedef struct lks_device_backend {
     bool is_host;
     const lks_memory_ops *memory;
     const lks_stream_ops *streams;
+    const lks_range_ops *ranges; /* NULL: there is no such profiler */
     const lks_math_ops *math;
     const lks_op_type *const *ops; /* [LKS_OP_KIND_COUNT] */
 } lks_device_backend;
@@ -108,6 +117,7 @@ struct lks_device {
     const lks_logger *logger;
     size_t allocated_bytes, host_bytes; /* host_bytes: while it measures */
     bool measures;
+    lks_trace *trace; /* attached, or NULL */
     char description[160];
 };
 

@@ -153,7 +153,12 @@ lks_stream *lks_device_stream(lks_device *device, lks_stream_name name) {
 
 lks_status lks_event_create(lks_device *device, lks_event **out) {
     *out = NULL;
-    return device->backend->streams->event_create(device, out);
+    return device->backend->streams->event_create(device, false, out);
+}
+
+lks_status lks_event_create_timed(lks_device *device, lks_event **out) {
+    *out = NULL;
+    return device->backend->streams->event_create(device, true, out);
 }
 
 void lks_event_destroy(lks_event *event) {
@@ -174,6 +179,10 @@ lks_status lks_stream_synchronize(lks_stream *stream) {
 
 lks_status lks_event_synchronize(lks_event *event) {
     return event->device->backend->streams->event_synchronize(event);
+}
+
+lks_status lks_event_seconds(lks_event *from, lks_event *to, double *out) {
+    return from->device->backend->streams->event_seconds(from, to, out);
 }
 
 /* ---- operations ---- */

@@ -105,6 +105,8 @@ typedef enum lks_stream_name {
 
 lks_stream *lks_device_stream(lks_device *device, lks_stream_name name);
 lks_status lks_event_create(lks_device *device, lks_event **out);
+/* An event that keeps the time of its last record: when what was queued before it was done. */
+lks_status lks_event_create_timed(lks_device *device, lks_event **out);
 void lks_event_destroy(lks_event *event);
 /* The event completes when everything queued on `stream` so far is done. */
 lks_status lks_event_record(lks_event *event, lks_stream *stream);
@@ -113,6 +115,8 @@ lks_status lks_stream_wait(lks_stream *stream, lks_event *event);
 /* Blocks the host until the stream, or the event, is done. */
 lks_status lks_stream_synchronize(lks_stream *stream);
 lks_status lks_event_synchronize(lks_event *event);
+/* From one timed event to another, both of which have completed. LKS_EDEVICE. */
+lks_status lks_event_seconds(lks_event *from, lks_event *to, double *out);
 
 /* ---- operations: planned once per layer, run every step ---- */
 

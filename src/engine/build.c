@@ -186,6 +186,19 @@ static bool fuse_relu(lks_graph *graph, const lks_layer_plan *plan, const lks_fl
     return true;
 }
 
+static int64_t count_multiply_adds(lks_op_kind kind, const lks_op_desc *desc) {
+    if (kind == LKS_OP_LINEAR) {
+        const lks_linear_desc *linear = &desc->linear;
+        return linear->rows_per_sample * linear->in_features * linear->out_features;
+    }
+    if (kind == LKS_OP_CONV2D) {
+        const lks_conv2d_desc *conv = &desc->conv2d;
+        return conv->out_channels * conv->out_size[0] * conv->out_size[1] * conv->in_channels /
+               conv->groups * conv->kernel[0] * conv->kernel[1];
+    }
+    return 0;
+}
+
 static lks_status add_operation(lks_builder *builder, const lks_layer_plan *plan, lks_flow *flow) {
     lks_graph *graph = builder->graph;
     bool fused = plan->has_op && fuse_relu(graph, plan, flow);
@@ -199,6 +212,7 @@ static lks_status add_operation(lks_builder *builder, const lks_layer_plan *plan
     lks_status status = add_node(builder, plan->kind, &plan->desc, &plan->output, flow, &node);
     if (status != LKS_OK) return status;
     node->synchronize = plan->synchronize;
+    graph->layers[node->layer].multiply_adds += count_multiply_adds(plan->kind, &plan->desc);
     return add_params(graph, plan, node);
 }
 

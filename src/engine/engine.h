@@ -137,7 +137,8 @@ typedef struct lks_layer_info {
     const char *name, *type;
     lks_shape output;
     int64_t param_count;
-    bool is_norm; /* batch_norm, layer_norm */
+    int64_t multiply_adds; /* of one sample's matrix products and convolutions in forward */
+    bool is_norm;          /* batch_norm, layer_norm */
 } lks_layer_info;
 int lks_graph_layer_count(const lks_graph *graph);
 lks_layer_info lks_graph_layer(const lks_graph *graph, int index);

@@ -1,6 +1,7 @@
 /* One batch through the graph. */
 #include <inttypes.h>
 
+#include "device/trace.h"
 #include "engine/graph.h"
 
 static lks_stream *compute_stream(const lks_graph *graph) {
@@ -42,6 +43,10 @@ static lks_op_args make_args(const lks_graph *graph, const lks_node *node,
     };
 }
 
+static void enter_layer(const lks_graph *graph, lks_phase phase, const lks_node *node) {
+    lks_trace_enter(graph->device, phase, node->layer, graph->layers[node->layer].name);
+}
+
 /* ---- after a failure ----
  *
  * Other ranks wait in the nodes that sum over all of them: those run on without samples. */
@@ -62,7 +67,9 @@ static lks_status run_forward(const lks_graph *graph, const lks_node *node,
                               const lks_batch_info *info) {
     lks_op_args args = make_args(graph, node, info);
     args.scratch = node->scratch;
+    enter_layer(graph, LKS_PHASE_FORWARD, node);
     lks_status status = lks_op_forward(node->op, compute_stream(graph), &args);
+    lks_trace_leave(graph->device);
     return status == LKS_OK ? LKS_OK : lks_graph_fail_in_layer(graph, node->layer, status);
 }
 
@@ -128,7 +135,9 @@ static lks_status run_backward(const lks_graph *graph, const lks_node *node,
     args.dx = grad_of(graph, node->x);
     args.dx2 = grad_of(graph, node->x2);
     args.dparams = node->trains ? dparams : NULL;
+    enter_layer(graph, LKS_PHASE_BACKWARD, node);
     lks_status status = lks_op_backward(node->op, compute_stream(graph), &args);
+    lks_trace_leave(graph->device);
     return status == LKS_OK ? LKS_OK : lks_graph_fail_in_layer(graph, node->layer, status);
 }
 

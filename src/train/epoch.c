@@ -204,7 +204,9 @@ lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
 /* Training has ended as it should. */
 static lks_status end_run(lks_trainer *t) {
     lks_status status = LKS_OK;
-    if (t->best_params != NULL && t->end != LKS_END_CALLBACK && t->stopping.best_epoch > 0)
+    if (t->profile != NULL) status = lks_profile_finish(t);
+    if (status == LKS_OK && t->best_params != NULL && t->end != LKS_END_CALLBACK &&
+        t->stopping.best_epoch > 0)
         status = lks_comm_agree(t->context->comm, copy_best(t, true));
     return status == LKS_OK ? lks_saver_after_run(t) : status;
 }

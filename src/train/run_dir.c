@@ -7,6 +7,7 @@
 #include "train/train.h"
 
 struct lks_run_dir {
+    char *path;
     FILE *metrics, *log;
     lks_logger *logger;
     bool warned;
@@ -22,19 +23,22 @@ static lks_status open_in(const char *directory, const char *name, const char *m
     return status;
 }
 
-/* Beside the old one, which stays whole until the new one is. */
-static lks_status write_run_file(const char *directory, const char *run_file) {
+lks_status lks_run_dir_write(const lks_run_dir *dir, const char *name, const char *text) {
     FILE *file;
-    char *path = lks_strdup_printf("%s/config.yaml", directory);
-    char *temporary = lks_strdup_printf("%s/config.yaml.tmp", directory);
+    const char *directory = dir->path;
+    char *path = lks_strdup_printf("%s/%s", directory, name);
+    char *temporary = path == NULL ? NULL : lks_strdup_printf("%s.tmp", path);
     lks_status status = LKS_OK;
     if (path == NULL || temporary == NULL) {
         status = lks_fail(LKS_ENOMEM, "output %s: out of host memory", directory);
         goto done;
     }
-    status = open_in(directory, "config.yaml.tmp", "w", &file);
-    if (status != LKS_OK) goto done;
-    bool written = fputs(run_file, file) >= 0;
+    file = fopen(temporary, "w");
+    if (file == NULL) {
+        status = lks_fail(LKS_EIO, "cannot write %s: %s", temporary, strerror(errno));
+        goto done;
+    }
+    bool written = fputs(text, file) >= 0;
     if (fclose(file) != 0 || !written || rename(temporary, path) != 0) {
         status = lks_fail(LKS_EIO, "cannot write %s: %s", path, strerror(errno));
         remove(temporary);
@@ -56,9 +60,15 @@ lks_status lks_run_dir_create(const char *path, const char *run_file, lks_logger
         goto done;
     }
     dir->logger = logger;
+    dir->path = lks_strdup(path);
+    if (dir->path == NULL) {
+        status = lks_fail(LKS_ENOMEM, "output %s: out of host memory", path);
+        goto done;
+    }
     status = lks_make_folders(checkpoints);
     if (status != LKS_OK) status = lks_fail_in(status, "output %s", path);
-    if (status == LKS_OK && run_file != NULL) status = write_run_file(path, run_file);
+    if (status == LKS_OK && run_file != NULL)
+        status = lks_run_dir_write(dir, "config.yaml", run_file);
     if (status == LKS_OK) status = open_in(path, "metrics.jsonl", "a", &dir->metrics);
     if (status == LKS_OK) status = open_in(path, "log.txt", "a", &dir->log);
     if (status != LKS_OK) goto done;
@@ -77,6 +87,7 @@ void lks_run_dir_destroy(lks_run_dir *dir) {
     if (dir->log != NULL && dir->logger->also == dir->log) dir->logger->also = NULL;
     if (dir->metrics != NULL) fclose(dir->metrics);
     if (dir->log != NULL) fclose(dir->log);
+    free(dir->path);
     free(dir);
 }
 

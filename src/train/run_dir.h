@@ -14,6 +14,9 @@ lks_status lks_run_dir_create(const char *path, const char *run_file, lks_logger
                               lks_run_dir **out);
 /* Closes the files; the logger forgets log.txt. NULL is legal. */
 void lks_run_dir_destroy(lks_run_dir *dir);
+/* Writes a file of the directory, in the place of the old one, which stays whole until the new one
+ * is. LKS_EIO, LKS_ENOMEM. */
+lks_status lks_run_dir_write(const lks_run_dir *dir, const char *name, const char *text);
 
 /* A checkpoint that is complete. */
 typedef struct lks_saved_checkpoint {

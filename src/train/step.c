@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "device/trace.h"
 #include "train/saver.h"
 #include "train/trainer.h"
 
@@ -79,11 +80,16 @@ static lks_status start_sums(lks_trainer *t) {
  * with no samples: the others must not wait for it in vain. */
 static lks_status run_forward(lks_trainer *t, const lks_host_batch *batch, int64_t first,
                               lks_batch_info *info) {
+    lks_device *device = t->context->device;
+    lks_trace_enter(device, LKS_PHASE_INPUT, LKS_TRACE_NO_LAYER, "input");
     if (!has_failed(t)) lks_failure_note(&t->failure, lks_trainer_load_rows(t, batch, first, info));
+    lks_trace_leave(device);
     if (has_failed(t)) info->batch = 0;
+    lks_trace_enter(device, LKS_PHASE_FORWARD, LKS_TRACE_NO_LAYER, "forward");
     lks_status status = lks_trainer_note(t, lks_graph_forward(t->graph, info));
     if (status == LKS_OK && !has_failed(t))
         status = lks_trainer_note(t, lks_graph_loss(t->graph, info, t->step_sums));
+    lks_trace_leave(device);
     if (has_failed(t)) info->batch = 0;
     return status;
 }
@@ -102,9 +108,11 @@ static lks_status compute(lks_trainer *t, const lks_host_batch *batch) {
         if (status == LKS_OK && last) status = start_sums(t);
         if (status == LKS_OK)
             status = lks_exchange_begin(t->exchange, i == 0, last, &info.accumulate);
+        lks_trace_enter(device, LKS_PHASE_BACKWARD, LKS_TRACE_NO_LAYER, "backward");
         if (status == LKS_OK)
             status = lks_trainer_note(
                 t, lks_graph_backward(t->graph, &info, lks_exchange_grads_ready, t->exchange));
+        lks_trace_leave(device);
     }
     return status;
 }
@@ -139,17 +147,31 @@ static void report_progress(lks_trainer *t, bool epoch_done) {
         t->stop_requested = true;
 }
 
-static lks_status run_step(lks_trainer *t, bool *epoch_done) {
-    if (t->epoch_began == 0) lks_failure_note(&t->failure, begin_epoch(t));
-
-    double began = lks_clock_seconds();
+/* From the loader's samples to the updated parameters. */
+static lks_status learn(lks_trainer *t) {
+    lks_device *device = t->context->device;
     lks_host_batch batch = {0};
+    lks_trace_enter(device, LKS_PHASE_INPUT, LKS_TRACE_NO_LAYER, "input");
     if (!has_failed(t)) lks_failure_note(&t->failure, lks_loader_next(t->loader, &batch));
+    lks_trace_leave(device);
     bool holds_batch = !has_failed(t);
 
     lks_status status = compute(t, &batch);
     if (holds_batch) lks_trainer_note(t, lks_trainer_release_batch(t, t->loader, &batch));
+    lks_trace_enter(device, LKS_PHASE_OPTIMIZER, LKS_TRACE_NO_LAYER, "optimizer");
     if (status == LKS_OK) status = lks_trainer_update(t);
+    lks_trace_leave(device);
+    return status;
+}
+
+static lks_status run_step(lks_trainer *t, bool *epoch_done) {
+    if (t->epoch_began == 0) lks_failure_note(&t->failure, begin_epoch(t));
+
+    double began = lks_clock_seconds();
+    lks_trace_begin_step(t->context->device);
+    lks_status status = learn(t);
+    lks_trace_end_step(t->context->device);
+    if (status == LKS_OK && t->profile != NULL) status = lks_profile_step(t);
     if (status != LKS_OK) return status;
 
     if (lks_rates_per_step(t->rates)) lks_rates_advance(t->rates, NAN);

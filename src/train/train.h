@@ -11,6 +11,12 @@
 lks_device *lks_context_device(const lks_context *context);
 lks_logger *lks_context_logger(lks_context *context);
 
+/* Follows the next steps: after a few of warm-up and `steps` more, the log has a table of where
+ * their time went, and the run directory profile.json, which `lockstep plan` reads. What stands
+ * there at the end of a shorter run is of the steps that there were. Before the first step;
+ * collective. LKS_EINVAL unless steps >= 1; LKS_ENOMEM. */
+lks_status lks_trainer_profile(lks_trainer *trainer, int64_t steps);
+
 /* Is it a status that one rank may have alone, while the others wait for it? */
 bool lks_strands_others(lks_status status);
 

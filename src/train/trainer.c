@@ -327,6 +327,7 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
 void lks_trainer_destroy(lks_trainer *t) {
     if (t == NULL) return;
     lks_device *device = t->context->device;
+    lks_profile_destroy(t->profile);
     if (lks_saver_settle(t) != LKS_OK)
         lks_log(&t->context->logger, LKS_LOG_WARNING, "%s", lks_last_error());
     lks_saver_destroy(t);

@@ -12,6 +12,7 @@
 #include "train/exchange.h"
 #include "train/failure.h"
 #include "train/groups.h"
+#include "train/profile.h"
 #include "train/rates.h"
 #include "train/run_dir.h"
 #include "train/train.h"
@@ -61,6 +62,7 @@ struct lks_trainer {
     lks_exchange *exchange;
     lks_run_dir *run_dir; /* rank 0 with an output, else NULL */
     lks_saver *saver;     /* with an output, else NULL */
+    lks_profile *profile; /* while steps are profiled, else NULL */
     int64_t sample_hash;  /* rank 0: of some training samples, to know the data set again */
     int64_t created_ns;   /* largest creation number of a checkpoint that was saved or restored */
 

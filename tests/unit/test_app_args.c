@@ -62,6 +62,7 @@ static void options_of_every_form(void **state) {
     assert_string_equal(a.overrides[4].source, "--output");
     assert_string_equal(a.resume, "auto");
     assert_int_equal(a.verbosity, 2);
+    assert_int_equal(parsed("train run.yaml --profile 20").profile_steps, 20);
 }
 
 static void other_commands(void **state) {
@@ -142,6 +143,7 @@ static void mistakes(void **state) {
     refused("train run.yaml --quiet=yes", "--quiet takes no value, but \"yes\" was given");
     refused("train run.yaml --set lr", "--set lr: expected KEY=VALUE");
     refused("train run.yaml --set =3", "--set =3: expected KEY=VALUE");
+    refused("train run.yaml --profile 0", "--profile 0: expected an integer >= 1");
     refused("train run.yaml -qx", "unknown option -qx");
     refused("eval run.yaml c.h5 --split test", "--split test: expected train or validation");
     refused("predict run.yaml c.h5", "predict: --out FILE.h5 is missing");

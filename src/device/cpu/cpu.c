@@ -60,11 +60,19 @@ static lks_stream *stream(lks_device *device, lks_stream_name name) {
     return &((lks_cpu_device *)device)->streams[name];
 }
 
-static lks_status event_create(lks_device *device, lks_event **out) {
-    lks_event *event = calloc(1, sizeof *event);
+/* Whatever was queued before an event is done when it is recorded. */
+typedef struct cpu_event {
+    lks_event base;
+    bool timed;
+    double seconds; /* of the clock, at the last record */
+} cpu_event;
+
+static lks_status event_create(lks_device *device, bool timed, lks_event **out) {
+    cpu_event *event = calloc(1, sizeof *event);
     if (!event) return lks_fail(LKS_ENOMEM, "cannot allocate an event");
-    event->device = device;
-    *out = event;
+    event->base.device = device;
+    event->timed = timed;
+    *out = &event->base;
     return LKS_OK;
 }
 
@@ -72,9 +80,10 @@ static void event_destroy(lks_event *event) {
     free(event);
 }
 
-static lks_status event_record(lks_event *event, lks_stream *on) {
-    (void)event;
+static lks_status event_record(lks_event *base, lks_stream *on) {
+    cpu_event *event = (cpu_event *)base;
     (void)on;
+    if (event->timed) event->seconds = lks_clock_seconds();
     return LKS_OK;
 }
 
@@ -94,6 +103,11 @@ static lks_status event_synchronize(lks_event *event) {
     return LKS_OK;
 }
 
+static lks_status event_seconds(lks_event *from, lks_event *to, double *out) {
+    *out = ((const cpu_event *)to)->seconds - ((const cpu_event *)from)->seconds;
+    return LKS_OK;
+}
+
 static const lks_stream_ops stream_ops = {
     .stream = stream,
     .event_create = event_create,
@@ -102,6 +116,7 @@ static const lks_stream_ops stream_ops = {
     .stream_wait = stream_wait,
     .stream_synchronize = stream_synchronize,
     .event_synchronize = event_synchronize,
+    .event_seconds = event_seconds,
 };
 
 /* ---- the device ---- */

@@ -96,6 +96,9 @@ size_t lks_cuda_bias_scratch_bytes(int64_t max_rows, int64_t width);
 lks_status lks_cuda_bias_backward(lks_stream *stream, int64_t rows, int64_t width, const void *y,
                                   void *dy, float *dbias, bool accumulate, void *scratch);
 
+/* ranges.c: NVTX, which costs next to nothing where no profiler watches. */
+extern const lks_range_ops lks_cuda_range_ops;
+
 /* Operations; each in the file of its name. */
 extern const lks_op_type lks_cuda_linear;
 extern const lks_op_type lks_cuda_conv2d;

@@ -130,6 +130,7 @@ const lks_device_backend lks_cuda_backend = {
     .is_host = false,
     .memory = &lks_cuda_memory_ops,
     .streams = &lks_cuda_stream_ops,
+    .ranges = &lks_cuda_range_ops,
     .math = &math_ops,
     .ops = op_types,
 };

@@ -11,6 +11,7 @@ set(LKS_CUDA_SOURCES
   linear.c
   matmul.c
   memory.c
+  ranges.c
   streams.c
 )
 # Kernels that wait for memory and not for arithmetic: without fused multiply-adds they round as the CPU's do.

@@ -7,15 +7,15 @@ static lks_stream *stream(lks_device *device, lks_stream_name name) {
     return &((lks_cuda_device *)device)->streams[name].base;
 }
 
-static lks_status event_create(lks_device *device, lks_event **out) {
+static lks_status event_create(lks_device *device, bool timed, lks_event **out) {
     lks_status status = lks_cuda_use(device);
     if (status != LKS_OK) return status;
     lks_cuda_event *event = calloc(1, sizeof *event);
     if (!event) return lks_fail(LKS_ENOMEM, "cannot allocate an event");
     event->base.device = device;
-    status =
-        lks_cuda_check(device, cudaEventCreateWithFlags(&event->handle, cudaEventDisableTiming),
-                       "cudaEventCreateWithFlags");
+    const unsigned flags = timed ? cudaEventDefault : cudaEventDisableTiming;
+    status = lks_cuda_check(device, cudaEventCreateWithFlags(&event->handle, flags),
+                            "cudaEventCreateWithFlags");
     if (status != LKS_OK) {
         free(event);
         return status;
@@ -54,6 +54,15 @@ static lks_status event_synchronize(lks_event *event) {
                           "waiting for an event");
 }
 
+static lks_status event_seconds(lks_event *from, lks_event *to, double *out) {
+    float milliseconds = 0;
+    lks_status status = lks_cuda_check(
+        from->device, cudaEventElapsedTime(&milliseconds, handle_of(from), handle_of(to)),
+        "cudaEventElapsedTime");
+    *out = milliseconds * 1e-3;
+    return status;
+}
+
 const lks_stream_ops lks_cuda_stream_ops = {
     .stream = stream,
     .event_create = event_create,
@@ -62,6 +71,7 @@ const lks_stream_ops lks_cuda_stream_ops = {
     .stream_wait = stream_wait,
     .stream_synchronize = stream_synchronize,
     .event_synchronize = event_synchronize,
+    .event_seconds = event_seconds,
 };
 
 /* The memory pool allocates on the compute stream, so all streams exist before the first partials.
