@@ -22,7 +22,7 @@ extern "C" {
     X(LKS_ECOMM, "communication failed", 9)                          \
     X(LKS_ENUMERIC, "a value is not a finite number", 10)            \
     X(LKS_EUNSUPPORTED, "not supported by this build or device", 11) \
-    X(LKS_ESTOPPED, "stopped by a callback or a signal", 12)
+    X(LKS_ESTOPPED, "stopped before its end: come back with --resume auto", 75)
 
 typedef enum lks_status {
 #define LKS_STATUS_ENUM(name, text, exit_code) name,

@@ -78,7 +78,9 @@ typedef struct lks_train_config {
     int64_t zero_stage;       /* 0: every rank updates everything; 1: each rank keeps state for, and
                                  updates, its share; 2: and has only its share of the gradients' sum */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
-    lks_spec loss, optimizer, schedule;       /* schedule.type NULL: constant */
+    double time_limit; /* seconds since the context was created, by rank 0's clock: the run stops so
+                          early that its checkpoint is saved before they have passed; 0: no limit */
+    lks_spec loss, optimizer, schedule; /* schedule.type NULL: constant */
     /* For the schedule type "lambda", alone or in a sequence: the learning rate of epoch (or step)
      * `epoch`, from 0, is the optimizer's times lr_lambda(lr_lambda_data, epoch), which must depend
      * on nothing else. Called on every rank; what rank 0 is told counts. NULL: none. */
@@ -116,14 +118,16 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
 /* Waits for a save in the background. NULL is legal. */
 void lks_trainer_destroy(lks_trainer *trainer);
 
-/* Trains from where the trainer stands to the configured epoch, an early stop, or a callback's
- * stop: epochs, and at the end the final checkpoint, whose failure is an error even where that of
- * others is not. */
+/* Trains from where the trainer stands to the configured epoch, an early stop, a callback's stop or
+ * an interruption (a request, the time limit): epochs, and at the end the final checkpoint, of an
+ * interrupted run that of its last step; its failure is an error even where that of others is not.
+ */
 lks_status lks_fit(lks_trainer *trainer);
 /* One epoch: those of its steps that are not done yet, then validation, the decisions for the next
  * (schedule, early stopping), history; with `output` also the checkpoints that are due, after steps
  * and at the end. *out is the same on every rank; may be NULL. LKS_ESTOPPED when a callback has
- * asked to stop: between two steps, or at the end, when the epoch is whole. */
+ * asked to stop: between two steps, or at the end, when the epoch is whole. Or when the run is
+ * interrupted: after any step, or in the validation, which the next call then begins anew. */
 lks_status lks_epoch(lks_trainer *trainer, lks_epoch_result *out);
 /* One step of the present epoch; *epoch_done says whether it was the last (then lks_epoch ends the
  * epoch). LKS_ENUMERIC where the loss or the norm of the gradients is not a finite number, unless
@@ -133,8 +137,20 @@ lks_status lks_step(lks_trainer *trainer, bool *epoch_done);
 /* Loss and accuracy over a data set (NULL: the validation set), exact means over all ranks. */
 lks_status lks_validate(lks_trainer *trainer, lks_dataset *dataset, double *loss, double *acc);
 
+/* Asks for an interruption: all ranks end the step under way (a validation is broken off), lks_fit
+ * saves a checkpoint from which the run continues with the same bits, and returns. On any rank,
+ * from any thread or a signal handler, at any time of the trainer's life; not collective. A request
+ * that comes before lks_fit holds for its first step. */
+void lks_trainer_request_stop(lks_trainer *trainer);
+
 /* Why the last lks_fit ended. */
-typedef enum lks_fit_end { LKS_END_EPOCHS, LKS_END_EARLY_STOPPING, LKS_END_CALLBACK } lks_fit_end;
+typedef enum lks_fit_end {
+    LKS_END_EPOCHS,
+    LKS_END_EARLY_STOPPING,
+    LKS_END_CALLBACK,
+    LKS_END_REQUEST,
+    LKS_END_TIME_LIMIT
+} lks_fit_end;
 lks_fit_end lks_trainer_end(const lks_trainer *trainer);     /* not collective */
 int64_t lks_trainer_epochs_done(const lks_trainer *trainer); /* not collective */
 

@@ -1,29 +1,12 @@
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "app/commands.h"
 #include "app/job.h"
 #include "app/progress.h"
+#include "app/signals.h"
 #include "train/train.h"
-
-/* The signal that asked for an end, 0 for none. A handler can reach nothing but a static. */
-static volatile sig_atomic_t stop_signal;
-
-static void note_signal(int number) {
-    stop_signal = number;
-}
-
-/* The first signal ends the run after its step, with a checkpoint; a second one has its usual
- * effect. SIGUSR1 is what batch systems and mpirun hand on. */
-static void catch_signals(void) {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
-    struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESETHAND | SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        sigaction(numbers[i], &action, NULL);
-}
 
 typedef struct watcher {
     lks_display display;
@@ -34,7 +17,7 @@ typedef struct watcher {
 static lks_action after_step(void *data, const lks_progress *progress) {
     watcher *w = data;
     if (w->first) lks_display_step(&w->display, progress);
-    return stop_signal ? LKS_STOP : LKS_CONTINUE;
+    return LKS_CONTINUE;
 }
 
 static lks_action after_epoch(void *data, const lks_epoch_result *result) {
@@ -47,7 +30,7 @@ static lks_action after_epoch(void *data, const lks_epoch_result *result) {
         fflush(stdout);
         lks_strbuf_free(&line);
     }
-    return stop_signal ? LKS_STOP : LKS_CONTINUE;
+    return LKS_CONTINUE;
 }
 
 /* The weights to begin with: those of the run itself, or else of another one. */
@@ -92,19 +75,30 @@ static void report(const lks_job *job, double seconds) {
     fflush(stdout);
 }
 
-static const char *signal_name(int number) {
-    return number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : "SIGUSR1";
+/* Why the run was interrupted. Another rank than this one may have had the signal. */
+static const char *cause(const lks_job *job, lks_strbuf *out) {
+    if (lks_trainer_end(job->trainer) == LKS_END_TIME_LIMIT) {
+        lks_strbuf_add(out, "time_limit ");
+        lks_duration_print(job->run.config.time_limit, out);
+    } else {
+        const char *received = lks_signals_received();
+        lks_strbuf_add(out, "%s", received ? received : "a signal to another rank");
+    }
+    return out->failed ? "a signal" : out->text;
 }
 
-static lks_status stopped(const lks_job *job) {
-    const char *output = job->run.config.output;
-    /* Another rank than this one may have had the signal. */
-    const char *by = stop_signal ? signal_name(stop_signal) : "a signal";
-    return output ? lks_fail(LKS_ESTOPPED,
-                             "stopped by %s after %" PRId64
-                             " whole epochs: continue with `--resume auto`",
-                             by, lks_trainer_epochs_done(job->trainer))
-                  : lks_fail(LKS_ESTOPPED, "stopped by %s; nothing was saved: no `output`", by);
+static lks_status interrupted(const lks_job *job) {
+    lks_strbuf text = {0};
+    const char *by = cause(job, &text);
+    lks_status status =
+        job->run.config.output
+            ? lks_fail(LKS_ESTOPPED,
+                       "stopped by %s after %" PRId64
+                       " whole epochs: continue with `--resume auto`",
+                       by, lks_trainer_epochs_done(job->trainer))
+            : lks_fail(LKS_ESTOPPED, "stopped by %s; nothing was saved: no `output`", by);
+    lks_strbuf_free(&text);
+    return status;
 }
 
 static lks_status train(lks_job *job, watcher *w) {
@@ -123,17 +117,19 @@ static lks_status train(lks_job *job, watcher *w) {
         status = lks_trainer_profile(job->trainer, job->args->profile_steps);
     if (status) return status;
     double start = lks_clock_seconds();
+    lks_signals_serve(job->trainer);
     status = lks_fit(job->trainer);
+    lks_signals_serve(NULL);
     lks_display_clear(&w->display);
     if (status) return status;
     if (w->first) report(job, lks_clock_seconds() - start);
-    return lks_trainer_end(job->trainer) == LKS_END_CALLBACK ? stopped(job) : LKS_OK;
+    lks_fit_end end = lks_trainer_end(job->trainer);
+    return end == LKS_END_REQUEST || end == LKS_END_TIME_LIMIT ? interrupted(job) : LKS_OK;
 }
 
 lks_status lks_command_train(const lks_args *args) {
     lks_job job;
     watcher w = {0};
-    catch_signals();
     lks_status status = lks_job_open(args, &job);
     if (!status) status = train(&job, &w);
     lks_job_close(&job, status);

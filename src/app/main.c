@@ -9,6 +9,7 @@
 
 #include "app/commands.h"
 #include "app/job.h"
+#include "app/signals.h"
 #include "comm/comm.h"
 #include "train/train.h"
 
@@ -70,6 +71,8 @@ int main(int argc, char **argv) {
     lks_args args;
     int exit_code;
     lks_status status = lks_args_parse(argc, argv, &args);
+    /* before MPI starts, which takes its time */
+    if (!status && args.command == LKS_COMMAND_TRAIN) lks_signals_catch();
     if (status || commands[args.command].needs_mpi) {
         exit_code = run_with_mpi(status, &args, argc, argv);
     } else {

@@ -5,6 +5,7 @@
 #include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/dtype.h"
+#include "base/duration.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/folder.h"

@@ -19,6 +19,7 @@ typedef enum lks_option_type {
     LKS_OPTION_PATH,     /* as STRING; the run file resolves it relative to its own folder */
     LKS_OPTION_CHOICE,   /* int: the index into `choices` */
     LKS_OPTION_BYTES,    /* int64_t: 25MiB, 1GiB, 4096 */
+    LKS_OPTION_DURATION, /* double, seconds: 90s, 30min, 12h, 1:30:00 */
     LKS_OPTION_INT_PAIR, /* int64_t[2]: 3 or [3, 5]; one number stands for both */
     LKS_OPTION_FLOAT_PAIR, /* double[2]: [0.9, 0.999] */
     LKS_OPTION_INT_LIST,   /* lks_int_list */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/duration.h"
 #include "base/error.h"
 #include "base/number.h"
 
@@ -97,7 +98,8 @@ static lks_status read_number(const lks_option *option, const char *text, double
     double value;
     bool ok;
     if (out_float) {
-        ok = lks_number_parse_double(text, out_float);
+        ok = option->type == LKS_OPTION_DURATION ? lks_duration_parse(text, out_float)
+                                                 : lks_number_parse_double(text, out_float);
         value = ok ? *out_float : 0;
     } else {
         ok = option->type == LKS_OPTION_BYTES ? parse_bytes(text, out_int)
@@ -127,6 +129,7 @@ lks_status lks_option_read_value(const lks_option *option, const char *text, voi
     case LKS_OPTION_INT_LIST:
         return read_number(option, text, NULL, (int64_t *)out + index);
     case LKS_OPTION_FLOAT:
+    case LKS_OPTION_DURATION:
     case LKS_OPTION_FLOAT_PAIR:
     case LKS_OPTION_FLOAT_LIST:
         return read_number(option, text, (double *)out + index, NULL);
@@ -160,6 +163,8 @@ static void print_bytes(int64_t value, lks_strbuf *out) {
 static void print_bound(const lks_option *option, double value, lks_strbuf *out) {
     if (option->type == LKS_OPTION_BYTES && value < 0x1p62)
         print_bytes((int64_t)value, out);
+    else if (option->type == LKS_OPTION_DURATION)
+        lks_duration_print(value, out);
     else
         print_float(value, out);
 }
@@ -189,6 +194,7 @@ void lks_option_print_expected(const lks_option *option, lks_strbuf *out) {
         [LKS_OPTION_PATH] = "a path",
         [LKS_OPTION_CHOICE] = "one of",
         [LKS_OPTION_BYTES] = "a size such as 25MiB",
+        [LKS_OPTION_DURATION] = "a time such as 90s, 30min, 12h or 1:30:00",
         [LKS_OPTION_INT_PAIR] = "an integer or a list of two, each",
         [LKS_OPTION_FLOAT_PAIR] = "a list of two numbers, each",
         [LKS_OPTION_INT_LIST] = "a list of integers, each",
@@ -272,6 +278,9 @@ void lks_option_print(const lks_option *option, const void *config, lks_strbuf *
         break;
     case LKS_OPTION_BYTES:
         print_bytes(*(const int64_t *)member, out);
+        break;
+    case LKS_OPTION_DURATION:
+        lks_duration_print(*(const double *)member, out);
         break;
     case LKS_OPTION_INT_PAIR:
         print_ints(member, 2, out);

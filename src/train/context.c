@@ -28,6 +28,7 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
                               lks_context **out) {
     if (out == NULL) return lks_fail(LKS_EINVAL, "lks_context_create: out is NULL");
     if (config == NULL) config = &default_config;
+    double created = lks_clock_seconds();
 
     static const lks_log_level levels[] = {LKS_LOG_ERROR, LKS_LOG_WARNING, LKS_LOG_INFO,
                                            LKS_LOG_DEBUG};
@@ -46,7 +47,7 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
         return status;
     }
     logger.rank = lks_comm_rank(comm);
-    *context = (lks_context){.comm = comm, .logger = logger};
+    *context = (lks_context){.comm = comm, .logger = logger, .created = created};
     lks_comm_set_logger(comm, &context->logger);
     status = open_device(context, config);
     if (status != LKS_OK) {

@@ -123,11 +123,11 @@ static lks_status copy_best(lks_trainer *t, bool back) {
 /* Callbacks may answer differently: one rank's stop stops all. */
 static lks_status call_on_epoch(lks_trainer *t, const lks_epoch_result *result) {
     const lks_callbacks *callbacks = &t->config.callbacks;
-    int64_t stop = t->stop_requested;
+    int64_t stop = t->callback_stop;
     if (callbacks->on_epoch != NULL && callbacks->on_epoch(callbacks->data, result) == LKS_STOP)
         stop = 1;
     lks_status status = lks_comm_all_reduce(t->context->comm, &stop, 1, LKS_I64, LKS_REDUCE_MAX);
-    t->stopping_now = t->stopping_now || stop != 0;
+    if (stop != 0) t->halt = LKS_END_CALLBACK;
     return status;
 }
 
@@ -149,8 +149,9 @@ static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
 
     status = share_buffers(t);
     if (status == LKS_OK && t->validation_loader != NULL)
-        status = lks_trainer_evaluate(t, t->validation_loader, &shared.result.val_loss,
+        status = lks_trainer_evaluate(t, t->validation_loader, true, &shared.result.val_loss,
                                       &shared.result.val_acc);
+    if (status == LKS_OK && lks_is_interruption(t->halt)) return lks_trainer_tell_halt(t);
     shared.result.seconds = lks_trainer_epoch_seconds(t);
     if (status == LKS_OK) status = share_decision(t, &shared);
     if (status != LKS_OK) return status;
@@ -168,11 +169,10 @@ static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
     return status;
 }
 
-/* A callback's stop is told once, and over with that. */
-static lks_status tell_stop(lks_trainer *t) {
-    t->stopping_now = t->stop_requested = false;
-    return lks_fail(LKS_ESTOPPED, "stopped by a callback after %lld epochs and %lld steps",
-                    (long long)t->position.epoch, (long long)t->position.step);
+/* After a step: a callback's stop leaves an epoch whole that has all its steps, an interruption
+ * does not wait for its validation. */
+static bool stops_here(const lks_trainer *t, bool epoch_done) {
+    return lks_is_interruption(t->halt) || (t->halt == LKS_END_CALLBACK && !epoch_done);
 }
 
 static lks_status run_epoch(lks_trainer *t, lks_epoch_result *out) {
@@ -183,14 +183,14 @@ static lks_status run_epoch(lks_trainer *t, lks_epoch_result *out) {
         lks_status status = lks_step(t, &epoch_done);
         if (status == LKS_OK && !epoch_done) status = lks_saver_after_step(t);
         if (status != LKS_OK) return status;
-        if (!t->stopping_now || epoch_done) continue;
+        if (!stops_here(t, epoch_done)) continue;
         status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
-        return status == LKS_OK ? tell_stop(t) : status;
+        return status == LKS_OK ? lks_trainer_tell_halt(t) : status;
     }
     lks_status status = finish_epoch(t, out);
     if (status == LKS_OK) status = call_on_epoch(t, out);
     if (status == LKS_OK) status = lks_saver_after_epoch(t, out);
-    return status == LKS_OK && t->stopping_now ? tell_stop(t) : status;
+    return status == LKS_OK && t->halt != LKS_END_EPOCHS ? lks_trainer_tell_halt(t) : status;
 }
 
 lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
@@ -204,20 +204,19 @@ lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
 /* Training has ended as it should. */
 static lks_status end_run(lks_trainer *t) {
     lks_status status = LKS_OK;
+    bool complete = t->end == LKS_END_EPOCHS || t->end == LKS_END_EARLY_STOPPING;
     if (t->profile != NULL) status = lks_profile_finish(t);
-    if (status == LKS_OK && t->best_params != NULL && t->end != LKS_END_CALLBACK &&
-        t->stopping.best_epoch > 0)
+    if (status == LKS_OK && t->best_params != NULL && complete && t->stopping.best_epoch > 0)
         status = lks_comm_agree(t->context->comm, copy_best(t, true));
     return status == LKS_OK ? lks_saver_after_run(t) : status;
 }
 
 lks_status lks_fit(lks_trainer *t) {
     lks_status status = LKS_OK;
+    t->end = LKS_END_EPOCHS; /* unless lks_epoch says another reason */
     while (t->position.epoch < t->config.epochs && status == LKS_OK && !t->stopping.stopped)
         status = lks_epoch(t, NULL);
     if (status != LKS_OK && status != LKS_ESTOPPED) return status;
-    t->end = t->stopping.stopped      ? LKS_END_EARLY_STOPPING
-             : status == LKS_ESTOPPED ? LKS_END_CALLBACK
-                                      : LKS_END_EPOCHS;
+    if (t->stopping.stopped) t->end = LKS_END_EARLY_STOPPING;
     return end_run(t);
 }

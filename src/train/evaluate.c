@@ -20,28 +20,51 @@ static lks_status evaluate_batch(lks_trainer *t, lks_loader *loader) {
     return status == LKS_OK ? released : status;
 }
 
-/* This rank's sums over its part of every batch. */
-static lks_status evaluate_part(lks_trainer *t, lks_loader *loader, double *sums) {
+/* Whether all ranks go on with the next batch. What they say for one is known with the next, so
+ * that none waits for the others; *request and halts[LKS_HALT_COUNT] are what is under way. */
+static lks_status agree_on_batch(lks_trainer *t, lks_request **request, double *halts) {
+    lks_comm *comm = t->context->comm;
+    lks_status status = lks_comm_wait(comm, *request);
+    *request = NULL;
+    if (status == LKS_OK) lks_trainer_agree_halt(t, halts);
+    if (status != LKS_OK || lks_is_interruption(t->halt)) return status;
+    lks_trainer_add_halt(t, halts);
+    halts[LKS_HALT_CALLBACK] = 0; /* an epoch that has all its steps is brought to its end */
+    return lks_comm_all_reduce_start(comm, halts, LKS_HALT_COUNT, LKS_F64, LKS_REDUCE_SUM, request);
+}
+
+/* This rank's sums over its part of every batch, or *local, why it has none; where others wait for
+ * its word on every batch, it gives it all the same. LKS_ECOMM. */
+static lks_status evaluate_part(lks_trainer *t, lks_loader *loader, bool may_halt, double *sums,
+                                lks_status *local) {
     lks_device *device = t->context->device;
-    lks_status status = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
-                                        t->step_sums, LKS_LOSS_SUM_COUNT * sizeof(double));
-    if (status == LKS_OK) status = lks_loader_begin(loader, 0, 0);
-    for (int64_t step = 0; step < lks_loader_steps(loader) && status == LKS_OK; step++)
-        status = evaluate_batch(t, loader);
-    if (status == LKS_OK) status = lks_trainer_read_sums(t, t->step_sums, LKS_LOSS_SUM_COUNT, sums);
+    double halts[LKS_HALT_COUNT] = {0};
+    lks_request *request = NULL;
+    lks_status status = LKS_OK;
+    *local = lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE), t->step_sums,
+                             LKS_LOSS_SUM_COUNT * sizeof(double));
+    if (*local == LKS_OK) *local = lks_loader_begin(loader, 0, 0);
+    for (int64_t step = 0; step < lks_loader_steps(loader); step++) {
+        if (may_halt) status = agree_on_batch(t, &request, halts);
+        if (status != LKS_OK || (may_halt && lks_is_interruption(t->halt))) break;
+        if (*local == LKS_OK) *local = evaluate_batch(t, loader);
+    }
+    if (status == LKS_OK) status = lks_comm_wait(t->context->comm, request);
+    if (*local == LKS_OK) *local = lks_trainer_read_sums(t, t->step_sums, LKS_LOSS_SUM_COUNT, sums);
     return status;
 }
 
-lks_status lks_trainer_evaluate(lks_trainer *t, lks_loader *loader, double *out_loss,
+lks_status lks_trainer_evaluate(lks_trainer *t, lks_loader *loader, bool may_halt, double *out_loss,
                                 double *out_acc) {
     enum { FAILED = LKS_LOSS_SUM_COUNT, COUNT };
     double sums[COUNT] = {0};
-    lks_status local = evaluate_part(t, loader, sums);
+    lks_status local, status = evaluate_part(t, loader, may_halt, sums, &local);
+    if (status != LKS_OK) return status;
     if (local != LKS_OK) memset(sums, 0, sizeof(sums));
     sums[FAILED] = local == LKS_OK ? 0 : 1;
 
     lks_comm *comm = t->context->comm;
-    lks_status status = lks_comm_all_reduce(comm, sums, COUNT, LKS_F64, LKS_REDUCE_SUM);
+    status = lks_comm_all_reduce(comm, sums, COUNT, LKS_F64, LKS_REDUCE_SUM);
     if (status == LKS_OK && sums[FAILED] > 0) status = lks_comm_agree(comm, local);
     if (status == LKS_OK) lks_sums_means(sums, out_loss, out_acc);
     return status;
@@ -55,13 +78,13 @@ lks_status lks_validate(lks_trainer *t, lks_dataset *dataset, double *loss, doub
         return lks_fail(LKS_EINVAL,
                         "lks_validate: neither a data set was given nor does the trainer have one");
     if (dataset == NULL || dataset == t->validation_data)
-        return lks_trainer_evaluate(t, t->validation_loader, loss, acc);
+        return lks_trainer_evaluate(t, t->validation_loader, false, loss, acc);
 
     lks_loader *loader = NULL;
     lks_status status = lks_trainer_check_dataset(t, dataset);
     if (status == LKS_OK) status = lks_trainer_open_loader(t, dataset, false, &loader);
     status = lks_comm_agree(t->context->comm, status);
-    if (status == LKS_OK) status = lks_trainer_evaluate(t, loader, loss, acc);
+    if (status == LKS_OK) status = lks_trainer_evaluate(t, loader, false, loss, acc);
     lks_loader_destroy(loader);
     return status;
 }

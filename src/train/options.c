@@ -62,6 +62,13 @@ static const lks_option train_options[] = {
      .low = 1024,
      .high = 1099511627776.0,
      .help = "Bytes of the first bucket; a small one lets communication start early."},
+    {.key = "time_limit",
+     .type = LKS_OPTION_DURATION,
+     .offset = offsetof(lks_train_config, time_limit),
+     .text = "0",
+     .help = "End the run so early that its checkpoint is saved before so much time has passed "
+             "since its start, as a signal would, with the exit code 75; 0: no limit. Give it what "
+             "the batch system gives the job."},
     {.key = "output",
      .type = LKS_OPTION_STRING,
      .offset = offsetof(lks_train_config, output),
@@ -187,7 +194,8 @@ static const lks_option checkpoint_options[] = {
      .type = LKS_OPTION_BOOL,
      .offset = offsetof(lks_checkpoint_settings, final),
      .text = "true",
-     .help = "Save checkpoints/final.h5 when training ends or is interrupted."},
+     .help = "Save checkpoints/final.h5 when training ends. One that is interrupted always leaves "
+             "checkpoints/step-NNNNNNNN.h5."},
     {.key = "on_error",
      .type = LKS_OPTION_CHOICE,
      .offset = offsetof(lks_checkpoint_settings, on_error),

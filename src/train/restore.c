@@ -262,7 +262,8 @@ static lks_status take_over(lks_trainer *t, restored *numbers) {
     numbers->epoch_lost = NULL;
     find_best(t);
     take_over_stopping(t, numbers);
-    t->stopping_now = t->stop_requested = false;
+    t->halt = LKS_END_EPOCHS;
+    t->callback_stop = false;
     t->failure = (lks_failure){0};
     return LKS_OK;
 }

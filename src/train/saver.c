@@ -18,13 +18,15 @@ typedef struct save_plan {
 } save_plan;
 
 struct lks_saver {
-    char *folder, *path;  /* of checkpoints/, and of the file that is being written */
-    double last_periodic; /* clock when the last periodic save began */
-    bool wanted;          /* every.minutes have passed */
-    bool all_ready;       /* as the last step's reduction said */
-    bool point_failed;    /* there is no latest.h5, and that has been said */
-    bool cleaned;         /* what killed runs left in the folder is gone */
-    bool is_last;         /* no other save comes after this one */
+    char *folder, *path;             /* of checkpoints/, and of the file that is being written */
+    double last_periodic;            /* clock when the last periodic save began */
+    bool wanted;                     /* every.minutes have passed */
+    bool all_ready;                  /* as the last step's reduction said */
+    bool point_failed;               /* there is no latest.h5, and that has been said */
+    bool cleaned;                    /* what killed runs left in the folder is gone */
+    bool is_last;                    /* no other save comes after this one */
+    double slowest;                  /* seconds that a save took, background included */
+    int64_t saved_epoch, saved_step; /* position of the last one that succeeded, -1: none yet */
 
     save_plan plan; /* of the save under way */
     int64_t epoch, global_step;
@@ -42,6 +44,7 @@ lks_status lks_saver_create(lks_trainer *t, lks_saver **out) {
     if (s == NULL || s->path == NULL)
         return lks_fail(LKS_ENOMEM, "the saver of checkpoints: out of host memory");
     s->last_periodic = lks_clock_seconds();
+    s->saved_epoch = s->saved_step = -1;
     return LKS_OK;
 }
 
@@ -115,11 +118,18 @@ static lks_status publish(lks_trainer *t) {
  * lose: a run whose result is not saved has failed. */
 static lks_status conclude(lks_trainer *t, lks_status status) {
     lks_comm *comm = t->context->comm;
+    lks_saver *s = t->saver;
     if (status == LKS_OK)
         status = lks_comm_agree(comm, lks_comm_rank(comm) == 0 ? publish(t) : LKS_OK);
+    double seconds = lks_clock_seconds() - s->began;
+    if (seconds > s->slowest) s->slowest = seconds;
+    if (status == LKS_OK) {
+        s->saved_epoch = s->epoch;
+        s->saved_step = s->global_step;
+    }
     if (status == LKS_OK || status == LKS_ECOMM) return status;
-    if (t->saver->plan.is_best) t->epoch_lost[t->saver->epoch - 1] = true;
-    if (t->checkpoint_settings.on_error == LKS_SAVE_ERROR_STOP || t->saver->is_last) return status;
+    if (s->plan.is_best) t->epoch_lost[s->epoch - 1] = true;
+    if (t->checkpoint_settings.on_error == LKS_SAVE_ERROR_STOP || s->is_last) return status;
     lks_log(&t->context->logger, LKS_LOG_WARNING, "%s; training goes on", lks_last_error());
     return LKS_OK;
 }
@@ -221,6 +231,10 @@ bool lks_saver_wants(const lks_trainer *t) {
            lks_clock_seconds() - t->saver->last_periodic >= 60 * minutes;
 }
 
+double lks_saver_slowest(const lks_trainer *t) {
+    return t->saver == NULL ? 0 : t->saver->slowest;
+}
+
 bool lks_saver_is_ready(const lks_trainer *t) {
     return t->saver != NULL && t->saver->running != NULL && lks_save_ready(t->saver->running);
 }
@@ -287,12 +301,26 @@ lks_status lks_saver_after_epoch(lks_trainer *t, const lks_epoch_result *result)
     return status == LKS_OK ? save_periodic(t, &plan, periodic) : status;
 }
 
+/* An interrupted run leaves what a periodic save would have left, unless that has just been done.
+ */
+static void plan_last(const lks_trainer *t, save_plan *plan) {
+    const lks_saver *s = t->saver;
+    char name[LKS_SAVED_NAME_BYTES];
+    bool saved = s->saved_epoch == t->position.epoch && s->saved_step == t->position.global_step;
+    lks_saved_step_name(t->position.global_step, name);
+    if (!lks_is_interruption(t->end)) {
+        if (t->checkpoint_settings.final) add_name(plan, "final.h5");
+    } else if (!saved) {
+        add_name(plan, name);
+    }
+}
+
 /* The last one is written at once: there is nothing left to go on with. */
 lks_status lks_saver_after_run(lks_trainer *t) {
     if (t->saver == NULL) return LKS_OK;
     save_plan plan = {0};
-    if (t->checkpoint_settings.final) add_name(&plan, "final.h5");
     lks_status status = lks_saver_settle(t);
+    plan_last(t, &plan);
     t->saver->is_last = true;
     if (status == LKS_OK) status = save(t, &plan, false);
     t->saver->is_last = false; /* the trainer may be run again */

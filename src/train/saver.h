@@ -16,6 +16,8 @@ void lks_saver_destroy(lks_trainer *trainer);
  * alone is asked), and would a background save go on without waiting for this rank? Local. */
 bool lks_saver_wants(const lks_trainer *trainer);
 bool lks_saver_is_ready(const lks_trainer *trainer);
+/* Seconds that the slowest save of this trainer took so far, 0 before the first. Local. */
+double lks_saver_slowest(const lks_trainer *trainer);
 /* What came of it over all ranks. Local. */
 void lks_saver_agreed(lks_trainer *trainer, bool wanted, bool all_ready);
 
@@ -23,8 +25,8 @@ void lks_saver_agreed(lks_trainer *trainer, bool wanted, bool all_ready);
  * saves what is due. */
 lks_status lks_saver_after_step(lks_trainer *trainer);
 lks_status lks_saver_after_epoch(lks_trainer *trainer, const lks_epoch_result *result);
-/* When training has ended; waits until everything is saved. That the last save fails is an error
- * whatever on_error says. */
+/* When training has ended, or is interrupted (trainer->end); waits until everything is saved. That
+ * the last save fails is an error whatever on_error says. */
 lks_status lks_saver_after_run(lks_trainer *trainer);
 /* Waits for a background save. */
 lks_status lks_saver_settle(lks_trainer *trainer);

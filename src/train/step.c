@@ -28,13 +28,13 @@ lks_status lks_trainer_note(lks_trainer *t, lks_status status) {
     return LKS_OK;
 }
 
-/* What this rank adds to the step's sums beside the loss: its wish to stop, how far a background
- * save is, and what rank 0 decides. */
+/* What this rank adds to the step's sums beside the loss: whether it should stop, how far a
+ * background save is, and what rank 0 decides. */
 static lks_status add_decisions(lks_trainer *t) {
     double *mine = t->step_sums_host + LKS_LOSS_SUM_COUNT;
     size_t bytes = (size_t)(t->step_sum_count - LKS_LOSS_SUM_COUNT) * sizeof *mine;
     memset(mine, 0, bytes);
-    t->step_sums_host[LKS_STEP_STOP] = t->stop_requested ? 1 : 0;
+    lks_trainer_add_halt(t, t->step_sums_host + LKS_STEP_HALT);
     t->step_sums_host[LKS_STEP_READY] = lks_saver_is_ready(t) ? 1 : 0;
     if (lks_comm_rank(t->context->comm) == 0) {
         t->step_sums_host[LKS_STEP_SAVE] = lks_saver_wants(t) ? 1 : 0;
@@ -144,7 +144,7 @@ static void report_progress(lks_trainer *t, bool epoch_done) {
     progress.seconds_left = samples_left / progress.samples_per_second;
     if (t->run_dir != NULL) lks_run_dir_progress(t->run_dir, &progress, t->position.global_step);
     if (callbacks->on_step != NULL && callbacks->on_step(callbacks->data, &progress) == LKS_STOP)
-        t->stop_requested = true;
+        t->callback_stop = true;
 }
 
 /* From the loader's samples to the updated parameters. */
@@ -177,7 +177,9 @@ static lks_status run_step(lks_trainer *t, bool *epoch_done) {
     if (lks_rates_per_step(t->rates)) lks_rates_advance(t->rates, NAN);
     t->position.step++;
     t->position.global_step++;
-    t->train_seconds += lks_clock_seconds() - began;
+    double seconds = lks_clock_seconds() - began;
+    t->train_seconds += seconds;
+    if (seconds > t->slowest_step) t->slowest_step = seconds;
     *epoch_done = t->position.step >= lks_loader_steps(t->loader);
     if (lks_comm_rank(t->context->comm) == 0 || t->config.callbacks.on_step != NULL)
         report_progress(t, *epoch_done);

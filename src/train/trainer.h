@@ -2,6 +2,8 @@
 #ifndef LKS_TRAIN_TRAINER_H
 #define LKS_TRAIN_TRAINER_H
 
+#include <stdatomic.h>
+
 #include "checkpoint/checkpoint.h"
 #include "comm/comm.h"
 #include "data/data.h"
@@ -21,16 +23,25 @@ struct lks_context {
     lks_comm *comm;
     lks_device *device;
     lks_logger logger;
+    double created; /* clock */
+};
+
+/* Why training stops before its end, as summed over the ranks; the weightiest reason last. */
+enum {
+    LKS_HALT_CALLBACK,
+    LKS_HALT_TIME_LIMIT, /* rank 0's clock */
+    LKS_HALT_REQUEST,
+    LKS_HALT_COUNT
 };
 
 /* One step's numbers, all-reduced together as float64 while backward runs: the sums of the loss,
  * and behind them what all ranks must agree on. Rank 0 alone adds to RATES, so the sum is
  * rank 0's value to the last bit. */
 enum {
-    LKS_STEP_STOP = LKS_LOSS_SUM_COUNT, /* how many ranks were asked to stop */
-    LKS_STEP_SAVE,                      /* rank 0: a checkpoint is due by the clock */
-    LKS_STEP_READY,                     /* how many ranks' background save waits for the others */
-    LKS_STEP_RATES                      /* learning rate and momentum of every group */
+    LKS_STEP_HALT = LKS_LOSS_SUM_COUNT,             /* [LKS_HALT_COUNT] */
+    LKS_STEP_SAVE = LKS_STEP_HALT + LKS_HALT_COUNT, /* rank 0: a checkpoint is due by the clock */
+    LKS_STEP_READY, /* how many ranks' background save waits for the others */
+    LKS_STEP_RATES  /* learning rate and momentum of every group */
 };
 
 /* Where the run stands: everything that decides the next step beside the tensors. */
@@ -89,9 +100,11 @@ struct lks_trainer {
     double grad_norm;                /* of the last step, before clipping */
     int64_t skipped, skipped_in_row; /* steps that were not finite */
     lks_failure failure;             /* of this rank; the next reduction tells the others */
-    bool stop_requested;             /* by this rank's on_step, not yet told to the others */
-    bool stopping_now;               /* agreed by all ranks */
+    bool callback_stop;              /* this rank's on_step said so, not yet told to the others */
+    atomic_bool stop_requested;      /* of this rank, from any thread or a signal handler */
+    lks_fit_end halt;                /* agreed by all ranks; LKS_END_EPOCHS: training goes on */
     lks_fit_end end;
+    double slowest_step;  /* seconds */
     double epoch_began;   /* clock at its begin in this process; 0: not yet */
     double epoch_seconds; /* of the present epoch before that, in an interrupted run */
     double train_seconds; /* of the present epoch, training alone */
@@ -110,6 +123,17 @@ lks_status lks_trainer_open_loader(lks_trainer *trainer, lks_dataset *dataset, b
  * the norm of the gradients or at the end of the epoch. Returns LKS_ECOMM (then nobody can be told)
  * or LKS_OK. */
 lks_status lks_trainer_note(lks_trainer *trainer, lks_status status);
+
+/* halt.c */
+/* What this rank adds to a reduction to say that it should stop: sums[LKS_HALT_COUNT]. Local. */
+void lks_trainer_add_halt(const lks_trainer *trainer, double *out);
+/* What came of it over all ranks. Local. */
+void lks_trainer_agree_halt(lks_trainer *trainer, const double *sums);
+/* Was the run stopped from outside, to be continued later? */
+bool lks_is_interruption(lks_fit_end end);
+/* Where all ranks have agreed to stop, and do so now: LKS_ESTOPPED with the reason, which is told
+ * once, and over with that. Local. */
+lks_status lks_trainer_tell_halt(lks_trainer *trainer);
 
 /* batch.c */
 /* Puts rows [first, first + max_rows) of this rank's part of a batch (as many as there are) into
@@ -131,9 +155,10 @@ lks_status lks_trainer_update(lks_trainer *trainer);
 
 /* evaluate.c */
 /* Loss and accuracy of a loader's data set from its first step, exact means over all ranks.
+ * may_halt: it breaks off where the run is interrupted, with `halt` set and without a result.
  * Collective. */
-lks_status lks_trainer_evaluate(lks_trainer *trainer, lks_loader *loader, double *out_loss,
-                                double *out_acc);
+lks_status lks_trainer_evaluate(lks_trainer *trainer, lks_loader *loader, bool may_halt,
+                                double *out_loss, double *out_acc);
 
 /* epoch.c */
 /* The value of an epoch by lks_monitor_names' index; training's where there is no validation. */

@@ -112,7 +112,7 @@ lks_status lks_trainer_update(lks_trainer *t) {
         lks_exchange_reduce(t->exchange, (lks_norm_kind)t->gradient_settings.norm_type, &parts);
     if (status != LKS_OK) return status;
     t->grad_norm = gradient_norm(t, parts, sums[LKS_SUM_WEIGHT]);
-    t->stopping_now = t->stopping_now || sums[LKS_STEP_STOP] > 0;
+    lks_trainer_agree_halt(t, sums + LKS_STEP_HALT);
     lks_saver_agreed(t, sums[LKS_STEP_SAVE] > 0,
                      sums[LKS_STEP_READY] == lks_comm_size(t->context->comm));
     if (isfinite(t->grad_norm) && isfinite(sums[LKS_SUM_LOSS])) return apply(t, sums);

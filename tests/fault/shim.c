@@ -10,7 +10,8 @@
  *   nth=N     the N-th call that is meant, from 1; nth=N+ that one and all later ones
  *   do=WHAT   an errno's name: the call fails with it. short: a write moves half of its bytes.
  *             kill, kill-after: the process gets SIGKILL before the call, after it. stop: SIGSTOP
- *             before the call, which is made once somebody sends SIGCONT. Nothing when left out.
+ *             before the call, which is made once somebody sends SIGCONT. SIGINT, SIGTERM,
+ *             SIGUSR1: the process gets it before the call. Nothing when left out.
  *
  * Every call that is meant is counted, whether it is the N-th or not. LKS_FAULT_LOG names a file to
  * which each one adds a line when it returns, "RANK COUNT CALL RESULT PATH"; RESULT is 0 or an
@@ -43,6 +44,7 @@ typedef struct rule {
     bool and_later; /* nth=N+ */
     int64_t nth;    /* 0: none */
     int error;      /* for `action`; 0: it is no errno */
+    int signal;     /* for `action`, before the call; 0: none */
     int log;        /* descriptor; -1: none */
     int rank;
 } rule;
@@ -75,10 +77,19 @@ static void refuse(const char *word) {
 }
 
 static void read_action(rule *r, const char *value) {
-    static const char *const others[] = {"short", "kill", "kill-after", "stop"};
+    static const struct {
+        const char *name;
+        int signal;
+    } others[] = {
+        {"short", 0},       {"kill", SIGKILL},    {"kill-after", 0},    {"stop", SIGSTOP},
+        {"SIGINT", SIGINT}, {"SIGTERM", SIGTERM}, {"SIGUSR1", SIGUSR1},
+    };
     bool known = (r->error = error_of(value)) != 0;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        known = known || strcmp(others[i], value) == 0;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (strcmp(others[i].name, value) != 0) continue;
+        known = true;
+        r->signal = others[i].signal;
+    }
     if (!known) refuse(value);
     r->action = value;
 }
@@ -146,8 +157,7 @@ static void fault(verdict *v) {
     v->dies_after = strcmp(r->action, "kill-after") == 0;
     if (v->dies_after) return;
     log_fault(v);
-    if (strcmp(r->action, "kill") == 0) kill(getpid(), SIGKILL);
-    if (strcmp(r->action, "stop") == 0) kill(getpid(), SIGSTOP);
+    if (r->signal) kill(getpid(), r->signal);
 }
 
 /* The file is known by either of two names; `other` may be NULL. */
