@@ -1,4 +1,5 @@
-# What `cmake --install` puts where: the command, both libraries, the public headers, a pkg-config file and a CMake package.
+# What `cmake --install` puts where: the command and what starts it on clusters, both libraries, the public headers, a
+# pkg-config file and a CMake package.
 include(CMakePackageConfigHelpers)
 
 set(lks_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/lockstep)
@@ -8,6 +9,7 @@ install(TARGETS lockstep_shared EXPORT lockstep-targets)
 install(TARGETS lockstep_static EXPORT lockstep-static-targets)
 if(TARGET lockstep)
   install(TARGETS lockstep)
+  install(PROGRAMS launch/lockstep-run DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
 # Two sets, because only the static one needs the libraries that Lockstep is made with.
