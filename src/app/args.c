@@ -11,11 +11,12 @@
 #define BIT(command_) (1u << LKS_COMMAND_##command_)
 enum {
     ON_TRAIN = BIT(TRAIN),
-    ON_RUN_FILE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT) | BIT(CONFIG) | BIT(SCHEDULE),
+    ON_RUN_FILE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT) | BIT(DOCTOR) | BIT(CONFIG) | BIT(SCHEDULE),
     ON_DEVICE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT),
     ON_SPLIT = BIT(EVAL) | BIT(PREDICT),
     ON_PREDICT = BIT(PREDICT),
-    ON_JSON = BIT(INSPECT) | BIT(VERIFY) | BIT(SCHEDULE),
+    ON_DOCTOR = BIT(DOCTOR),
+    ON_JSON = BIT(DOCTOR) | BIT(INSPECT) | BIT(VERIFY) | BIT(SCHEDULE),
     ON_EXPORT = BIT(EXPORT),
     ON_IMPORT = BIT(IMPORT),
     ON_SCHEDULE = BIT(SCHEDULE),
@@ -44,6 +45,8 @@ static const command commands[LKS_COMMAND_COUNT] = {
                             "write the weights of a checkpoint for other programs", 1, 1},
     [LKS_COMMAND_IMPORT] = {"import", "FILE.safetensors",
                             "make a checkpoint of the weights of another program", 1, 1},
+    [LKS_COMMAND_DOCTOR] = {"doctor", "[RUN.yaml]",
+                            "look for what would keep a run from training, or make it slow", 0, 1},
     [LKS_COMMAND_CONFIG] = {"config", "RUN.yaml",
                             "check a run file and print it with every default filled in", 1, 1},
     [LKS_COMMAND_SCHEDULE] = {"schedule", "RUN.yaml",
@@ -99,18 +102,18 @@ static const cli_option cli_options[] = {
     {OPTION_RESUME, "resume", 'r', "auto|PATH", ON_TRAIN,
      "continue from a checkpoint; auto: the newest one in the\n"
      "run directory, or the beginning where there is none"},
-    {OPTION_INIT_FROM, "init-from", 0, "PATH", ON_TRAIN,
+    {OPTION_INIT_FROM, "init-from", 0, "PATH", ON_TRAIN | ON_DOCTOR,
      "begin with the weights of a checkpoint, or of what import\n"
      "has made, unless the run is resumed"},
-    {OPTION_INIT_PARAMS, "init-params", 0, "PATTERNS", ON_TRAIN,
+    {OPTION_INIT_PARAMS, "init-params", 0, "PATTERNS", ON_TRAIN | ON_DOCTOR,
      "take only these of them, such as 'conv* norm*'"},
-    {OPTION_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE, "where to compute"},
-    {OPTION_THREADS, "threads", 't', "N", ON_DEVICE,
+    {OPTION_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE | ON_DOCTOR, "where to compute"},
+    {OPTION_THREADS, "threads", 't', "N", ON_DEVICE | ON_DOCTOR,
      "CPU threads of each rank; 0: its share of the cores"},
     {OPTION_PROFILE, "profile", 0, "N", ON_TRAIN,
      "print where the time of N steps went, after a few of warm-up,\n"
      "and write it to profile.json in the run directory"},
-    {OPTION_OUTPUT, "output", 'o', "DIR", ON_TRAIN, "the run directory"},
+    {OPTION_OUTPUT, "output", 'o', "DIR", ON_TRAIN | ON_DOCTOR, "the run directory"},
     {OPTION_SPLIT, "split", 0, "train|validation", ON_SPLIT,
      "which of the run file's data sets; validation by default"},
     {OPTION_OUT, "out", 'o', "FILE.h5", ON_PREDICT,
@@ -412,6 +415,8 @@ static lks_status check(const lks_args *args) {
     if (args->command == LKS_COMMAND_EXPORT && !args->out)
         return lks_fail(LKS_EUSAGE,
                         "export: --out FILE is missing: where to write, such as best.safetensors");
+    if (args->command == LKS_COMMAND_DOCTOR && args->operand_count == 0 && args->override_count > 0)
+        return lks_fail(LKS_EUSAGE, "doctor: RUN.yaml is missing, which the options would change");
     return LKS_OK;
 }
 

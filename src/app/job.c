@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train/train.h"
 
@@ -39,7 +40,8 @@ static lks_status load_run(lks_job *job) {
 
 lks_status lks_job_open_run(const lks_args *args, lks_job *job) {
     *job = (lks_job){.args = args};
-    lks_status status = lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &job->comm);
+    lks_status status = lks_comm_check_launcher(environ);
+    if (!status) status = lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &job->comm);
     return status || args->operand_count == 0 ? status : load_run(job);
 }
 

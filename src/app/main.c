@@ -26,6 +26,7 @@ static const struct {
     [LKS_COMMAND_VERIFY] = {lks_command_verify, false},
     [LKS_COMMAND_EXPORT] = {lks_command_export, false},
     [LKS_COMMAND_IMPORT] = {lks_command_import, true},
+    [LKS_COMMAND_DOCTOR] = {lks_command_doctor, true},
     [LKS_COMMAND_CONFIG] = {lks_command_config, false},
     [LKS_COMMAND_SCHEDULE] = {lks_command_schedule, false},
     [LKS_COMMAND_PLOT] = {lks_command_plot, false},

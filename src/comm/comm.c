@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "comm/backend.h"
+#include "comm/launcher.h"
 #include "comm/mpi/mpi.h"
 #include "comm/reduce.h"
 #include "comm/shared/shared.h"
@@ -171,6 +172,21 @@ const char *lks_comm_library(char *text) {
     int line = (int)strcspn(library, "\n"); /* MPICH tells its whole configuration */
     snprintf(text, LKS_COMM_LIBRARY_BYTES, "%.*s", line, library);
     return text;
+}
+
+lks_status lks_comm_check_launcher(char *const *environment) {
+    int size = 1;
+    const char *variable;
+    char library[LKS_COMM_LIBRARY_BYTES];
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    int started = lks_launcher_job_size(environment, &variable);
+    if (size > 1 || started <= 1) return LKS_OK;
+    return lks_fail(LKS_ECOMM,
+                    "%d processes were started (%s), but MPI tells each of them that it is alone: "
+                    "the launcher does not match the MPI library of this program, %s. Start it "
+                    "with that library's own mpirun; processes that are meant to be alone are "
+                    "started with `env -u %s`",
+                    started, variable, lks_comm_library(library), variable);
 }
 
 const char *lks_comm_thread_level(bool *out_enough) {

@@ -47,6 +47,11 @@ void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger);
 /* Collective. NULL is legal. */
 void lks_comm_destroy(lks_comm *comm);
 
+/* Does a process that MPI calls alone have others beside it, by what its launcher says? Then the
+ * launcher is not one of this MPI library's, and every process believes that it is rank 0.
+ * LKS_ECOMM explains that. MPI is initialised; not collective. */
+lks_status lks_comm_check_launcher(char *const *environment);
+
 int lks_comm_rank(const lks_comm *comm);
 int lks_comm_size(const lks_comm *comm);
 int lks_comm_local_rank(const lks_comm *comm); /* among the ranks of this host */

@@ -61,6 +61,23 @@ int lks_launcher_local_rank(char *const *environment) {
     return get_number(environment, "OMPI_COMM_WORLD_LOCAL_RANK");
 }
 
+int lks_launcher_job_size(char *const *environment, const char **out_variable) {
+    /* Open MPI's mpirun comes first: in a Slurm job it may itself have been started by srun. */
+    static const char *const names[] = {
+        "OMPI_COMM_WORLD_SIZE", /* Open MPI's mpirun */
+        "PMI_SIZE",             /* MPICH's and Intel's mpiexec, Cray's */
+        "SLURM_STEP_NUM_TASKS", /* srun */
+        "FLUX_JOB_SIZE",        /* flux run */
+        "JSM_NAMESPACE_SIZE",   /* jsrun */
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int size = get_number(environment, names[i]);
+        *out_variable = names[i];
+        if (size > 0) return size;
+    }
+    return 0;
+}
+
 static FILE *open_process_file(pid_t process, const char *name) {
     char path[48];
     snprintf(path, sizeof path, "/proc/%ld/%s", (long)process, name);

@@ -17,6 +17,10 @@ bool lks_launcher_bound_by_default(char *const *environment);
 int lks_launcher_local_size(char *const *environment);
 int lks_launcher_local_rank(char *const *environment);
 
+/* How many ranks the launcher says that it has started, mpirun or a batch system's own; 0 where it
+ * does not say. *out_variable: the variable that says so. */
+int lks_launcher_job_size(char *const *environment, const char **out_variable);
+
 /* The process that started this rank's job on this host (mpirun or its daemon): the nearest
  * ancestor that is not itself part of the job, as a wrapper script would be. 0 where unknown. Its
  * CPU mask is what the user, a batch system or a container left to the job. */

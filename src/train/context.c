@@ -78,6 +78,10 @@ bool lks_strands_others(lks_status status) {
     return status == LKS_ECOMM || status == LKS_EDEVICE || status == LKS_EINTERNAL;
 }
 
+lks_comm *lks_context_comm(const lks_context *context) {
+    return context->comm;
+}
+
 lks_device *lks_context_device(const lks_context *context) {
     return context->device;
 }

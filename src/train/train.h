@@ -7,7 +7,8 @@
 #include "lockstep/lockstep.h"
 #include "train/options.h"
 
-/* The context's device and logger; owned by the context. */
+/* The context's communicator, device and logger; owned by the context. */
+lks_comm *lks_context_comm(const lks_context *context);
 lks_device *lks_context_device(const lks_context *context);
 lks_logger *lks_context_logger(lks_context *context);
 

@@ -209,6 +209,19 @@ static void test_environment(void **state) {
     assert_int_equal(lks_launcher_local_size(negative), 0);
 }
 
+static void test_job_size(void **state) {
+    (void)state;
+    const char *variable;
+    char *mpirun[] = {"SLURM_STEP_NUM_TASKS=2", "OMPI_COMM_WORLD_SIZE=8", NULL};
+    char *srun[] = {"SLURM_NTASKS=16", "SLURM_STEP_NUM_TASKS=4", "PMI_SIZE=", NULL};
+    char *none[] = {"SLURM_NTASKS=16", "HOME=/", NULL};
+    assert_int_equal(lks_launcher_job_size(mpirun, &variable), 8);
+    assert_string_equal(variable, "OMPI_COMM_WORLD_SIZE");
+    assert_int_equal(lks_launcher_job_size(srun, &variable), 4);
+    assert_string_equal(variable, "SLURM_STEP_NUM_TASKS");
+    assert_int_equal(lks_launcher_job_size(none, &variable), 0);
+}
+
 /* This process was not started in the job below, so its parent is not either: the parent counts as
  * what started it. */
 static void test_launcher_process(void **state) {
@@ -324,6 +337,7 @@ int main(void) {
         cmocka_unit_test(test_shares_of_interleaved_sockets),
         cmocka_unit_test(test_bound_by_default),
         cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_job_size),
         cmocka_unit_test(test_launcher_process),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_quota_group),
