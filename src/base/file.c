@@ -143,6 +143,10 @@ void lks_file_start_sync(int descriptor, lks_span span) {
     (void)sync_file_range(descriptor, span.begin, span.end - span.begin, SYNC_FILE_RANGE_WRITE);
 }
 
+void lks_file_expect(int descriptor, lks_span span) {
+    (void)posix_fadvise(descriptor, span.begin, span.end - span.begin, POSIX_FADV_WILLNEED);
+}
+
 lks_status lks_file_sync(int descriptor, const char *path) {
     if (fsync(descriptor) == 0) return LKS_OK;
     return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(errno));

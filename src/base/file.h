@@ -28,6 +28,8 @@ lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes);
 /* Lets the disk begin with these bytes while the program goes on, so that less is left to fsync. A
  * hint: what is wrong with the disk is fsync's to say. */
 void lks_file_start_sync(int descriptor, lks_span span);
+/* These bytes are read soon: the disk can begin. A hint. */
+void lks_file_expect(int descriptor, lks_span span);
 /* fsync. LKS_EIO. */
 lks_status lks_file_sync(int descriptor, const char *path);
 

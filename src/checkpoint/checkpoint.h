@@ -114,6 +114,11 @@ lks_status lks_checkpoint_shape(lks_checkpoint *checkpoint, const char *path, lk
 /* Reads the pieces; shape and dtype must be the file's: LKS_ECHECKPOINT names both. Every block
  * that is touched is verified against its stored hash. */
 lks_status lks_checkpoint_read(lks_checkpoint *checkpoint, const lks_checkpoint_array *array);
+/* As lks_checkpoint_read for each array, and faster: the disk hears of the next before it is
+ * needed. They should be in the order of the file; those of which no piece is wanted are not looked
+ * at. */
+lks_status lks_checkpoint_read_all(lks_checkpoint *checkpoint, const lks_checkpoint_array *arrays,
+                                   int count);
 /* Calls visit for every array in the order of creation. */
 typedef lks_status (*lks_checkpoint_visit_fn)(void *data, const char *path, lks_dtype dtype,
                                               const lks_shape *shape);

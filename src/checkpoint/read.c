@@ -75,7 +75,7 @@ lks_status lks_checkpoint_open(const char *path, lks_checkpoint **out) {
     if (!status && !whole) status = refuse_without_trailer(checkpoint);
     if (!status) status = lks_checkpoint_status(lks_h5_open(path, &checkpoint->file));
     if (!status) status = check_root(checkpoint);
-    if (!status && !(checkpoint->block = malloc(LKS_BLOCK_BYTES)))
+    if (!status && !(checkpoint->blocks = malloc(2 * (size_t)LKS_BLOCK_BYTES)))
         status = lks_fail(LKS_ENOMEM, "checkpoint %s: out of memory", path);
     if (status) {
         lks_checkpoint_close(checkpoint);
@@ -99,7 +99,7 @@ void lks_checkpoint_close(lks_checkpoint *checkpoint) {
     if (!checkpoint) return;
     (void)lks_h5_close(checkpoint->file); /* nothing was written */
     if (checkpoint->descriptor >= 0) close(checkpoint->descriptor);
-    free(checkpoint->block);
+    free(checkpoint->blocks);
     free(checkpoint->path);
     free(checkpoint);
 }

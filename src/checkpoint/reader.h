@@ -9,7 +9,7 @@ struct lks_checkpoint {
     char *path;
     lks_h5_file *file; /* structure and attributes; the arrays' data is read without HDF5 */
     int descriptor;
-    void *block; /* [LKS_BLOCK_BYTES]: a block that is wanted in part, or only verified */
+    char *blocks; /* [2 * LKS_BLOCK_BYTES]: for those that are wanted in part, or only verified */
 };
 
 /* An array in the file, with the hashes of its blocks. */
@@ -29,6 +29,8 @@ lks_status lks_stored_array_open(const lks_checkpoint *checkpoint, const char *p
                                  lks_stored_array *out);
 void lks_stored_array_close(lks_stored_array *array);
 
+/* The block is read soon: a hint to the disk. */
+void lks_stored_array_expect(const lks_stored_array *array, int64_t block);
 /* Reads a whole block to `data`; *out_intact: it matches its hash. LKS_EIO. */
 lks_status lks_stored_array_read(const lks_stored_array *array, int64_t block, void *data,
                                  bool *out_intact);

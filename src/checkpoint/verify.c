@@ -21,7 +21,7 @@ static lks_status count_bytes(void *data, const char *path, lks_dtype dtype,
 static lks_status verify_block(verification *v, const lks_stored_array *array, int64_t block) {
     bool intact;
     int64_t begin, end;
-    lks_status status = lks_stored_array_read(array, block, v->checkpoint->block, &intact);
+    lks_status status = lks_stored_array_read(array, block, v->checkpoint->blocks, &intact);
     if (status) return status;
     lks_block_range(&array->grid, block, &begin, &end);
     v->done_bytes += (end - begin) * (int64_t)array->grid.element_bytes;

@@ -173,13 +173,6 @@ static bool restores_best(const lks_trainer *t, const restored *numbers) {
            numbers->stopping.best_epoch > 0;
 }
 
-static lks_status read_arrays(lks_checkpoint *file, const lks_state_list *list) {
-    lks_status status = LKS_OK;
-    for (int i = 0; i < list->array_count && status == LKS_OK; i++)
-        if (list->arrays[i].piece_count > 0) status = lks_checkpoint_read(file, &list->arrays[i]);
-    return status;
-}
-
 static lks_status read_file(lks_trainer *t, const char *path, lks_snapshot *snapshot,
                             restored *out) {
     lks_checkpoint *file = NULL;
@@ -196,7 +189,7 @@ static lks_status read_file(lks_trainer *t, const char *path, lks_snapshot *snap
     if (status == LKS_OK && lks_comm_rank(t->context->comm) == 0)
         status = lks_compare_with_run(t, file, path, &list);
     if (status == LKS_OK) status = read_numbers(t, file, out);
-    if (status == LKS_OK) status = read_arrays(file, &list);
+    if (status == LKS_OK) status = lks_checkpoint_read_all(file, list.arrays, list.array_count);
     lks_state_list_free(&list);
     lks_checkpoint_close(file);
     return status;

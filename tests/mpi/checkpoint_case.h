@@ -143,8 +143,7 @@ static inline void check_small_arrays(lks_checkpoint *checkpoint) {
         {"/model/scalar", LKS_F32, {0, {0}}, &pieces[4], 1},
         {"/model/none", LKS_F32, {2, {0, 5}}, NULL, 0},
     };
-    for (int k = 0; k < 6; k++)
-        MPI_CHECK(lks_checkpoint_read(checkpoint, &arrays[k]) == LKS_OK);
+    MPI_CHECK(lks_checkpoint_read_all(checkpoint, arrays, 6) == LKS_OK);
     MPI_CHECK(memcmp(d, doubles, sizeof d) == 0);
     MPI_CHECK(memcmp(i, integers, sizeof i) == 0);
     MPI_CHECK(memcmp(w, words, sizeof w) == 0);
