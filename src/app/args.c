@@ -16,11 +16,12 @@ enum {
     ON_SPLIT = BIT(EVAL) | BIT(PREDICT),
     ON_PREDICT = BIT(PREDICT),
     ON_DOCTOR = BIT(DOCTOR),
-    ON_JSON = BIT(DOCTOR) | BIT(INSPECT) | BIT(VERIFY) | BIT(SCHEDULE),
+    ON_JSON = BIT(DOCTOR) | BIT(INSPECT) | BIT(VERIFY) | BIT(SCHEDULE) | BIT(BENCH),
     ON_EXPORT = BIT(EXPORT),
     ON_IMPORT = BIT(IMPORT),
     ON_SCHEDULE = BIT(SCHEDULE),
     ON_PLOT = BIT(PLOT),
+    ON_BENCH = BIT(BENCH),
     ON_HELP = BIT(HELP),
     ON_ALL = (1u << LKS_COMMAND_COUNT) - 1
 };
@@ -54,6 +55,8 @@ static const command commands[LKS_COMMAND_COUNT] = {
     [LKS_COMMAND_PLOT] = {"plot", "RUN_DIR...",
                           "draw loss, accuracy and learning rate of one or more runs", 1,
                           LKS_PLOT_MAX_RUNS},
+    [LKS_COMMAND_BENCH] = {"bench", "comm",
+                           "measure how fast the ranks exchange data, and check it", 1, 1},
     [LKS_COMMAND_HELP] = {"help", "[COMMAND | SECTION [TYPE]]",
                           "explain a command, or a section of the run file and its options", 0, 2},
     [LKS_COMMAND_VERSION] = {"version", "", "print the versions of lockstep and its libraries", 0,
@@ -73,6 +76,7 @@ typedef enum option_id {
     OPTION_EPOCHS,
     OPTION_STEPS,
     OPTION_PROFILE,
+    OPTION_MAX_BYTES,
     OPTION_METRIC,
     OPTION_PLOT,
     OPTION_FORMAT,
@@ -107,12 +111,15 @@ static const cli_option cli_options[] = {
      "has made, unless the run is resumed"},
     {OPTION_INIT_PARAMS, "init-params", 0, "PATTERNS", ON_TRAIN | ON_DOCTOR,
      "take only these of them, such as 'conv* norm*'"},
-    {OPTION_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE | ON_DOCTOR, "where to compute"},
+    {OPTION_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE | ON_DOCTOR | ON_BENCH,
+     "where to compute, or whose memory to exchange"},
     {OPTION_THREADS, "threads", 't', "N", ON_DEVICE | ON_DOCTOR,
      "CPU threads of each rank; 0: its share of the cores"},
     {OPTION_PROFILE, "profile", 0, "N", ON_TRAIN,
      "print where the time of N steps went, after a few of warm-up,\n"
      "and write it to profile.json in the run directory"},
+    {OPTION_MAX_BYTES, "max-bytes", 0, "SIZE", ON_BENCH,
+     "the largest exchange, such as 64MiB; 1GiB by default"},
     {OPTION_OUTPUT, "output", 'o', "DIR", ON_TRAIN | ON_DOCTOR, "the run directory"},
     {OPTION_SPLIT, "split", 0, "train|validation", ON_SPLIT,
      "which of the run file's data sets; validation by default"},
@@ -265,11 +272,22 @@ static lks_status set_count(const cli_option *option, const char *value, int64_t
     return LKS_OK;
 }
 
+static lks_status set_max_bytes(lks_args *args, const char *value) {
+    static const lks_option option = {.key = "--max-bytes",
+                                      .type = LKS_OPTION_BYTES,
+                                      .offset = offsetof(lks_args, max_bytes),
+                                      .low = 4096,
+                                      .high = 0x1p50};
+    lks_status status = lks_option_assign(&option, args, &value, 1, false);
+    return status == LKS_ECONFIG ? LKS_EUSAGE : status;
+}
+
 static lks_status apply(lks_args *args, const cli_option *option, char *value) {
     switch (option->id) {
     case OPTION_SET:
         return add_set(args, value);
     case OPTION_DEVICE:
+        args->device = value;
         return add_override(args, "--device", "device", value);
     case OPTION_THREADS:
         return add_override(args, "--threads", "threads", value);
@@ -283,6 +301,8 @@ static lks_status apply(lks_args *args, const cli_option *option, char *value) {
         return add_override(args, "--epochs", "epochs", value);
     case OPTION_STEPS:
         return set_count(option, value, &args->steps_per_epoch);
+    case OPTION_MAX_BYTES:
+        return set_max_bytes(args, value);
     case OPTION_PROFILE:
         return set_count(option, value, &args->profile_steps);
     case OPTION_SPLIT:
@@ -424,6 +444,7 @@ lks_status lks_args_parse(int argc, char **argv, lks_args *out) {
     *out = (lks_args){.command = LKS_COMMAND_HELP,
                       .help_for = LKS_COMMAND_HELP,
                       .split = "validation",
+                      .max_bytes = INT64_C(1) << 30,
                       .verbosity = 1};
     reader r = {argc, 1, argv, out};
     bool ended = false;

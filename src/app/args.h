@@ -19,6 +19,7 @@ typedef enum lks_command_kind {
     LKS_COMMAND_CONFIG,
     LKS_COMMAND_SCHEDULE,
     LKS_COMMAND_PLOT,
+    LKS_COMMAND_BENCH,
     LKS_COMMAND_HELP,
     LKS_COMMAND_VERSION,
     LKS_COMMAND_COUNT
@@ -34,8 +35,10 @@ typedef struct lks_args {
     int override_count;
     const char *resume, *out, *split;
     const char *plot, *metric_from, *format;
+    const char *device;      /* also among the overrides */
     int64_t steps_per_epoch; /* 0: not given */
     int64_t profile_steps;   /* 0: no profile */
+    int64_t max_bytes;       /* of a collective */
     int verbosity;           /* 0 quiet, 1, 2 verbose */
     bool json, markdown, force;
 } lks_args;

@@ -30,6 +30,7 @@ static const struct {
     [LKS_COMMAND_CONFIG] = {lks_command_config, false},
     [LKS_COMMAND_SCHEDULE] = {lks_command_schedule, false},
     [LKS_COMMAND_PLOT] = {lks_command_plot, false},
+    [LKS_COMMAND_BENCH] = {lks_command_bench, true},
     [LKS_COMMAND_HELP] = {lks_command_help, false},
     [LKS_COMMAND_VERSION] = {lks_command_version, false},
 };

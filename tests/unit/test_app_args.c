@@ -93,6 +93,12 @@ static void other_commands(void **state) {
     assert_int_equal(a.operand_count, 3);
     assert_string_equal(a.operands[2], "runs/c");
     assert_string_equal(a.out, "c.png");
+    a = parsed("bench comm -d cpu --max-bytes=64KiB --json");
+    assert_int_equal(a.command, LKS_COMMAND_BENCH);
+    assert_string_equal(a.operands[0], "comm");
+    assert_string_equal(a.device, "cpu");
+    assert_int_equal(a.max_bytes, 65536);
+    assert_int_equal(parsed("bench comm").max_bytes, 1 << 30);
     a = parsed("config run.yaml");
     assert_int_equal(a.command, LKS_COMMAND_CONFIG);
 }
@@ -151,6 +157,9 @@ static void mistakes(void **state) {
     refused("schedule run.yaml --steps-per-epoch=0", "--steps-per-epoch 0: expected an integer");
     refused("schedule run.yaml --steps-per-epoch=3x", "--steps-per-epoch 3x: expected");
     refused("schedule run.yaml --out a.svg", "schedule: unknown option --out");
+    refused("bench", "bench: expected comm");
+    refused("bench comm --max-bytes 1KiB", "--max-bytes: ");
+    refused("bench comm --max-bytes lots", "--max-bytes: ");
     refused("plot", "plot: expected RUN_DIR...");
     refused("plot 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "plot: \"17\" is one too many");
     refused("inspect c.h5 --set a=b", "inspect: unknown option --set");

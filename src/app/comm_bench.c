@@ -1,0 +1,182 @@
+#include "app/comm_bench.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum {
+    BATCHES = 5,        /* of calls; their median counts */
+    MOST_CALLS = 1000,  /* of a batch */
+    PIECE = 1024 * 1024 /* elements that are filled and checked at a time */
+};
+static const double batch_seconds = 0.02;
+
+typedef struct bench {
+    lks_comm *comm;
+    lks_device *device;
+    lks_stream *stream;
+    float *data;     /* device memory */
+    float *piece;    /* host memory, [PIECE] */
+    int64_t *counts; /* [size] of the present call */
+    int64_t count;   /* of all parts */
+} bench;
+
+static const lks_collective kinds[LKS_COMM_BENCH_KINDS] = {LKS_ALL_REDUCE, LKS_REDUCE_SCATTER,
+                                                           LKS_ALL_GATHER};
+
+int lks_comm_bench_count(int64_t most) {
+    int sizes = 0;
+    for (int64_t bytes = LKS_COMM_BENCH_LEAST; bytes <= most; bytes *= LKS_COMM_BENCH_FACTOR)
+        sizes++;
+    return LKS_COMM_BENCH_KINDS * sizes;
+}
+
+/* ---- data whose results are known, and exact in float32 for any number of ranks in use ---- */
+
+static float value_of(int rank, int64_t element) {
+    return (float)(element % 61 + rank % 7);
+}
+
+static float sum_of(int size, int64_t element) {
+    const int rest = size % 7;
+    return (float)(size * (element % 61) + size / 7 * 21 + rest * (rest - 1) / 2);
+}
+
+static bool is_part_of(const bench *b, int rank, int64_t element) {
+    int64_t begin, end;
+    lks_split(b->count, rank, lks_comm_size(b->comm), &begin, &end);
+    return element >= begin && element < end;
+}
+
+/* Which rank's part an element is in. */
+static int part_of(const bench *b, int64_t element) {
+    int rank = 0;
+    while (!is_part_of(b, rank, element))
+        rank++;
+    return rank;
+}
+
+static lks_status fill(const bench *b) {
+    const int rank = lks_comm_rank(b->comm);
+    for (int64_t at = 0; at < b->count; at += PIECE) {
+        const int64_t length = b->count - at < PIECE ? b->count - at : PIECE;
+        for (int64_t i = 0; i < length; i++)
+            b->piece[i] = value_of(rank, at + i);
+        lks_status status = lks_device_copy(b->device, b->stream, b->data + at, b->piece,
+                                            (size_t)length * sizeof(float), LKS_COPY_TO_DEVICE);
+        if (!status) status = lks_stream_synchronize(b->stream);
+        if (status) return status;
+    }
+    return LKS_OK;
+}
+
+/* What the element must be afterwards; a reduce-scatter promises this rank's part alone. */
+static bool is_right(const bench *b, lks_collective kind, int owner, int64_t element, float got) {
+    if (kind == LKS_ALL_GATHER) return got == value_of(owner, element);
+    if (kind == LKS_REDUCE_SCATTER && owner != lks_comm_rank(b->comm)) return true;
+    return got == sum_of(lks_comm_size(b->comm), element);
+}
+
+static lks_status check(const bench *b, lks_collective kind) {
+    int owner = 0;
+    for (int64_t at = 0; at < b->count; at += PIECE) {
+        const int64_t length = b->count - at < PIECE ? b->count - at : PIECE;
+        lks_status status = lks_device_copy(b->device, b->stream, b->piece, b->data + at,
+                                            (size_t)length * sizeof(float), LKS_COPY_TO_HOST);
+        if (!status) status = lks_stream_synchronize(b->stream);
+        if (status) return status;
+        for (int64_t i = 0; i < length; i++) {
+            if (!is_part_of(b, owner, at + i)) owner = part_of(b, at + i);
+            if (is_right(b, kind, owner, at + i, b->piece[i])) continue;
+            return lks_fail(LKS_ECOMM,
+                            "%s of %" PRId64 " bytes: element %" PRId64 " is %g, which is wrong: "
+                            "numbers that went through this communicator cannot be trusted",
+                            lks_collective_name(kind), b->count * (int64_t)sizeof(float), at + i,
+                            b->piece[i]);
+        }
+    }
+    return LKS_OK;
+}
+
+/* ---- timing ---- */
+
+static lks_status call(const bench *b, lks_collective kind) {
+    lks_request *request;
+    lks_status status;
+    if (kind == LKS_ALL_REDUCE)
+        return lks_comm_all_reduce(b->comm, b->data, b->count, LKS_F32, LKS_REDUCE_SUM);
+    if (kind == LKS_ALL_GATHER) return lks_comm_all_gather(b->comm, b->data, b->counts, LKS_F32);
+    status = lks_comm_reduce_scatter_start(b->comm, b->data, b->counts, LKS_F32, LKS_REDUCE_SUM,
+                                           &request);
+    return status ? status : lks_comm_wait(b->comm, request);
+}
+
+/* Seconds of one of `calls` calls, on the slowest rank. */
+static lks_status time_calls(const bench *b, lks_collective kind, int64_t calls, double *out) {
+    lks_status status = lks_comm_barrier(b->comm);
+    const double begin = lks_clock_seconds();
+    for (int64_t i = 0; i < calls && !status; i++)
+        status = call(b, kind);
+    if (!status) status = lks_stream_synchronize(b->stream);
+    *out = (lks_clock_seconds() - begin) / (double)calls;
+    return status ? status : lks_comm_all_reduce(b->comm, out, 1, LKS_F64, LKS_REDUCE_MAX);
+}
+
+static int compare_times(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* All ranks have the same times, so they make the same number of calls. */
+static lks_status time_kind(const bench *b, lks_collective kind, double *out) {
+    double seconds[BATCHES], first;
+    lks_status status = time_calls(b, kind, 2, &first);
+    const double wanted = first > 0 ? batch_seconds / first : MOST_CALLS;
+    const int64_t calls = wanted < 1 ? 1 : wanted > MOST_CALLS ? MOST_CALLS : (int64_t)wanted;
+    for (int i = 0; i < BATCHES && !status; i++)
+        status = time_calls(b, kind, calls, &seconds[i]);
+    if (status) return status;
+    qsort(seconds, BATCHES, sizeof *seconds, compare_times);
+    *out = seconds[BATCHES / 2];
+    return LKS_OK;
+}
+
+/* Zeros stay zeros however often they are added up. */
+static lks_status measure(bench *b, lks_comm_sample *sample) {
+    const int size = lks_comm_size(b->comm);
+    b->count = sample->bytes / (int64_t)sizeof(float);
+    for (int r = 0; r < size; r++) {
+        int64_t begin, end;
+        lks_split(b->count, r, size, &begin, &end);
+        b->counts[r] = end - begin;
+    }
+    lks_status status = lks_comm_agree(b->comm, fill(b));
+    if (!status) status = call(b, sample->kind);
+    if (!status) status = lks_comm_agree(b->comm, check(b, sample->kind));
+    if (!status)
+        status = lks_comm_agree(
+            b->comm, lks_device_zero(b->device, b->stream, b->data, (size_t)sample->bytes));
+    return status ? status : time_kind(b, sample->kind, &sample->seconds);
+}
+
+lks_status lks_comm_bench(lks_comm *comm, lks_device *device, int64_t most, lks_comm_sample *out) {
+    bench b = {
+        .comm = comm, .device = device, .stream = lks_device_stream(device, LKS_STREAM_COMPUTE)};
+    b.counts = calloc((size_t)lks_comm_size(comm), sizeof *b.counts);
+    b.piece = malloc(PIECE * sizeof *b.piece);
+    lks_status status = b.counts && b.piece
+                            ? lks_device_alloc(device, (size_t)most, (void **)&b.data)
+                            : lks_fail(LKS_ENOMEM, "out of memory");
+    status = lks_comm_agree(comm, status);
+    int samples = 0;
+    for (int k = 0; k < LKS_COMM_BENCH_KINDS; k++)
+        for (int64_t bytes = LKS_COMM_BENCH_LEAST; bytes <= most && !status;
+             bytes *= LKS_COMM_BENCH_FACTOR) {
+            lks_comm_sample *sample = &out[samples++];
+            *sample = (lks_comm_sample){.kind = kinds[k], .bytes = bytes};
+            status = measure(&b, sample);
+        }
+    lks_device_free(device, b.data);
+    free(b.piece);
+    free(b.counts);
+    return status;
+}

@@ -1,0 +1,24 @@
+/* How fast collectives are, over the communicator and the device of a context. */
+#ifndef LKS_APP_COMM_BENCH_H
+#define LKS_APP_COMM_BENCH_H
+
+#include "comm/comm.h"
+
+/* One measurement: `bytes` are those of all parts together, as nccl-tests counts them. */
+typedef struct lks_comm_sample {
+    lks_collective kind;
+    int64_t bytes;
+    double seconds; /* of one call, on the slowest rank */
+} lks_comm_sample;
+
+enum { LKS_COMM_BENCH_KINDS = 3, LKS_COMM_BENCH_LEAST = 4096, LKS_COMM_BENCH_FACTOR = 4 };
+
+/* Samples that a bench up to `most` bytes takes. */
+int lks_comm_bench_count(int64_t most);
+/* All-reduce, reduce-scatter and all-gather of float32, each from LKS_COMM_BENCH_LEAST to `most`
+ * bytes in steps of LKS_COMM_BENCH_FACTOR, into out[lks_comm_bench_count]. Every result is checked
+ * before the calls are timed. Collective; the same numbers on every rank. LKS_ECOMM where a result
+ * is wrong; LKS_ENOMEM, LKS_EDEVICE. */
+lks_status lks_comm_bench(lks_comm *comm, lks_device *device, int64_t most, lks_comm_sample *out);
+
+#endif
