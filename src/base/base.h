@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/folder.h"
+#include "base/library.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/option.h"

@@ -33,6 +33,7 @@ struct lks_request {
     lks_request *next; /* in comm->active (in the order of the starts) or comm->idle */
     bool done;
     int64_t traced; /* the number of its transfer in the device's trace; 0: none, or ended */
+    bool on_device; /* of device_path.c, whose requests have their own lists */
     lks_staging staging;
 };
 
@@ -53,6 +54,30 @@ typedef struct lks_comm_ops {
     lks_status (*progress)(lks_comm *comm, bool *moved);
 } lks_comm_ops;
 
+/* What moves device memory from GPU to GPU, in the order of a stream. */
+typedef struct lks_comm_device_ops {
+    /* Makes comm->device_state, over comm's ranks, and writes its name and version into
+     * comm->device_path. Collective; the same status on every rank, NULL in comm->device_state on
+     * failure. */
+    lks_status (*open)(lks_comm *comm);
+    /* Frees comm->device_state; nothing is queued. Collective, but not after stop. */
+    void (*close)(lks_comm *comm);
+    /* Can it make this call, with the results that comm.h promises? The same on every rank. */
+    bool (*takes)(const lks_comm *comm, const lks_comm_call *call);
+    /* Queues the call on `stream`. The host does not wait for other ranks' devices. LKS_ECOMM. */
+    lks_status (*enqueue)(lks_comm *comm, const lks_comm_call *call, lks_stream *stream);
+    /* LKS_ECOMM where something that was queued has failed. Does not wait. */
+    lks_status (*check)(lks_comm *comm);
+    /* Ends what is queued, unfinished; nothing but close is called after it. Local. */
+    void (*stop)(lks_comm *comm);
+} lks_comm_device_ops;
+
+/* Those of this build, the best first, ended by NULL (backends.c, the only file that knows which
+ * ones it has). */
+extern const lks_comm_device_ops *const lks_comm_device_backends[];
+
+enum { LKS_COMM_PATH_BYTES = 96 };
+
 struct lks_comm {
     MPI_Comm mpi;  /* the duplicate */
     MPI_Comm host; /* the ranks of this host, in the order of `mpi` */
@@ -64,6 +89,13 @@ struct lks_comm {
     void *backend;           /* the back end's own state */
     lks_request *active, *active_last;
     lks_request *idle;
+    const lks_comm_device_ops *device_ops; /* NULL: device memory goes through the host */
+    void *device_state;
+    char device_path[LKS_COMM_PATH_BYTES];
+    struct lks_device_queue *queue; /* device_path.c's; with device_ops */
+    struct lks_watch *watch;        /* watch.c's; NULL where size is 1 */
+    const char *label;              /* of the collectives that start now */
+    int64_t label_number;
 };
 
 /* Replaces the back end; comm keeps none if the new one cannot be opened. No request is active.

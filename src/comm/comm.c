@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "comm/backend.h"
+#include "comm/device_queue.h"
 #include "comm/launcher.h"
 #include "comm/mpi/mpi.h"
 #include "comm/reduce.h"
 #include "comm/shared/shared.h"
 #include "comm/staging.h"
+#include "comm/watch.h"
 #include "device/trace.h"
 
 /* ---- creation ---- */
@@ -115,7 +117,9 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
     MPI_Comm_rank(mpi, &comm->rank);
     MPI_Comm_size(mpi, &comm->size);
     status = find_hosts(comm);
+    comm->label_number = -1;
     if (status == LKS_OK && comm->size > 1) status = select_best(comm);
+    if (status == LKS_OK && comm->size > 1) status = lks_watch_create(comm);
     if (status != LKS_OK) {
         lks_comm_destroy(comm);
         return status;
@@ -124,8 +128,11 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
     return LKS_OK;
 }
 
-void lks_comm_set_device(lks_comm *comm, lks_device *device) {
+lks_status lks_comm_set_device(lks_comm *comm, lks_device *device) {
     comm->device = device;
+    if (comm->size == 1) return LKS_OK;
+    lks_status status = lks_watch_share_places(comm);
+    return status == LKS_OK ? lks_device_queue_open(comm) : status;
 }
 
 void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger) {
@@ -163,6 +170,15 @@ int lks_comm_local_size(const lks_comm *comm) {
 
 int lks_comm_host_count(const lks_comm *comm) {
     return comm->host_count;
+}
+
+const char *lks_comm_device_path(const lks_comm *comm) {
+    return comm->queue ? comm->device_path : lks_comm_backend_name(comm);
+}
+
+void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number) {
+    comm->label = text;
+    comm->label_number = number;
 }
 
 const char *lks_comm_library(char *text) {
@@ -279,8 +295,11 @@ static void end_traced_done(const lks_comm *comm) {
 /* ---- starting, moving on, waiting ---- */
 
 static lks_status begin(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
+    lks_status status = lks_watch_status(comm);
+    if (status != LKS_OK) return status;
+    if (lks_device_queue_takes(comm, transfer)) return lks_device_queue_start(comm, transfer, out);
     lks_request *request;
-    lks_status status = take_request(comm, &request);
+    status = take_request(comm, &request);
     if (status != LKS_OK) return strand(status);
     request->traced =
         lks_trace_begin_transfer(comm->device, (int)transfer->kind,
@@ -322,23 +341,31 @@ lks_status lks_comm_progress(lks_comm *comm) {
     return status;
 }
 
-lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
+static lks_status wait_for(lks_comm *comm, lks_request *request) {
     /* Polls without a system call bridge the usual skew between ranks; afterwards the core is
      * offered to others, because ranks may be more than cores. */
     enum { BUSY_POLLS = 1000 };
-    if (!request) return LKS_OK;
-    lks_status status = LKS_OK;
-    enter(comm, "wait");
+    lks_status status = lks_watch_status(comm);
     for (int idle_polls = 0; status == LKS_OK && !request->done;) {
         bool moved;
         status = move(comm, &moved);
         idle_polls = moved ? 0 : idle_polls + 1;
-        if (idle_polls > BUSY_POLLS) sched_yield();
+        if (idle_polls <= BUSY_POLLS || status != LKS_OK) continue;
+        sched_yield();
+        status = lks_watch_look(comm, 0);
     }
     if (status == LKS_OK) status = strand(lks_staging_end(comm, &request->staging));
     end_traced(comm, request);
-    leave(comm);
     give_back_request(comm, request);
+    return status;
+}
+
+lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
+    if (!request) return LKS_OK;
+    enter(comm, "wait");
+    lks_status status =
+        request->on_device ? lks_device_queue_wait(comm, request) : wait_for(comm, request);
+    leave(comm);
     return status;
 }
 
@@ -347,7 +374,10 @@ void lks_comm_destroy(lks_comm *comm) {
     while (comm->active) {
         if (lks_comm_wait(comm, comm->active) != LKS_OK) break;
     }
-    close_backend(comm);
+    lks_device_queue_close(comm);
+    const bool broken = lks_watch_status(comm) != LKS_OK;
+    lks_watch_destroy(comm);
+    if (!broken) close_backend(comm);
     if (comm->host != MPI_COMM_NULL) MPI_Comm_free(&comm->host);
     MPI_Comm_free(&comm->mpi);
     free(comm);

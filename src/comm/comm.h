@@ -40,8 +40,10 @@ double lks_collective_bus_factor(lks_collective kind, int ranks);
 lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logger *logger,
                            lks_comm **out);
 /* Attaches the device on whose memory later collectives work (a rank must know its place on the
- * host before it opens one). */
-void lks_comm_set_device(lks_comm *comm, lks_device *device);
+ * host before it opens one). Where every rank has a GPU of its own, device memory then moves by
+ * NCCL; else through pinned host memory, with one warning that says why. Called once. Collective.
+ * LKS_ECOMM, LKS_ENOMEM. */
+lks_status lks_comm_set_device(lks_comm *comm, lks_device *device);
 /* Replaces the logger, borrowed for the communicator's life. */
 void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger);
 /* Collective. NULL is legal. */
@@ -57,8 +59,10 @@ int lks_comm_size(const lks_comm *comm);
 int lks_comm_local_rank(const lks_comm *comm); /* among the ranks of this host */
 int lks_comm_local_size(const lks_comm *comm);
 int lks_comm_host_count(const lks_comm *comm);
-/* "shared memory", "MPI" ...; "nothing" where there is one rank. */
+/* What moves host memory: "shared memory", "MPI"; "nothing" where there is one rank. */
 const char *lks_comm_backend_name(const lks_comm *comm);
+/* What moves the device's memory: "NCCL 2.28.9", or the same. */
+const char *lks_comm_device_path(const lks_comm *comm);
 enum { LKS_COMM_LIBRARY_BYTES = 256 };
 /* The MPI library and its version into text[LKS_COMM_LIBRARY_BYTES]; returns text. Legal before
  * MPI_Init. */
@@ -74,11 +78,31 @@ MPI_Comm lks_comm_mpi(const lks_comm *comm);
  * it then carries, with "rank R: " in front where R != this rank and not every rank failed. */
 lks_status lks_comm_agree(lks_comm *comm, lks_status status);
 
+/* ---- failures ----
+ *
+ * A rank that waits for others, in a collective or for work of its device that hangs on one, looks
+ * meanwhile at whether they still go on. Where NCCL reports an error, or nothing has happened for
+ * `deadline` seconds, the rank tells all others over MPI; all stop their device's collectives, say
+ * how far they had come, and return LKS_ECOMM from this wait and from every collective after it,
+ * with a text that names the culprit: rank, host, GPU, and the collective that it did not finish.
+ */
+
+enum { LKS_COMM_DEADLINE_SECONDS = 300 };
+/* For waits from now on; > 0. */
+void lks_comm_set_deadline(lks_comm *comm, double seconds);
+/* What the collectives that start from now on belong to, for those texts: a text of static life
+ * ("gradients"), and a number that is told with it where it is not negative. */
+void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number);
+
 /* ---- blocking collectives. `data` is host memory, or memory of the communicator's device where
  * that is not the host. Counts are in elements and may exceed 2^31 - 1. Return LKS_EINVAL,
- * LKS_ECOMM. ---- */
+ * LKS_ECOMM.
+ *
+ * Device memory is read after what is queued on the compute stream, and what is queued there after
+ * a collective finds its result; the host need not wait, and by NCCL it does not. ---- */
 
-/* In place. dtypes: F32, F64, I64, BF16 (summed in float32). */
+/* In place. dtypes: F32, F64, I64, BF16 (summed in float32; by NCCL, rounded after each addition).
+ */
 lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
                                lks_reduce_op op);
 /* In place: this rank's part of the concatenation is input, afterwards all parts are there. counts:
@@ -118,8 +142,9 @@ lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64
 lks_status lks_comm_all_gather_start(lks_comm *comm, void *data, const int64_t *counts,
                                      lks_dtype dtype, lks_request **out);
 lks_status lks_comm_progress(lks_comm *comm);
-/* Waits for one request and ends it; NULL is legal. Requests come from a pool: start and wait
- * allocate nothing in steady state. */
+/* Waits for one request and ends it; NULL is legal. Of device memory that NCCL moves, the compute
+ * stream waits and not the host. Requests come from a pool: start and wait allocate nothing in
+ * steady state. */
 lks_status lks_comm_wait(lks_comm *comm, lks_request *request);
 
 enum { LKS_COMM_CPUS_BYTES = 128 };

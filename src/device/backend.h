@@ -45,6 +45,10 @@ typedef struct lks_stream_ops {
     lks_status (*stream_synchronize)(lks_stream *stream);
     lks_status (*event_synchronize)(lks_event *event);
     lks_status (*event_seconds)(lks_event *from, lks_event *to, double *out);
+    /* NULL: whatever is queued has been done. */
+    lks_status (*stream_query)(lks_stream *stream, bool *out);
+    lks_status (*event_query)(lks_event *event, bool *out);
+    void *(*stream_handle)(const lks_stream *stream); /* NULL: there is none */
 } lks_stream_ops;
 
 /* Named, nested ranges of the calling thread, which the device maker's profiler shows. */
@@ -118,7 +122,10 @@ struct lks_device {
     size_t allocated_bytes, host_bytes; /* host_bytes: while it measures */
     bool measures;
     lks_trace *trace; /* attached, or NULL */
+    lks_device_watch_fn watch;
+    void *watch_data;
     char description[160];
+    char place[32]; /* "": the host */
 };
 
 /* A back end's stream and event embed these as their first members. */

@@ -1,5 +1,6 @@
 #include "device/device.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "device/backend.h"
@@ -64,6 +65,10 @@ const char *lks_device_description(const lks_device *device) {
 
 int lks_device_threads(const lks_device *device) {
     return device->threads;
+}
+
+const char *lks_device_place(const lks_device *device) {
+    return device->place[0] ? device->place : NULL;
 }
 
 bool lks_device_is_host(const lks_device *device) {
@@ -173,12 +178,59 @@ lks_status lks_stream_wait(lks_stream *stream, lks_event *event) {
     return stream->device->backend->streams->stream_wait(stream, event);
 }
 
+void *lks_stream_handle(const lks_stream *stream) {
+    const lks_stream_ops *ops = stream->device->backend->streams;
+    return ops->stream_handle ? ops->stream_handle(stream) : NULL;
+}
+
+lks_status lks_event_query(lks_event *event, bool *out) {
+    const lks_stream_ops *ops = event->device->backend->streams;
+    *out = true;
+    return ops->event_query ? ops->event_query(event, out) : LKS_OK;
+}
+
+/* ---- waiting for the device ---- */
+
+void lks_device_set_watch(lks_device *device, lks_device_watch_fn watch, void *data) {
+    device->watch = watch;
+    device->watch_data = data;
+}
+
+/* Of a stream, or of an event where `stream` is NULL. */
+static lks_status query(lks_stream *stream, lks_event *event, bool *done) {
+    const lks_device *device = stream ? stream->device : event->device;
+    const lks_stream_ops *ops = device->backend->streams;
+    return stream ? ops->stream_query(stream, done) : ops->event_query(event, done);
+}
+
+static lks_status wait_watched(lks_device *device, lks_stream *stream, lks_event *event) {
+    /* A step's waits are short; afterwards the core is offered to others. */
+    enum { BUSY_POLLS = 1000 };
+    const double began = lks_clock_seconds();
+    bool done = false;
+    for (int polls = 0;; polls++) {
+        lks_status status = query(stream, event, &done);
+        if (status != LKS_OK || done) return status;
+        status = device->watch(device->watch_data, lks_clock_seconds() - began);
+        if (status != LKS_OK) return status;
+        if (polls >= BUSY_POLLS) sched_yield();
+    }
+}
+
+static bool is_watched(const lks_device *device) {
+    return device->watch && device->backend->streams->stream_query;
+}
+
 lks_status lks_stream_synchronize(lks_stream *stream) {
-    return stream->device->backend->streams->stream_synchronize(stream);
+    lks_device *device = stream->device;
+    return is_watched(device) ? wait_watched(device, stream, NULL)
+                              : device->backend->streams->stream_synchronize(stream);
 }
 
 lks_status lks_event_synchronize(lks_event *event) {
-    return event->device->backend->streams->event_synchronize(event);
+    lks_device *device = event->device;
+    return is_watched(device) ? wait_watched(device, NULL, event)
+                              : device->backend->streams->event_synchronize(event);
 }
 
 lks_status lks_event_seconds(lks_event *from, lks_event *to, double *out) {

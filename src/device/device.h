@@ -58,6 +58,9 @@ const char *lks_device_kind(const lks_device *device); /* "cpu" */
  */
 const char *lks_device_description(const lks_device *device);
 int lks_device_threads(const lks_device *device);
+/* Where it sits in its host, as "0000:3B:00.0": ranks of a host with the same place share it. NULL:
+ * it is the host. */
+const char *lks_device_place(const lks_device *device);
 /* Does host code read this device's memory directly? */
 bool lks_device_is_host(const lks_device *device);
 
@@ -112,11 +115,21 @@ void lks_event_destroy(lks_event *event);
 lks_status lks_event_record(lks_event *event, lks_stream *stream);
 /* What is queued on `stream` from now on starts after the event's last record. */
 lks_status lks_stream_wait(lks_stream *stream, lks_event *event);
+/* Has all that the event stands for been done? */
+lks_status lks_event_query(lks_event *event, bool *out);
 /* Blocks the host until the stream, or the event, is done. */
 lks_status lks_stream_synchronize(lks_stream *stream);
 lks_status lks_event_synchronize(lks_event *event);
 /* From one timed event to another, both of which have completed. LKS_EDEVICE. */
 lks_status lks_event_seconds(lks_event *from, lks_event *to, double *out);
+/* What a queue may wait for: other ranks. Called again and again while the host waits for the
+ * device, `seconds` after that wait began; anything but LKS_OK ends the wait with that status. In
+ * the thread that waits. NULL: the host waits for as long as it takes. */
+typedef lks_status (*lks_device_watch_fn)(void *data, double seconds);
+void lks_device_set_watch(lks_device *device, lks_device_watch_fn watch, void *data);
+/* The stream by the name of the device's maker (cudaStream_t), for a library that queues work of
+ * its own; NULL on the CPU. */
+void *lks_stream_handle(const lks_stream *stream);
 
 /* ---- operations: planned once per layer, run every step ---- */
 

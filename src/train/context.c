@@ -50,11 +50,11 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
     *context = (lks_context){.comm = comm, .logger = logger, .created = created};
     lks_comm_set_logger(comm, &context->logger);
     status = open_device(context, config);
+    if (status == LKS_OK) status = lks_comm_set_device(comm, context->device);
     if (status != LKS_OK) {
         lks_context_destroy(context);
         return status;
     }
-    lks_comm_set_device(comm, context->device);
     *out = context;
     return LKS_OK;
 }

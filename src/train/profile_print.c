@@ -165,7 +165,7 @@ void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *resu
     lks_strbuf_add(out, "{\"format\": \"lockstep profile 1\"");
     add_text(out, "device", lks_device_kind(t->context->device));
     add_text(out, "description", lks_device_description(t->context->device));
-    add_text(out, "backend", lks_comm_backend_name(comm));
+    add_text(out, "backend", lks_comm_device_path(comm));
     add_number(out, "ranks", lks_comm_size(comm));
     add_number(out, "hosts", lks_comm_host_count(comm));
     add_number(out, "threads", lks_device_threads(t->context->device));

@@ -59,7 +59,10 @@ static lks_status read_properties(lks_cuda_device *device) {
              properties.name);
     device->multiprocessors = properties.multiProcessorCount;
     device->total_bytes = properties.totalGlobalMem;
-    return LKS_OK;
+    return lks_cuda_check(
+        &device->base,
+        cudaDeviceGetPCIBusId(device->base.place, sizeof device->base.place, device->ordinal),
+        "cudaDeviceGetPCIBusId");
 }
 
 static void destroy(lks_device *base) {

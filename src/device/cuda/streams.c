@@ -63,6 +63,28 @@ static lks_status event_seconds(lks_event *from, lks_event *to, double *out) {
     return status;
 }
 
+static lks_status done_or_not(const lks_device *device, cudaError_t error, const char *call,
+                              bool *out) {
+    *out = error == cudaSuccess;
+    if (error != cudaErrorNotReady) return lks_cuda_check(device, error, call);
+    (void)cudaGetLastError(); /* which would name it as an error of some later call */
+    return LKS_OK;
+}
+
+static lks_status stream_query(lks_stream *asked, bool *out) {
+    return done_or_not(asked->device, cudaStreamQuery(lks_cuda_handle(asked)),
+                       "waiting for a stream", out);
+}
+
+static lks_status event_query(lks_event *asked, bool *out) {
+    return done_or_not(asked->device, cudaEventQuery(handle_of(asked)), "waiting for an event",
+                       out);
+}
+
+static void *stream_handle(const lks_stream *asked) {
+    return lks_cuda_handle(asked);
+}
+
 const lks_stream_ops lks_cuda_stream_ops = {
     .stream = stream,
     .event_create = event_create,
@@ -72,6 +94,9 @@ const lks_stream_ops lks_cuda_stream_ops = {
     .stream_synchronize = stream_synchronize,
     .event_synchronize = event_synchronize,
     .event_seconds = event_seconds,
+    .stream_query = stream_query,
+    .event_query = event_query,
+    .stream_handle = stream_handle,
 };
 
 /* The memory pool allocates on the compute stream, so all streams exist before the first partials.

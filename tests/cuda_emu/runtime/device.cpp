@@ -175,6 +175,15 @@ cudaError_t cudaDeviceGetPCIBusId(char *id, int size, int device) {
     return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetByPCIBusId(int *device, const char *id) {
+    Api api;
+    unsigned bus;
+    if (!device || !id || sscanf(id, "0000:%X:00.0", &bus) != 1 || !is_device((int)bus - 1))
+        return api.result(cudaErrorInvalidValue);
+    *device = (int)bus - 1;
+    return cudaSuccess;
+}
+
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
     if (least) *least = 0;
     if (greatest) *greatest = -5;

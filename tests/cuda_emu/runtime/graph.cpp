@@ -15,21 +15,40 @@ static std::set<size_t> reached_from(const Nodes &nodes, std::vector<size_t> las
     return reached;
 }
 
-static void run_nodes(Runtime &runtime, Nodes &nodes) {
-    std::vector<bool> done(nodes.size(), false);
-    for (size_t left = nodes.size(); left > 0; left--) {
-        std::vector<size_t> ready;
-        for (size_t n = 0; n < nodes.size(); n++) {
-            bool can_run = !done[n];
-            for (size_t before : nodes[n].after)
-                can_run = can_run && done[before];
-            if (can_run) ready.push_back(n);
-        }
-        size_t n = ready[runtime.random.below(ready.size())];
-        runtime.run_item(nodes[n].item);
-        done[n] = true;
+/* One run of a graph. */
+class Replay : public Work {
+  public:
+    Replay(Runtime &r, const Nodes &n)
+        : runtime(r), nodes(n), done(n.size(), false), left(n.size()) {
     }
-}
+    bool step() override {
+        std::vector<bool> waiting(nodes.size(), false); /* for other processes */
+        while (left > 0) {
+            std::vector<size_t> ready;
+            for (size_t n = 0; n < nodes.size(); n++)
+                if (!waiting[n] && can_run(n)) ready.push_back(n);
+            if (ready.empty()) return false;
+            size_t n = ready[runtime.random.below(ready.size())];
+            waiting[n] = !runtime.run_item(nodes[n].item);
+            if (waiting[n]) continue;
+            done[n] = true;
+            left--;
+        }
+        return true;
+    }
+
+  private:
+    bool can_run(size_t n) const {
+        for (size_t before : nodes[n].after)
+            if (!done[before]) return false;
+        return !done[n];
+    }
+
+    Runtime &runtime;
+    Nodes nodes; /* its own: what was started belongs to this run */
+    std::vector<bool> done;
+    size_t left;
+};
 
 extern "C" {
 
@@ -114,7 +133,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     if (stream->capture) return api.result(cudaErrorStreamCaptureUnsupported);
     std::shared_ptr<Nodes> nodes = exec->nodes;
     Runtime *runtime = &api.runtime;
-    return runtime->add(stream, Item{[=] { run_nodes(*runtime, *nodes); }, nullptr, false});
+    Item item{nullptr, nullptr, false};
+    item.start = [=] { return std::make_shared<Replay>(*runtime, *nodes); };
+    return runtime->add(stream, std::move(item));
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {

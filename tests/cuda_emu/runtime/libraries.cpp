@@ -1,7 +1,9 @@
-/* Finds the look-alikes' functions by name, for code that opens a library. */
+/* Finds the look-alikes' functions by name, for code that opens a library: the linker puts these in
+ * the places of dlopen and its like (CMakeLists.txt). */
 #include <cstring>
 
 #include "cublasLt.h"
+#include "nccl.h"
 
 namespace {
 
@@ -37,30 +39,49 @@ const Function cublaslt_functions[] = {
     FUNCTION(cublasLtMatmul),
 };
 
+const Function nccl_functions[] = {
+    FUNCTION(ncclGetVersion),   FUNCTION(ncclGetErrorString),     FUNCTION(ncclGetLastError),
+    FUNCTION(ncclGetUniqueId),  FUNCTION(ncclCommInitRankConfig), FUNCTION(ncclCommGetAsyncError),
+    FUNCTION(ncclCommFinalize), FUNCTION(ncclCommDestroy),        FUNCTION(ncclCommAbort),
+    FUNCTION(ncclAllReduce),    FUNCTION(ncclReduceScatter),      FUNCTION(ncclAllGather),
+    FUNCTION(ncclBroadcast),
+};
+
 const Library libraries[] = {
     {"libcublasLt.so", cublaslt_functions, sizeof cublaslt_functions / sizeof *cublaslt_functions},
+    {"libnccl.so", nccl_functions, sizeof nccl_functions / sizeof *nccl_functions},
 };
 
 } // namespace
 
-extern "C" void *lks_emu_dlopen(const char *file, int) {
+static bool is_ours(const void *library) {
     for (const Library &l : libraries)
-        if (strncmp(file, l.prefix, strlen(l.prefix)) == 0) return (void *)&l;
-    return nullptr;
+        if (library == &l) return true;
+    return false;
 }
 
-extern "C" void *lks_emu_dlsym(void *library, const char *name) {
+extern "C" {
+
+void *__real_dlsym(void *library, const char *name);
+int __real_dlclose(void *library);
+void *__real_dlopen(const char *file, int flags);
+
+void *__wrap_dlopen(const char *file, int flags) {
+    for (const Library &l : libraries)
+        if (file && strncmp(file, l.prefix, strlen(l.prefix)) == 0) return (void *)&l;
+    return __real_dlopen(file, flags);
+}
+
+void *__wrap_dlsym(void *library, const char *name) {
+    if (!is_ours(library)) return __real_dlsym(library, name);
     const Library *l = (const Library *)library;
     for (size_t i = 0; i < l->count; i++)
         if (strcmp(l->functions[i].name, name) == 0) return l->functions[i].address;
     return nullptr;
 }
 
-extern "C" int lks_emu_dlclose(void *) {
-    return 0;
+int __wrap_dlclose(void *library) {
+    return is_ours(library) ? 0 : __real_dlclose(library);
 }
 
-extern "C" char *lks_emu_dlerror(void) {
-    static char text[] = "the emulator has no look-alike of this library";
-    return text;
-}
+} // extern "C"

@@ -4,6 +4,7 @@
  * Probabilistic Guarantees of Finding Bugs, 2010). */
 #include "queue.h"
 
+#include <sched.h>
 #include <time.h>
 
 #include <atomic>
@@ -35,10 +36,10 @@ double Runtime::now_ms() const {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-cudaStream_t Runtime::pick() {
+cudaStream_t Runtime::pick(const std::set<cudaStream_t> &without) {
     cudaStream_t best = nullptr;
     for (cudaStream_t s : streams) {
-        if (s->items.empty()) continue;
+        if (s->items.empty() || without.count(s)) continue;
         const Item &head = s->items.front();
         if (head.waits_for && !head.waits_for->done) continue;
         if (!best || s->priority > best->priority) best = s;
@@ -46,8 +47,13 @@ cudaStream_t Runtime::pick() {
     return best;
 }
 
-void Runtime::run_item(Item &item) {
-    if (!item.run) return;
+bool Runtime::run_item(Item &item) {
+    if (item.start) {
+        arena::open();
+        if (!item.work) item.work = item.start();
+        return item.work->step();
+    }
+    if (!item.run) return true;
     if (item.is_host_code) {
         arena::close();
         in_callback = true;
@@ -57,6 +63,7 @@ void Runtime::run_item(Item &item) {
         arena::open();
         item.run();
     }
+    return true;
 }
 
 void Runtime::bury(cudaStream_t stream) {
@@ -64,23 +71,34 @@ void Runtime::bury(cudaStream_t stream) {
     delete stream;
 }
 
+/* Long enough for a slow machine, short enough for whoever looks at a test. */
+void Runtime::wait_for_others() {
+    static constexpr double limit_ms = 240e3;
+    const double now = now_ms();
+    if (blocked_since_ms == 0) blocked_since_ms = now;
+    if (now - blocked_since_ms > limit_ms)
+        fail("the host waits for a collective that other ranks do not join");
+    sched_yield();
+}
+
 bool Runtime::run_one(bool must) {
-    cudaStream_t stream = pick();
-    if (!stream) {
-        if (must) fail("nothing can run, but the host waits");
-        return false;
+    std::set<cudaStream_t> waiting; /* for other processes */
+    for (cudaStream_t stream; (stream = pick(waiting)); waiting.insert(stream)) {
+        if (random.below(8) == 0) stream->priority = random.next();
+        if (!run_item(stream->items.front())) continue;
+        stream->items.pop_front();
+        if (stream->destroyed && stream->items.empty()) bury(stream);
+        blocked_since_ms = 0;
+        return true;
     }
-    if (random.below(8) == 0) stream->priority = random.next();
-    Item item = std::move(stream->items.front());
-    run_item(item);
-    stream->items.pop_front();
-    if (stream->destroyed && stream->items.empty()) bury(stream);
+    if (!must) return false;
+    if (waiting.empty()) fail("nothing can run, but the host waits");
+    wait_for_others();
     return true;
 }
 
 void Runtime::run_all() {
-    while (run_one(false)) {
-    }
+    run_until([this] { return is_idle(); });
 }
 
 bool Runtime::is_idle() const {

@@ -20,10 +20,20 @@ struct Mark {
     double ms = 0; /* when it was reached */
 };
 
+/* What goes on over time, because it meets other processes. */
+class Work {
+  public:
+    virtual ~Work() = default;
+    /* Goes on without waiting; true: it has ended. */
+    virtual bool step() = 0;
+};
+
 struct Item {
-    std::function<void()> run;       /* may be empty */
-    std::shared_ptr<Mark> waits_for; /* may be NULL */
-    bool is_host_code = false;       /* runs while device memory is closed */
+    std::function<void()> run;                              /* may be empty */
+    std::shared_ptr<Mark> waits_for;                        /* may be NULL */
+    bool is_host_code = false;                              /* runs while device memory is closed */
+    std::function<std::shared_ptr<Work>()> start = nullptr; /* in place of `run` */
+    std::shared_ptr<Work> work = nullptr;                   /* that was started */
 };
 
 /* A graph's items, each after the ones that it depends on. */
@@ -94,14 +104,16 @@ struct Runtime {
             run_one(true);
     }
     void run_all();
-    bool run_one(bool must); /* false: there is nothing to run */
-    void run_item(Item &item);
+    bool run_one(bool must);   /* false: there is nothing to run */
+    bool run_item(Item &item); /* false: it waits for other processes */
     void sometimes_run_some();
     bool is_idle() const;
     double now_ms() const;
 
   private:
-    cudaStream_t pick();
+    cudaStream_t pick(const std::set<cudaStream_t> &without);
+    void wait_for_others();
+    double blocked_since_ms = 0; /* 0: something ran */
     void bury(cudaStream_t stream);
 };
 
