@@ -147,6 +147,12 @@ void lks_file_expect(int descriptor, lks_span span) {
     (void)posix_fadvise(descriptor, span.begin, span.end - span.begin, POSIX_FADV_WILLNEED);
 }
 
+lks_status lks_file_show(int descriptor, const char *path) {
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+    if (copy >= 0 && close(copy) == 0) return LKS_OK;
+    return lks_fail(LKS_EIO, "cannot hand %s to the file system: %s", path, strerror(errno));
+}
+
 lks_status lks_file_sync(int descriptor, const char *path) {
     if (fsync(descriptor) == 0) return LKS_OK;
     return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(errno));

@@ -30,6 +30,9 @@ lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes);
 void lks_file_start_sync(int descriptor, lks_span span);
 /* These bytes are read soon: the disk can begin. A hint. */
 void lks_file_expect(int descriptor, lks_span span);
+/* Lets other hosts that open the file from now on read what was written to the descriptor: network
+ * file systems keep it to themselves until a close, and hand it over then. LKS_EIO. */
+lks_status lks_file_show(int descriptor, const char *path);
 /* fsync. LKS_EIO. */
 lks_status lks_file_sync(int descriptor, const char *path);
 

@@ -92,7 +92,10 @@ static lks_status write_part(lks_pieces *pieces, const part *part) {
 
 lks_status lks_pieces_write(lks_pieces *pieces) {
     lks_status status = each_part(pieces, write_part);
-    return status ? status : lks_file_sync(pieces->descriptor, pieces->path);
+    if (status) return status;
+    if (pieces->unsynced.end > pieces->unsynced.begin)
+        lks_file_start_sync(pieces->descriptor, pieces->unsynced);
+    return lks_file_show(pieces->descriptor, pieces->path);
 }
 
 static int compare_places(const void *a, const void *b) {
@@ -131,7 +134,7 @@ static lks_status check_part(lks_pieces *pieces, const part *part) {
     bool hashes = part->own_begin == part->begin;
     size_t bytes = bytes_between(part, part->own_begin, part->own_end);
     lks_status status =
-        lks_file_read_at(pieces->descriptor, pieces->path, pieces->block,
+        lks_file_read_at(pieces->reading, pieces->path, pieces->block,
                          hashes ? bytes_between(part, part->begin, part->end) : bytes,
                          place_of(part, part->own_begin));
     if (status) return status;
@@ -146,10 +149,12 @@ static lks_status check_part(lks_pieces *pieces, const part *part) {
 }
 
 lks_status lks_pieces_check(lks_pieces *pieces) {
-    /* Another host's bytes are seen for certain only by who opens the file after they were
-     * written. */
-    close(pieces->descriptor);
-    pieces->descriptor = -1;
-    lks_status status = lks_file_open(pieces->path, true, &pieces->descriptor);
-    return status ? status : each_part(pieces, check_part);
+    /* Another host's bytes are seen for certain only by who opens the file after they were shown.
+     * What went wrong with the disk meanwhile is told for certain only by the descriptor that was
+     * open all along. */
+    lks_status status = lks_file_open(pieces->path, false, &pieces->reading);
+    if (status) return status;
+    status = each_part(pieces, check_part);
+    close(pieces->reading);
+    return status ? status : lks_file_sync(pieces->descriptor, pieces->path);
 }

@@ -10,8 +10,9 @@
 
 typedef struct lks_pieces {
     const lks_save_content *content; /* every array knows its place in the file */
-    int descriptor;
-    const char *path; /* for messages */
+    int descriptor;                  /* for writing */
+    int reading;                     /* while the pieces are checked */
+    const char *path;                /* for messages */
     int64_t
         *hashes; /* [content.block_count]: set for the blocks that begin in this rank's pieces */
     void *block; /* [LKS_BLOCK_BYTES]: what is read back */
@@ -22,8 +23,8 @@ typedef struct lks_pieces {
     atomic_bool stop;  /* set by another thread: both functions end soon, with LKS_ESTOPPED */
 } lks_pieces;
 
-/* Writes the pieces, hashes the blocks that lie wholly in one of them, and waits until the disk has
- * everything. LKS_EIO. */
+/* Writes the pieces so that other ranks can read them, and hashes the blocks that lie wholly in one
+ * of them. LKS_EIO. */
 lks_status lks_pieces_write(lks_pieces *pieces);
 
 /* Lists where the pieces' bytes go, in ascending order, for other hands to write them. The caller
@@ -31,7 +32,8 @@ lks_status lks_pieces_write(lks_pieces *pieces);
 lks_status lks_pieces_list(const lks_pieces *pieces, lks_file_part **out, int64_t *out_count);
 
 /* Afterwards, when all ranks have written: hashes the blocks that are only in part this rank's,
- * reading them back, and finds out whether its part is there as it was written. LKS_EIO. */
+ * reading them back, and finds out whether its part is there as it was written, all while the disk
+ * is at work; then waits until it has everything. LKS_EIO. */
 lks_status lks_pieces_check(lks_pieces *pieces);
 
 #endif
