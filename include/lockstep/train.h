@@ -80,6 +80,7 @@ typedef struct lks_train_config {
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
     double time_limit; /* seconds since the context was created, by rank 0's clock: the run stops so
                           early that its checkpoint is saved before they have passed; 0: no limit */
+    bool cuda_graph;   /* on a GPU: records the work of a step and replays it with one call */
     lks_spec loss, optimizer, schedule; /* schedule.type NULL: constant */
     /* For the schedule type "lambda", alone or in a sequence: the learning rate of epoch (or step)
      * `epoch`, from 0, is the optimizer's times lr_lambda(lr_lambda_data, epoch), which must depend

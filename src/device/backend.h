@@ -49,6 +49,11 @@ typedef struct lks_stream_ops {
     lks_status (*stream_query)(lks_stream *stream, bool *out);
     lks_status (*event_query)(lks_event *event, bool *out);
     void *(*stream_handle)(const lks_stream *stream); /* NULL: there is none */
+    /* All four or none. */
+    lks_status (*recording_begin)(lks_stream *stream);
+    lks_status (*recording_end)(lks_stream *stream, lks_recording **out);
+    lks_status (*recording_replay)(lks_recording *recording, lks_stream *stream);
+    void (*recording_destroy)(lks_recording *recording);
 } lks_stream_ops;
 
 /* Named, nested ranges of the calling thread, which the device maker's profiler shows. */
@@ -128,12 +133,16 @@ struct lks_device {
     char place[32]; /* "": the host */
 };
 
-/* A back end's stream and event embed these as their first members. */
+/* A back end's stream, event and recording embed these as their first members. */
 struct lks_stream {
     lks_device *device;
 };
 
 struct lks_event {
+    lks_device *device;
+};
+
+struct lks_recording {
     lks_device *device;
 };
 

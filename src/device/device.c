@@ -237,6 +237,32 @@ lks_status lks_event_seconds(lks_event *from, lks_event *to, double *out) {
     return from->device->backend->streams->event_seconds(from, to, out);
 }
 
+/* ---- recordings ---- */
+
+bool lks_device_can_record(const lks_device *device) {
+    return device->backend->streams->recording_begin != NULL;
+}
+
+lks_status lks_recording_begin(lks_stream *stream) {
+    if (!lks_device_can_record(stream->device))
+        return lks_fail(LKS_EUNSUPPORTED, "the %s device cannot record what is queued",
+                        stream->device->backend->kind);
+    return stream->device->backend->streams->recording_begin(stream);
+}
+
+lks_status lks_recording_end(lks_stream *stream, lks_recording **out) {
+    *out = NULL;
+    return stream->device->backend->streams->recording_end(stream, out);
+}
+
+lks_status lks_recording_replay(lks_recording *recording, lks_stream *stream) {
+    return stream->device->backend->streams->recording_replay(recording, stream);
+}
+
+void lks_recording_destroy(lks_recording *recording) {
+    if (recording) recording->device->backend->streams->recording_destroy(recording);
+}
+
 /* ---- operations ---- */
 
 lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc, int64_t max_batch,
@@ -328,10 +354,11 @@ lks_status lks_device_norm(lks_device *device, lks_stream *stream, lks_norm_kind
 
 lks_status lks_device_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
                              lks_update_control *control) {
-    if (!decision->parts || !decision->sums || !control || !(decision->clip_norm >= 0))
+    if (!decision->parts || !decision->sums || !decision->totals || !decision->counters ||
+        !control || !(decision->clip_norm >= 0))
         return lks_fail(LKS_EINVAL,
-                        "deciding about an update: parts, sums and control are required, and "
-                        "clip_norm %g must be >= 0",
+                        "deciding about an update: parts, sums, totals, counters and control are "
+                        "required, and clip_norm %g must be >= 0",
                         decision->clip_norm);
     return device->backend->math->decide(device, stream, decision, control);
 }

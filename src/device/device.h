@@ -131,6 +131,26 @@ void lks_device_set_watch(lks_device *device, lks_device_watch_fn watch, void *d
  * its own; NULL on the CPU. */
 void *lks_stream_handle(const lks_stream *stream);
 
+/* ---- recordings ----
+ *
+ * What is queued on a stream between begin and end, and on streams that wait for it, is recorded
+ * instead of run. Replaying queues all of it again, with the arguments and addresses of then, for
+ * the price of one call. While a stream records, nothing may be allocated, and the host must not
+ * wait. */
+
+typedef struct lks_recording lks_recording;
+
+/* False: this device runs what is queued at once, and has nothing to gain. */
+bool lks_device_can_record(const lks_device *device);
+/* LKS_EUNSUPPORTED, LKS_EDEVICE. */
+lks_status lks_recording_begin(lks_stream *stream);
+/* Records no more, also where it fails: LKS_EDEVICE where something was queued that cannot be
+ * recorded, LKS_ENOMEM. */
+lks_status lks_recording_end(lks_stream *stream, lks_recording **out);
+lks_status lks_recording_replay(lks_recording *recording, lks_stream *stream);
+/* No replay is under way. NULL is legal. */
+void lks_recording_destroy(lks_recording *recording);
+
 /* ---- operations: planned once per layer, run every step ---- */
 
 typedef enum lks_layout { LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST } lks_layout;
@@ -262,13 +282,23 @@ typedef struct lks_op_needs {
     bool backward_in_place; /* backward may run with dx == dy */
 } lks_op_needs;
 
+/* What moves on from step to step, in device memory: work that is queued again (lks_recording)
+ * finds its own numbers there. */
+typedef struct lks_step_counters {
+    int64_t step;            /* of the whole run: dropout */
+    int64_t batches_tracked; /* training batches before this step: batch norm with momentum < 0 */
+    int64_t updates;         /* of the optimizer, before this step */
+} lks_step_counters;
+
 /* The operands of one call. Those that an operation does not have are NULL. */
 typedef struct lks_op_args {
     int64_t batch; /* samples, 0 <= batch <= max_batch; 0 only zeroes gradients that are not
                       accumulated */
     bool training;
-    bool accumulate;   /* backward adds to dparams instead of overwriting them */
-    int64_t step;      /* dropout: of the whole run */
+    bool accumulate;                   /* backward adds to dparams instead of overwriting them */
+    const lks_step_counters *counters; /* device memory, read when the call runs, and added to step
+                                          and batches_tracked below; NULL: zeros */
+    int64_t step;                      /* dropout: of the whole run */
     int64_t first_row; /* dropout: the place of this call's first sample in the global batch */
 
     const void *x, *x2;
@@ -377,11 +407,11 @@ typedef struct lks_update {
     const struct lks_update_control *control; /* grad_scale and step; or nothing is updated */
 } lks_update;
 
-/* Whether and how a step updates; set by lks_device_decide, all zeros before the first one. */
+/* Whether and how a step updates; set by lks_device_decide. */
 typedef struct lks_update_control {
-    int64_t step;      /* updates made, this one included */
+    int64_t step;      /* updates made, this one included where there is one */
     int64_t skip;      /* 1: not this time */
-    int64_t skipped;   /* in a row, this one included */
+    int64_t failed;    /* 1: because a rank has failed */
     double grad_scale; /* 1, or less where the norm is clipped */
     double norm;       /* of the gradients of the mean loss */
 } lks_update_control;
@@ -414,13 +444,17 @@ typedef struct lks_adagrad_update {
 /* What lks_device_decide knows of a step. */
 typedef struct lks_decision {
     lks_norm_kind norm_kind;
-    double clip_norm;    /* torch.nn.utils.clip_grad_norm_'s max_norm; 0: no clipping */
-    const double *parts; /* device memory: what lks_device_norm made of all gradients' sums */
-    const double *sums;  /* device memory: lks_loss_sum of the step */
+    double clip_norm; /* torch.nn.utils.clip_grad_norm_'s max_norm; 0: no clipping */
+    /* Device memory. */
+    const double *parts; /* [2]: what lks_device_norm made of all gradients' sums; more than 0 where
+                            a rank has failed */
+    const double *sums;  /* lks_loss_sum of the step */
+    double *totals;      /* grow by sums, unless the step is skipped */
+    const lks_step_counters *counters;
 } lks_decision;
 
-/* Decides on the device: *control (device memory) says that the step is skipped where its loss or
- * norm is not finite, and otherwise counts it and clips. */
+/* Decides on the device: *control (device memory) says that the step is skipped where a rank has
+ * failed, or its loss or norm is not finite, and otherwise counts it and clips. */
 lks_status lks_device_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
                              lks_update_control *control);
 

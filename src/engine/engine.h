@@ -106,6 +106,10 @@ typedef struct lks_batch_info {
     int64_t first_row; /* place of this rank's first sample in the global batch: dropout */
     bool training;
     bool accumulate; /* gradients are added to what is there (second and later micro-batches) */
+    /* Device memory, read when the batch runs: `step` counts from counters->step on, and batch norm
+     * counts micro_batch from counters->batches_tracked. NULL: the graph's own count. */
+    const lks_step_counters *counters;
+    int64_t micro_batch; /* with counters: of the step, from 0 */
 } lks_batch_info;
 
 /* One batch through the graph, asynchronously on the compute stream. lks_graph_output is [batch,

@@ -126,6 +126,11 @@ typedef struct lks_grad_scale {
     const double *divisor; /* device float64: the global weight of the batch */
     double scale;          /* 1, or less where the norm is clipped */
     double clip_value;     /* clamped to [-clip_value, clip_value]; 0 or INFINITY: not */
+    /* Device memory, as lks_update's of the same names: where it is given, what is updated, by
+     * which step and by which rates is read when the update runs, and `scale` does not matter.
+     * rates: [2 * group_count]. NULL: as of lks_optimizer_begin_step. */
+    const lks_update_control *control;
+    const double *rates;
 } lks_grad_scale;
 
 /* One update of this rank's shards on the compute stream. rates: [group_count]; params, grads: the
@@ -134,7 +139,10 @@ lks_status lks_optimizer_step(lks_optimizer *optimizer, const lks_group_rates *r
                               const float *grads, const lks_grad_scale *scale);
 /* The same for one bucket alone, so that buckets that arrive early are updated early: begin once,
  * then each bucket once. shard_grads: the gradients of this rank's shard of the bucket,
- * [plan->shards[bucket].count]. LKS_EINVAL for rates out of range: then no step has begun. */
+ * [plan->shards[bucket].count]. LKS_EINVAL for rates out of range: then no step has begun. Where
+ * `scale` has rates and control on the device, no step is begun: check the rates before they go
+ * there, and set the steps (lks_optimizer_set_steps) by what the control says. */
+lks_status lks_optimizer_check_rates(const lks_optimizer *optimizer, const lks_group_rates *rates);
 lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_rates *rates);
 lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
                                      const float *shard_grads, const lks_grad_scale *scale);

@@ -216,7 +216,7 @@ void lks_optimizer_set_steps(lks_optimizer *optimizer, int64_t steps) {
 
 /* ---- a step ---- */
 
-static lks_status check_rates(const lks_optimizer *optimizer, const lks_group_rates *rates) {
+lks_status lks_optimizer_check_rates(const lks_optimizer *optimizer, const lks_group_rates *rates) {
     for (int g = 0; g < optimizer->group_count; g++) {
         const double lr = rates[g].lr, momentum = rates[g].momentum;
         const bool has_momentum = optimizer->groups[g].momentum_now != NULL;
@@ -234,7 +234,7 @@ static lks_status check_rates(const lks_optimizer *optimizer, const lks_group_ra
 }
 
 lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_rates *rates) {
-    lks_status status = check_rates(optimizer, rates);
+    lks_status status = lks_optimizer_check_rates(optimizer, rates);
     if (status) return status;
     for (int g = 0; g < optimizer->group_count; g++) {
         lks_group *group = &optimizer->groups[g];
@@ -262,6 +262,8 @@ static lks_status update_segment(lks_optimizer *optimizer, const lks_segment *se
         .weight_decay = common->weight_decay,
         .maximize = common->maximize,
         .step = optimizer->steps,
+        .rates = scale->rates ? scale->rates + 2 * (int64_t)segment->group : NULL,
+        .control = scale->control,
     };
     float *states[LKS_OPTIMIZER_STATE_MAX] = {0};
     for (int i = 0; i < LKS_OPTIMIZER_STATE_MAX; i++) {

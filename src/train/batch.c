@@ -3,28 +3,31 @@
 
 #include "train/trainer.h"
 
-lks_status lks_trainer_load_rows(lks_trainer *t, const lks_host_batch *batch, int64_t first,
-                                 lks_batch_info *info) {
+/* int32 labels and float32 values have the same size. */
+size_t lks_trainer_target_bytes(const lks_trainer *t) {
+    const int64_t count = lks_graph_targets_are_classes(t->graph) ? 1 : t->output_count;
+    return (size_t)count * sizeof(float);
+}
+
+lks_status lks_trainer_load_rows(lks_trainer *t, const lks_host_batch *batch, lks_copy_kind kind,
+                                 int64_t first, lks_batch_info *info) {
     int64_t left = batch->rows - first;
     info->batch = left < 0 ? 0 : left < t->max_rows ? left : t->max_rows;
     info->first_row = batch->first_row + first;
     if (info->batch == 0) return LKS_OK;
 
-    /* int32 labels and float32 values have the same size */
-    int64_t target_count = lks_graph_targets_are_classes(t->graph) ? 1 : t->output_count;
     size_t input_bytes = (size_t)(info->batch * t->input_count) * sizeof(float);
-    size_t target_bytes = (size_t)(info->batch * target_count) * sizeof(float);
-    const char *targets =
-        (const char *)batch->targets + first * target_count * (int64_t)sizeof(float);
+    size_t target_bytes = lks_trainer_target_bytes(t);
+    const char *targets = (const char *)batch->targets + (size_t)first * target_bytes;
     lks_device *device = t->context->device;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    lks_status status =
-        lks_device_copy(device, stream, lks_graph_input(t->graph),
-                        batch->inputs + first * t->input_count, input_bytes, LKS_COPY_TO_DEVICE);
+    lks_status status = lks_device_copy(device, stream, lks_graph_input(t->graph),
+                                        batch->inputs + first * t->input_count, input_bytes, kind);
     if (status == LKS_OK)
-        status = lks_device_copy(device, stream, lks_graph_targets(t->graph), targets, target_bytes,
-                                 LKS_COPY_TO_DEVICE);
-    if (status == LKS_OK) status = lks_event_record(t->copied, stream);
+        status = lks_device_copy(device, stream, lks_graph_targets(t->graph), targets,
+                                 (size_t)info->batch * target_bytes, kind);
+    if (status == LKS_OK && kind == LKS_COPY_TO_DEVICE)
+        status = lks_event_record(t->copied, stream);
     return status;
 }
 

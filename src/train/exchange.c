@@ -12,7 +12,7 @@ struct lks_exchange {
     float *params;
     lks_failure *failure;
     lks_grad_store *store;
-    double *norm;          /* device, [1] */
+    double *norm;          /* device, [2]: lks_decision's parts */
     bool sums, adds;       /* is this micro-batch summed over the ranks, and added to others? */
     int started;           /* buckets whose reduction has been started in this backward */
     int done;              /* of them, those that have been waited for */
@@ -39,7 +39,7 @@ static lks_status allocate(lks_exchange *exchange) {
     for (size_t b = 0; b < buckets; b++)
         for (size_t r = 0; r < size; r++)
             exchange->shard_counts[b * size + r] = plan->buckets[b].count / plan->size;
-    return lks_device_alloc(exchange->device, sizeof *exchange->norm, (void **)&exchange->norm);
+    return lks_device_alloc(exchange->device, 2 * sizeof *exchange->norm, (void **)&exchange->norm);
 }
 
 static lks_status bind(lks_exchange *exchange, lks_graph *graph) {
@@ -184,48 +184,64 @@ lks_range *lks_exchange_ranges(lks_exchange *exchange) {
     return exchange->ranges;
 }
 
+static lks_stream *compute_stream(const lks_exchange *exchange) {
+    return lks_device_stream(exchange->device, LKS_STREAM_COMPUTE);
+}
+
+/* Into exchange->norm, whose second number becomes 0. */
+static lks_status add_up_norm(lks_exchange *exchange, lks_norm_kind kind, const lks_range *ranges,
+                              int count) {
+    lks_stream *stream = compute_stream(exchange);
+    lks_status status =
+        lks_device_zero(exchange->device, stream, exchange->norm, 2 * sizeof *exchange->norm);
+    for (int i = 0; i < count && !status; i++)
+        status = lks_device_norm(exchange->device, stream, kind, ranges[i].count,
+                                 lks_grad_store_sums(exchange->store, &ranges[i]), exchange->norm);
+    return status;
+}
+
 lks_status lks_exchange_norm(lks_exchange *exchange, lks_norm_kind kind, const lks_range *ranges,
                              int count, double *out) {
-    lks_device *device = exchange->device;
-    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    lks_status status = lks_device_zero(device, stream, exchange->norm, sizeof *exchange->norm);
-    for (int i = 0; i < count && !status; i++)
-        status = lks_device_norm(device, stream, kind, ranges[i].count,
-                                 lks_grad_store_sums(exchange->store, &ranges[i]), exchange->norm);
+    lks_stream *stream = compute_stream(exchange);
+    lks_status status = add_up_norm(exchange, kind, ranges, count);
     if (!status)
-        status =
-            lks_device_copy(device, stream, out, exchange->norm, sizeof *out, LKS_COPY_TO_HOST);
+        status = lks_device_copy(exchange->device, stream, out, exchange->norm, sizeof *out,
+                                 LKS_COPY_TO_HOST);
     return status ? status : lks_stream_synchronize(stream);
+}
+
+/* The second number of a rank that has failed. */
+static lks_status raise_flag(lks_exchange *exchange) {
+    static const double failed[2] = {0, 1};
+    lks_status status = lks_device_copy(exchange->device, compute_stream(exchange), exchange->norm,
+                                        failed, sizeof failed, LKS_COPY_TO_DEVICE);
+    return status ? lks_fail_in(LKS_ECOMM, "this rank cannot tell of its failure") : LKS_OK;
 }
 
 /* Every rank adds up what it owns, also where it holds the whole sum: so the order of the
  * additions, and with it every bit of the norm, is the same at every zero_stage. */
-lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *out_norm) {
+lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
+                               const double **out_parts) {
     const lks_shard_plan *plan = exchange->plan;
     lks_status status = finish_backward(exchange);
     if (status) return status;
     int count =
         lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, plan->padded_count, exchange->ranges);
-    double sums[2] = {0}; /* the norm's parts; ranks that have failed */
     if (exchange->failure->status == LKS_OK)
-        note(exchange, lks_exchange_norm(exchange, kind, exchange->ranges, count, &sums[0]));
-    sums[1] = exchange->failure->status == LKS_OK ? 0 : 1;
+        note(exchange, add_up_norm(exchange, kind, exchange->ranges, count));
+    if (exchange->failure->status != LKS_OK) status = raise_flag(exchange);
+    if (status) return status;
     lks_reduce_op op = kind == LKS_NORM_INF ? LKS_REDUCE_MAX : LKS_REDUCE_SUM;
-    status = lks_comm_all_reduce(exchange->comm, sums, 2, LKS_F64, op);
-    if (!status && sums[1] > 0)
-        status = lks_comm_agree(exchange->comm, lks_failure_tell(exchange->failure));
-    *out_norm = sums[0];
-    return status;
+    *out_parts = exchange->norm;
+    return lks_comm_all_reduce(exchange->comm, exchange->norm, 2, LKS_F64, op);
 }
 
 /* ---- the update ---- */
 
-/* Wrong rates are refused by all ranks alike, before any of them updates. */
-lks_status lks_exchange_update(lks_exchange *exchange, const lks_group_rates *rates,
-                               const lks_grad_scale *scale) {
+lks_status lks_exchange_update(lks_exchange *exchange, const lks_grad_scale *scale) {
     const lks_shard_plan *plan = exchange->plan;
     bool sharded = plan->size > 1 && plan->zero_stage >= 1;
-    lks_status status = lks_optimizer_begin_step(exchange->optimizer, rates);
+    lks_status status = LKS_OK;
     for (int b = 0; b < plan->bucket_count && !status; b++) {
         const float *sums = lks_grad_store_sums(exchange->store, &plan->shards[b]);
         note(exchange,

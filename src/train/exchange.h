@@ -34,15 +34,16 @@ lks_status lks_exchange_begin(lks_exchange *exchange, bool first, bool last, boo
  * complete. */
 lks_status lks_exchange_grads_ready(void *exchange, int64_t ready_end);
 
-/* After the last backward: waits for all buckets. *out_norm: of the summed gradients over all
- * ranks, as lks_device_norm adds it up: the same bits on every rank, and for every zero_stage (but
- * with micro-batches, whose sums zero_stage 2 may add in another order).
- * Where a rank has noted a failure, it is returned on every rank. Collective. */
-lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *out_norm);
-/* Then: updates this rank's shard of every bucket and gathers. rates, scale: as
- * lks_optimizer_step's. Collective. Afterwards every rank has all updated parameters. */
-lks_status lks_exchange_update(lks_exchange *exchange, const lks_group_rates *rates,
-                               const lks_grad_scale *scale);
+/* After the last backward: waits for all buckets. *out_parts: device memory [2], as lks_decision's
+ * parts: the norm of the summed gradients over all ranks, as lks_device_norm adds it up, the same
+ * bits on every rank, and for every zero_stage (but with micro-batches, whose sums zero_stage 2 may
+ * add in another order); and more than 0 where a rank has noted a failure, on which all have to
+ * agree. Collective. LKS_ECOMM. */
+lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
+                               const double **out_parts);
+/* Then: updates this rank's shard of every bucket and gathers. scale: with control and rates on the
+ * device. Collective. Afterwards every rank has all updated parameters. */
+lks_status lks_exchange_update(lks_exchange *exchange, const lks_grad_scale *scale);
 
 /* The norm of this rank's gradients in some ranges that it owns, after lks_exchange_reduce. Local.
  */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "train/compare.h"
+#include "train/record.h"
 #include "train/saver.h"
 #include "train/trainer.h"
 
@@ -228,14 +229,30 @@ static lks_status build_parameters(lks_trainer *t) {
     return status;
 }
 
-/* What a step sums over the ranks, and what rank 0 decides for it. */
-static lks_status build_decisions(lks_trainer *t) {
+/* A step's numbers, on the device and here. */
+static lks_status build_step_block(lks_trainer *t) {
+    const size_t count = (size_t)t->step_sum_count;
+    t->step_block_bytes =
+        count * sizeof(double) + sizeof(lks_step_counters) + sizeof(lks_update_control);
+    lks_status status = alloc_device(t, t->step_block_bytes, 1, (void **)&t->step_sums);
+    if (status == LKS_OK)
+        status = lks_device_alloc_host(t->context->device, t->step_block_bytes,
+                                       (void **)&t->step_sums_host);
+    if (status != LKS_OK) return status;
+    t->counters = (lks_step_counters *)(t->step_sums + count);
+    t->control = (lks_update_control *)(t->counters + 1);
+    t->counters_host = (lks_step_counters *)(t->step_sums_host + count);
+    t->control_host = (lks_update_control *)(t->counters_host + 1);
+    return lks_event_create(t->context->device, &t->decided);
+}
+
+/* What rank 0 decides for a step. */
+static lks_status build_rates(lks_trainer *t) {
     int groups = lks_rates_group_count(t->rates);
     t->step_sum_count = LKS_STEP_RATES + 2 * groups;
-    t->step_sums_host = calloc((size_t)t->step_sum_count, sizeof(double));
     t->group_rates = calloc((size_t)groups, sizeof(lks_group_rates));
     t->rates_state = calloc((size_t)lks_rates_state_count(t->rates) + 1, sizeof(double));
-    if (t->step_sums_host == NULL || t->group_rates == NULL || t->rates_state == NULL)
+    if (t->group_rates == NULL || t->rates_state == NULL)
         return lks_fail(LKS_ENOMEM, "the rates of %d groups: out of host memory", groups);
     return LKS_OK;
 }
@@ -249,7 +266,7 @@ static lks_status build_training(lks_trainer *t) {
         status = lks_optimizer_create(context->device, &groups, t->plan, &t->optimizer);
     if (status == LKS_OK)
         status = lks_rates_create(&t->config.schedule, &lambda, t->optimizer, &t->rates);
-    if (status == LKS_OK) status = build_decisions(t);
+    if (status == LKS_OK) status = build_rates(t);
     if (status == LKS_OK)
         status = lks_exchange_create(context->comm, context->device, t->plan, t->optimizer,
                                      t->graph, t->params, &t->failure, &t->exchange);
@@ -279,8 +296,9 @@ static lks_status build(lks_trainer *t, const lks_layer_spec *layers, const lks_
     if (status == LKS_OK) status = lks_event_create(t->context->device, &t->copied);
     t->step_sum_count = LKS_STEP_RATES;
     if (status == LKS_OK && t->train_data != NULL) status = build_training(t);
-    if (status == LKS_OK)
-        status = alloc_device(t, (size_t)t->step_sum_count, sizeof(double), (void **)&t->step_sums);
+    if (status == LKS_OK) status = build_step_block(t);
+    if (status == LKS_OK && t->train_data != NULL && t->config.cuda_graph)
+        status = lks_step_recorder_create(t, &t->recorder);
     if (status == LKS_OK && t->validation_data != NULL)
         status = lks_trainer_open_loader(t, t->validation_data, false, &t->validation_loader);
     if (t->train_data == NULL) return status;
@@ -337,17 +355,19 @@ void lks_trainer_destroy(lks_trainer *t) {
     (void)lks_comm_wait(t->context->comm, t->sums_request); /* after a failure */
     lks_exchange_destroy(t->exchange);
     lks_rates_destroy(t->rates);
-    free(t->step_sums_host);
     free(t->group_rates);
     free(t->rates_state);
     lks_optimizer_destroy(t->optimizer);
     lks_shard_plan_destroy(t->plan);
     lks_graph_destroy(t->graph);
     lks_param_groups_destroy(t->groups);
+    lks_step_recorder_destroy(t->recorder);
     lks_event_destroy(t->copied);
+    lks_event_destroy(t->decided);
     lks_device_free(device, t->params);
     lks_device_free(device, t->step_sums);
     lks_device_free(device, t->epoch_sums);
+    lks_device_free_host(device, t->step_sums_host);
     free(t->best_params);
     free(t->best_buffers);
     free(t->history);

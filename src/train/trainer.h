@@ -52,6 +52,7 @@ typedef struct lks_position {
 } lks_position;
 
 typedef struct lks_saver lks_saver;
+typedef struct lks_step_recorder lks_step_recorder;
 
 struct lks_trainer {
     lks_context *context;
@@ -81,10 +82,17 @@ struct lks_trainer {
     int64_t max_rows;                  /* samples that go through the graph at a time */
     float *params;                     /* device, [flat count] */
     size_t params_bytes;               /* of them, as measured on the device */
-    double *step_sums;                 /* device, [step_sum_count] */
-    double *step_sums_host;            /* the same after the reduction */
-    lks_request *sums_request;         /* their reduction, while it is under way */
-    int step_sum_count;                /* LKS_STEP_RATES + 2 * groups */
+    /* A step's numbers, one block in device memory and its image in pinned host memory. Before the
+     * step the host sends what it adds to the sums, and the counters; when the step is decided, all
+     * of it comes back. */
+    double *step_sums, *step_sums_host; /* [step_sum_count] */
+    lks_step_counters *counters, *counters_host;
+    lks_update_control *control, *control_host;
+    int step_sum_count;          /* LKS_STEP_RATES + 2 * groups */
+    size_t step_block_bytes;     /* sums, counters and control */
+    lks_request *sums_request;   /* the sums' reduction, while it is under way */
+    lks_event *decided;          /* the block of the running step has come back */
+    lks_step_recorder *recorder; /* with cuda_graph, else NULL */
     double *epoch_sums; /* device, [LKS_LOSS_SUM_COUNT]: of all ranks, over the present epoch */
     lks_event *copied;  /* the input of the running step has left the loader's memory */
 
@@ -123,6 +131,9 @@ lks_status lks_trainer_open_loader(lks_trainer *trainer, lks_dataset *dataset, b
  * the norm of the gradients or at the end of the epoch. Returns LKS_ECOMM (then nobody can be told)
  * or LKS_OK. */
 lks_status lks_trainer_note(lks_trainer *trainer, lks_status status);
+static inline bool lks_trainer_has_failed(const lks_trainer *trainer) {
+    return trainer->failure.status != LKS_OK;
+}
 
 /* halt.c */
 /* What this rank adds to a reduction to say that it should stop: sums[LKS_HALT_COUNT]. Local. */
@@ -136,10 +147,13 @@ bool lks_is_interruption(lks_fit_end end);
 lks_status lks_trainer_tell_halt(lks_trainer *trainer);
 
 /* batch.c */
+/* Bytes of a row of a batch's targets. */
+size_t lks_trainer_target_bytes(const lks_trainer *trainer);
 /* Puts rows [first, first + max_rows) of this rank's part of a batch (as many as there are) into
- * the graph, and fills info->batch and first_row. Local. */
-lks_status lks_trainer_load_rows(lks_trainer *trainer, const lks_host_batch *batch, int64_t first,
-                                 lks_batch_info *info);
+ * the graph, and fills info->batch and first_row. kind: from the host, or from the device where
+ * batch->inputs and targets are there. Local. */
+lks_status lks_trainer_load_rows(lks_trainer *trainer, const lks_host_batch *batch,
+                                 lks_copy_kind kind, int64_t first, lks_batch_info *info);
 /* Gives the batch back to the loader once its rows have left the host. */
 lks_status lks_trainer_release_batch(lks_trainer *trainer, lks_loader *loader,
                                      const lks_host_batch *batch);
@@ -148,10 +162,25 @@ lks_status lks_trainer_read_sums(lks_trainer *trainer, const double *sums, int c
 /* The means that stand in sums; NaN where the weight is zero. */
 void lks_sums_means(const double *sums, double *out_loss, double *out_acc);
 
-/* update.c */
-/* Waits for the step's sums and gradients and updates the parameters, or skips the step, or fails
- * with the same status on every rank. Collective. */
-lks_status lks_trainer_update(lks_trainer *trainer);
+/* work.c */
+/* Sends what this rank knows of the coming step to the device. Local. */
+lks_status lks_trainer_send_step(lks_trainer *trainer);
+/* Micro-batches of the coming step: as many on every rank, since batch norm may sum over the ranks
+ * in each. */
+int64_t lks_trainer_micro_batches(const lks_trainer *trainer);
+/* Queues a whole step, from its inputs to the updated parameters, whether it is skipped or not;
+ * waits for nothing but communication through the host. Failures of this rank are noted. kind: as
+ * lks_trainer_load_rows. Collective. LKS_ECOMM. */
+lks_status lks_trainer_queue_work(lks_trainer *trainer, const lks_host_batch *batch,
+                                  lks_copy_kind kind);
+
+/* verdict.c */
+/* Waits until the queued step is decided, and draws the consequences: it counts, or is skipped, or
+ * fails with the same status on every rank. Collective. */
+lks_status lks_trainer_conclude(lks_trainer *trainer);
+/* A failure after which this rank cannot know by which branch the others go: returns LKS_ECOMM, or
+ * where there are no others the failure itself. LKS_OK changes nothing. */
+lks_status lks_trainer_strand(lks_trainer *trainer, lks_status status);
 
 /* evaluate.c */
 /* Loss and accuracy of a loader's data set from its first step, exact means over all ranks.

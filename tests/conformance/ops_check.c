@@ -195,6 +195,8 @@ typedef struct operands {
     size_t x_bytes, y_bytes;
     void *x, *x2, *y, *dy, *dy2, *dx, *dx2, *saved, *scratch;
     void *param[CHECK_MAX_PARAMS], *buffer[CHECK_MAX_PARAMS], *dparam[CHECK_MAX_PARAMS];
+    lks_step_counters host_counters; /* parts of the call's numbers */
+    void *counters;                  /* the same on the device */
 } operands;
 
 static void poison(lks_device *device, void *memory, size_t bytes) {
@@ -234,6 +236,9 @@ void check_call_fill(check_call *call, uint64_t seed) {
 static void operands_create(operands *o, lks_device *device, lks_op *op, const check_call *call) {
     const lks_op_needs *needs = lks_op_get_needs(op);
     *o = (operands){.device = device, .op = op};
+    o->host_counters =
+        (lks_step_counters){.step = call->step / 3, .batches_tracked = call->batches_tracked / 2};
+    o->counters = check_device_copy(device, &o->host_counters, sizeof o->host_counters);
     const int64_t x_count = call->batch * call->x_count, y_count = call->batch * call->y_count;
     o->x_bytes = element_bytes(x_count);
     o->y_bytes = element_bytes(y_count);
@@ -259,7 +264,8 @@ static void operands_create(operands *o, lks_device *device, lks_op *op, const c
 }
 
 static void operands_destroy(operands *o) {
-    void *const all[] = {o->x, o->x2, o->y, o->dy, o->dy2, o->dx, o->dx2, o->saved, o->scratch};
+    void *const all[] = {o->x,  o->x2,  o->y,     o->dy,      o->dy2,
+                         o->dx, o->dx2, o->saved, o->scratch, o->counters};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         lks_device_free(o->device, all[i]);
     for (int i = 0; i < CHECK_MAX_PARAMS; i++) {
@@ -274,14 +280,15 @@ static lks_op_args make_args(const operands *o, const check_call *call) {
         .batch = call->batch,
         .training = call->training,
         .accumulate = call->accumulate,
-        .step = call->step,
+        .counters = o->counters,
+        .step = call->step - o->host_counters.step,
         .first_row = call->first_row,
         .x = o->x,
         .x2 = o->x2,
         .y = o->y,
         .params = call->params ? (const void *const *)o->param : NULL,
         .buffers = call->buffers ? o->buffer : NULL,
-        .batches_tracked = call->batches_tracked,
+        .batches_tracked = call->batches_tracked - o->host_counters.batches_tracked,
         .dy = o->dy,
         .dy2 = o->dy2,
         .dx = o->dx,

@@ -116,38 +116,46 @@ static void test_any_alignment(void **state) {
 
 /* ---- decisions ---- */
 
+/* Of a step after 6 updates, with totals of 10 each so far. */
 static lks_update_control decide(lks_device *device, lks_norm_kind kind, double clip_norm,
-                                 double parts, double loss, void *there) {
-    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    const double sums[LKS_LOSS_SUM_COUNT] = {loss, 4, 0, 0};
-    void *device_parts = check_device_copy(device, &parts, sizeof parts);
-    void *device_sums = check_device_copy(device, sums, sizeof sums);
-    const lks_decision decision = {kind, clip_norm, device_parts, device_sums};
-    lks_update_control control;
-    check_ok(lks_device_decide(device, stream, &decision, there));
-    check_download(device, &control, there, sizeof control);
-    lks_device_free(device, device_parts);
-    lks_device_free(device, device_sums);
-    return control;
+                                 double parts, double failed, double loss) {
+    static const double before[LKS_LOSS_SUM_COUNT] = {10, 10, 10, 10};
+    const double sums[LKS_LOSS_SUM_COUNT] = {loss, 4, 3, 2}, both[] = {parts, failed};
+    const lks_step_counters counters = {.updates = 6};
+    double totals[LKS_LOSS_SUM_COUNT];
+    lks_update_control got, *there = check_device_copy(device, NULL, sizeof got);
+    void *there_parts = check_device_copy(device, both, sizeof both);
+    void *there_sums = check_device_copy(device, sums, sizeof sums);
+    void *there_totals = check_device_copy(device, before, sizeof before);
+    void *there_counters = check_device_copy(device, &counters, sizeof counters);
+    const lks_decision decision = {kind,       clip_norm,    there_parts,
+                                   there_sums, there_totals, there_counters};
+    check_ok(
+        lks_device_decide(device, lks_device_stream(device, LKS_STREAM_COMPUTE), &decision, there));
+    check_download(device, &got, there, sizeof got);
+    check_download(device, totals, there_totals, sizeof totals);
+    for (int i = 0; i < LKS_LOSS_SUM_COUNT; i++)
+        assert_true(totals[i] == (got.skip ? 10 : 10 + sums[i]));
+    void *const all[] = {there, there_parts, there_sums, there_totals, there_counters};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        lks_device_free(device, all[i]);
+    return got;
 }
 
 /* Steps that are finite are counted and clipped, the others skipped. */
 static void test_decisions(void **state) {
-    const lks_update_control zero = {0};
-    void *there = check_device_copy(*state, &zero, sizeof zero);
-    lks_update_control got = decide(*state, LKS_NORM_2, 0, 64, 1, there);
-    assert_true(got.step == 1 && !got.skip && got.grad_scale == 1 && got.norm == 2);
-    got = decide(*state, LKS_NORM_2, 0.5, 64, 1, there);
-    assert_true(got.step == 2 && got.norm == 2 && got.grad_scale == 0.5 / (2 + 1e-6));
-    got = decide(*state, LKS_NORM_1, 16.5, 64, 1, there);
-    assert_true(got.step == 3 && got.norm == 16 && got.grad_scale == 1);
-    got = decide(*state, LKS_NORM_INF, 1, (double)NAN, 1, there);
-    assert_true(got.step == 3 && got.skip && got.skipped == 1);
-    got = decide(*state, LKS_NORM_2, 1, 1, (double)INFINITY, there);
-    assert_true(got.step == 3 && got.skip && got.skipped == 2);
-    got = decide(*state, LKS_NORM_2, 0, 64, 1, there);
-    assert_true(got.step == 4 && !got.skip && got.skipped == 0);
-    lks_device_free(*state, there);
+    lks_update_control got = decide(*state, LKS_NORM_2, 0, 64, 0, 1);
+    assert_true(got.step == 7 && !got.skip && !got.failed && got.grad_scale == 1 && got.norm == 2);
+    got = decide(*state, LKS_NORM_2, 0.5, 64, 0, 1);
+    assert_true(got.step == 7 && got.norm == 2 && got.grad_scale == 0.5 / (2 + 1e-6));
+    got = decide(*state, LKS_NORM_1, 16.5, 64, 0, 1);
+    assert_true(got.step == 7 && got.norm == 16 && got.grad_scale == 1);
+    got = decide(*state, LKS_NORM_INF, 1, (double)NAN, 0, 1);
+    assert_true(got.step == 6 && got.skip && !got.failed && isnan(got.norm));
+    got = decide(*state, LKS_NORM_2, 1, 1, 0, (double)INFINITY);
+    assert_true(got.step == 6 && got.skip && !got.failed);
+    got = decide(*state, LKS_NORM_2, 0, 64, 2, 1);
+    assert_true(got.step == 6 && got.skip && got.failed);
 }
 
 static void test_skipped_steps_change_nothing(void **state) {
@@ -169,12 +177,17 @@ static void test_refused(void **state) {
     lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
     const double numbers[LKS_LOSS_SUM_COUNT] = {0};
     lks_update_control control;
-    const lks_decision good = {LKS_NORM_2, 1, numbers, numbers};
+    double totals[LKS_LOSS_SUM_COUNT];
+    const lks_step_counters counters = {0};
+    const lks_decision good = {LKS_NORM_2, 1, numbers, numbers, totals, &counters};
     lks_decision bad = good;
     bad.clip_norm = (double)NAN;
     assert_int_equal(lks_device_decide(*state, stream, &bad, &control), LKS_EINVAL);
     bad = good;
     bad.parts = NULL;
+    assert_int_equal(lks_device_decide(*state, stream, &bad, &control), LKS_EINVAL);
+    bad = good;
+    bad.counters = NULL;
     assert_int_equal(lks_device_decide(*state, stream, &bad, &control), LKS_EINVAL);
     assert_int_equal(lks_device_decide(*state, stream, &good, NULL), LKS_EINVAL);
 }

@@ -100,12 +100,20 @@ static lks_status run_backward(party *p, int micro_batches) {
     return status;
 }
 
+/* What the ranks agree on after their gradients. */
+static lks_status reduce(party *p, lks_norm_kind kind, double *out_norm) {
+    const double *parts;
+    lks_status status = lks_exchange_reduce(p->exchange, kind, &parts);
+    if (!status) *out_norm = parts[0];
+    return !status && parts[1] > 0 ? lks_comm_agree(comm, lks_failure_tell(&p->failure)) : status;
+}
+
 static lks_status update(party *p) {
-    const double divisor = 1;
-    const lks_group_rates rates = {.lr = 1, .momentum = NAN};
-    const lks_grad_scale scale = {.divisor = &divisor, .scale = 1};
+    const double divisor = 1, rates[] = {1, NAN};
+    const lks_update_control control = {.step = 1, .grad_scale = 1};
+    const lks_grad_scale scale = {.divisor = &divisor, .control = &control, .rates = rates};
     memset(p->params, 0, (size_t)p->plan->padded_count * sizeof(float));
-    return lks_exchange_update(p->exchange, &rates, &scale);
+    return lks_exchange_update(p->exchange, &scale);
 }
 
 /* ---- the same sums ---- */
@@ -170,7 +178,7 @@ static void compare_stages(int micro_batches, int64_t bucket_bytes) {
         MPI_REQUIRE(open_party(p, s, bucket_bytes) == LKS_OK);
         for (int step = 0; step < 2; step++) {
             MPI_REQUIRE(run_backward(p, micro_batches) == LKS_OK);
-            MPI_REQUIRE(lks_exchange_reduce(p->exchange, LKS_NORM_2, &norms[s]) == LKS_OK);
+            MPI_REQUIRE(reduce(p, LKS_NORM_2, &norms[s]) == LKS_OK);
         }
         MPI_REQUIRE(update(p) == LKS_OK);
         check_sums(p, micro_batches);
@@ -282,12 +290,12 @@ static void a_failure_reaches_every_rank(void **state) {
             break_device(works[w]);
             snprintf(what, sizeof what, "the %s broke", works[w]);
             MPI_REQUIRE(run_backward(&p, 2) == LKS_OK);
-            lks_status status = lks_exchange_reduce(p.exchange, LKS_NORM_INF, &norm);
+            lks_status status = reduce(&p, LKS_NORM_INF, &norm);
             if (w == 2) {
                 MPI_CHECK(status == LKS_OK && update(&p) == LKS_OK);
                 MPI_CHECK((p.failure.status != LKS_OK) == broken.fails);
                 MPI_REQUIRE(run_backward(&p, 1) == LKS_OK);
-                status = lks_exchange_reduce(p.exchange, LKS_NORM_2, &norm);
+                status = reduce(&p, LKS_NORM_2, &norm);
             }
             if (w > 0 || slides)
                 check_told(status, what);

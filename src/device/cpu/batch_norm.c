@@ -131,8 +131,8 @@ static void update_running(const norm_op *op, const lks_op_args *args, double co
                            const double *sums) {
     const int64_t channels = op->desc.channels;
     float *mean = args->buffers[0], *variance = args->buffers[1];
-    const double momentum =
-        op->desc.momentum < 0 ? 1.0 / (double)(args->batches_tracked + 1) : op->desc.momentum;
+    const int64_t tracked = lks_cpu_counters(args).batches_tracked + args->batches_tracked;
+    const double momentum = op->desc.momentum < 0 ? 1.0 / (double)(tracked + 1) : op->desc.momentum;
     for (int64_t c = 0; c < channels; c++) {
         const double unbiased = sums[channels + c] / (count - 1);
         mean[c] = (float)((1 - momentum) * (double)mean[c] + momentum * sums[c]);

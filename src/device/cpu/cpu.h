@@ -14,6 +14,10 @@ typedef struct lks_cpu_device {
 
 extern const lks_device_backend lks_cpu_backend;
 
+static inline lks_step_counters lks_cpu_counters(const lks_op_args *args) {
+    return args->counters ? *args->counters : (lks_step_counters){0};
+}
+
 /* oneDNN: onednn.c and the files named after their operation */
 extern const lks_op_type lks_cpu_linear;
 extern const lks_op_type lks_cpu_conv2d;

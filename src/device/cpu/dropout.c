@@ -113,7 +113,7 @@ static lks_status run(const lks_op *base, const lks_op_args *args, const float *
                        .row_count = op->count,
                        .blocks = blocks,
                        .counter = (uint64_t)args->first_row * blocks,
-                       .counter_high = (uint64_t)args->step,
+                       .counter_high = (uint64_t)(lks_cpu_counters(args).step + args->step),
                        .in = in,
                        .out = out};
     int64_t rows = args->batch;

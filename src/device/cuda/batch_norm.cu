@@ -103,7 +103,14 @@ namespace {
 struct statistics {
     saved_part saved;
     double eps, momentum;
+    const lks_step_counters *counters; /* may be NULL */
+    int64_t batches_tracked;           /* from counters on */
     float *running_mean, *running_var; /* NULL: not updated */
+
+    __device__ double momentum_now() const {
+        if (momentum >= 0) return momentum;
+        return 1.0 / (double)((counters ? counters->batches_tracked : 0) + batches_tracked + 1);
+    }
 
     __device__ void finish(int64_t c, double count, double mean, double squares) const {
         if (c == 0) *saved.count = count;
@@ -111,9 +118,9 @@ struct statistics {
         saved.mean[c] = (float)mean;
         saved.invstd[c] = (float)(1 / sqrt(squares / count + eps));
         if (!running_mean) return;
-        running_mean[c] = (float)((1 - momentum) * (double)running_mean[c] + momentum * mean);
-        running_var[c] =
-            (float)((1 - momentum) * (double)running_var[c] + momentum * (squares / (count - 1)));
+        const double m = momentum_now();
+        running_mean[c] = (float)((1 - m) * (double)running_mean[c] + m * mean);
+        running_var[c] = (float)((1 - m) * (double)running_var[c] + m * (squares / (count - 1)));
     }
 };
 
@@ -199,7 +206,9 @@ static statistics make_statistics(const norm_op *op, const lks_op_args *args) {
     statistics to = {};
     to.saved = split_saved(op, args->saved);
     to.eps = d->eps;
-    to.momentum = d->momentum < 0 ? 1.0 / (double)(args->batches_tracked + 1) : d->momentum;
+    to.momentum = d->momentum;
+    to.counters = args->counters;
+    to.batches_tracked = args->batches_tracked;
     if (args->training && d->track_running_stats) {
         to.running_mean = (float *)args->buffers[0];
         to.running_var = (float *)args->buffers[1];

@@ -39,6 +39,11 @@ typedef struct lks_cuda_event {
     cudaEvent_t handle;
 } lks_cuda_event;
 
+typedef struct lks_cuda_recording {
+    lks_recording base;
+    cudaGraphExec_t handle;
+} lks_cuda_recording;
+
 typedef struct lks_cuda_device {
     lks_device base;
     int ordinal; /* among the devices that this process sees */
@@ -81,6 +86,12 @@ void lks_cuda_memory_close(lks_cuda_device *device);
 extern const lks_stream_ops lks_cuda_stream_ops;
 lks_status lks_cuda_streams_open(lks_cuda_device *device);
 void lks_cuda_streams_close(lks_cuda_device *device);
+
+/* graph.c: recordings are CUDA graphs. */
+lks_status lks_cuda_recording_begin(lks_stream *stream);
+lks_status lks_cuda_recording_end(lks_stream *stream, lks_recording **out);
+lks_status lks_cuda_recording_replay(lks_recording *recording, lks_stream *stream);
+void lks_cuda_recording_destroy(lks_recording *recording);
 
 /* gradients.c: what backward of an empty batch does: zeroes the gradients, float32 and `count`
  * each, unless they are accumulated or not wanted. */

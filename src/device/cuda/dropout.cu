@@ -21,12 +21,18 @@ struct dropout_op {
  * where no words are left over at a sample's end. */
 struct dropout_mask {
     lks_philox_key key;
-    uint64_t counter, counter_high; /* of the first row's first block */
+    uint64_t counter;                  /* of the first row's first block */
+    int64_t step;                      /* from counters on */
+    const lks_step_counters *counters; /* may be NULL */
     float scale;
     uint32_t limit;
 
+    /* Before the first words. */
+    __device__ void read_counters() {
+        if (counters) step += counters->step;
+    }
     __device__ lks_philox_block words(int64_t block) const {
-        return lks_cuda_philox(key, counter + (uint64_t)block, counter_high);
+        return lks_cuda_philox(key, counter + (uint64_t)block, (uint64_t)step);
     }
     __device__ float apply(uint32_t word, float x) const {
         const float kept = x * scale;
@@ -40,6 +46,7 @@ struct dropout_mask {
 template <typename T>
 static __global__ void drop_packs(int64_t packs, const T *in, T *out, dropout_mask mask) {
     enum { PACK = lks_pack<T>::COUNT };
+    mask.read_counters();
     for (int64_t p = lks_thread(); p < packs; p += lks_threads()) {
         float v[PACK];
         lks_load<T, PACK>(in + p * PACK, v);
@@ -57,6 +64,7 @@ static __global__ void drop_packs(int64_t packs, const T *in, T *out, dropout_ma
 template <typename T>
 static __global__ void drop_blocks(int64_t first, int64_t units, int64_t count, int64_t blocks,
                                    const T *in, T *out, dropout_mask mask) {
+    mask.read_counters();
     for (int64_t unit = first + lks_thread(); unit < units; unit += lks_threads()) {
         const int64_t row = unit / blocks, element = unit % blocks * 4;
         const lks_philox_block words = mask.words(unit);
@@ -98,8 +106,9 @@ static lks_status run(const lks_op *base, lks_stream *stream, const lks_op_args 
     if (!args->training || op->p <= 0)
         return lks_cuda_copy(stream, args->batch * op->count, in, out);
     const uint64_t blocks = ((uint64_t)op->count + 3) / 4;
-    const dropout_mask mask = {op->key, (uint64_t)args->first_row * blocks, (uint64_t)args->step,
-                               op->scale, op->limit};
+    const dropout_mask mask = {op->key,    (uint64_t)args->first_row * blocks,
+                               args->step, args->counters,
+                               op->scale,  op->limit};
     return lks_cuda_typed(base->device, [&](auto zero) {
         return drop<decltype(zero)>(stream, args->batch, op->count, mask, in, out);
     });

@@ -8,6 +8,7 @@ set(LKS_CUDA_SOURCES
   device.c
   error.c
   gradients.c
+  graph.c
   linear.c
   matmul.c
   memory.c

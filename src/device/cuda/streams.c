@@ -97,6 +97,10 @@ const lks_stream_ops lks_cuda_stream_ops = {
     .stream_query = stream_query,
     .event_query = event_query,
     .stream_handle = stream_handle,
+    .recording_begin = lks_cuda_recording_begin,
+    .recording_end = lks_cuda_recording_end,
+    .recording_replay = lks_cuda_recording_replay,
+    .recording_destroy = lks_cuda_recording_destroy,
 };
 
 /* The memory pool allocates on the compute stream, so all streams exist before the first partials.

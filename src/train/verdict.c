@@ -1,23 +1,9 @@
-/* From the summed gradients to the updated parameters: the norm, clipping, and what happens to a
- * step that is not finite. */
+/* What comes of a step, and what happens to one that is not finite. */
 #include <inttypes.h>
 #include <math.h>
 
 #include "train/saver.h"
 #include "train/trainer.h"
-
-/* The norm of all gradients together from the sum (or largest) of all ranks' parts, which are still
- * to be divided by `weight`. */
-static double gradient_norm(const lks_trainer *t, double parts, double weight) {
-    return (t->gradient_settings.norm_type == LKS_NORM_2 ? sqrt(parts) : parts) / weight;
-}
-
-/* The factor of torch.nn.utils.clip_grad_norm_. */
-static double clip_factor(const lks_trainer *t, double norm) {
-    double largest = t->gradient_settings.clip_norm;
-    double factor = largest / (norm + 1e-6); /* PyTorch's guard against division by zero */
-    return largest > 0 && factor < 1 ? factor : 1;
-}
 
 /* ---- a step that is not finite ---- */
 
@@ -80,41 +66,28 @@ static lks_status handle_nonfinite(lks_trainer *t, double loss, double lr) {
     return LKS_OK;
 }
 
-/* ---- the update ---- */
+/* ---- the verdict ---- */
 
-static lks_status apply(lks_trainer *t, const double *sums) {
-    const lks_gradient_settings *settings = &t->gradient_settings;
-    const double *rates = sums + LKS_STEP_RATES;
-    for (int g = 0; g < lks_rates_group_count(t->rates); g++)
-        t->group_rates[g] = (lks_group_rates){.lr = rates[2 * g], .momentum = rates[2 * g + 1]};
-    const lks_grad_scale scale = {
-        .divisor = t->step_sums + LKS_SUM_WEIGHT,
-        .scale = clip_factor(t, t->grad_norm),
-        .clip_value = settings->clip_value,
-    };
-    t->skipped_in_row = 0;
-    lks_status status = lks_exchange_update(t->exchange, t->group_rates, &scale);
-    if (status != LKS_OK) return status;
-    return lks_trainer_note(
-        t, lks_device_add_f64(t->context->device,
-                              lks_device_stream(t->context->device, LKS_STREAM_COMPUTE),
-                              LKS_LOSS_SUM_COUNT, t->step_sums, t->epoch_sums));
+lks_status lks_trainer_strand(lks_trainer *t, lks_status status) {
+    if (status == LKS_OK || status == LKS_ECOMM) return status;
+    lks_failure_note(&t->failure, status);
+    status = lks_failure_tell(&t->failure);
+    if (lks_comm_size(t->context->comm) == 1) return status;
+    return lks_fail_in(LKS_ECOMM, "this rank does not know how its peers go on");
 }
 
-lks_status lks_trainer_update(lks_trainer *t) {
-    double *sums = t->step_sums_host, parts;
-    lks_request *request = t->sums_request;
-    t->sums_request = NULL;
-    lks_status status = lks_comm_wait(t->context->comm, request);
+lks_status lks_trainer_conclude(lks_trainer *t) {
+    lks_status status = lks_trainer_strand(t, lks_event_synchronize(t->decided));
     if (status != LKS_OK) return status;
-    lks_trainer_note(t, lks_trainer_read_sums(t, t->step_sums, t->step_sum_count, sums));
-    status =
-        lks_exchange_reduce(t->exchange, (lks_norm_kind)t->gradient_settings.norm_type, &parts);
-    if (status != LKS_OK) return status;
-    t->grad_norm = gradient_norm(t, parts, sums[LKS_SUM_WEIGHT]);
+    const lks_update_control *control = t->control_host;
+    const double *sums = t->step_sums_host;
+    if (control->failed) return lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
+    t->grad_norm = control->norm;
     lks_trainer_agree_halt(t, sums + LKS_STEP_HALT);
     lks_saver_agreed(t, sums[LKS_STEP_SAVE] > 0,
                      sums[LKS_STEP_READY] == lks_comm_size(t->context->comm));
-    if (isfinite(t->grad_norm) && isfinite(sums[LKS_SUM_LOSS])) return apply(t, sums);
-    return handle_nonfinite(t, sums[LKS_SUM_LOSS], sums[LKS_STEP_RATES]);
+    if (control->skip) return handle_nonfinite(t, sums[LKS_SUM_LOSS], sums[LKS_STEP_RATES]);
+    t->skipped_in_row = 0;
+    lks_optimizer_set_steps(t->optimizer, control->step);
+    return LKS_OK;
 }

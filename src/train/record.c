@@ -1,0 +1,127 @@
+#include "train/record.h"
+
+#include <stdlib.h>
+
+#include "device/trace.h"
+
+/* Steps that are queued before one is recorded: what an operation plans or allocates when it first
+ * meets a batch cannot be recorded. */
+enum { WARM_UP_STEPS = 2 };
+
+/* Batches come from different places of the host's memory, and a recording knows but one: each is
+ * brought to the same place on the device first, from which the recorded work takes its rows. */
+struct lks_step_recorder {
+    lks_device *device;
+    float *inputs;            /* [batch_size, input] */
+    void *targets;            /* [batch_size, target] */
+    int warm_up;              /* steps of a whole batch so far, up to WARM_UP_STEPS */
+    lks_recording *recording; /* NULL: not yet */
+};
+
+/* ---- creation ---- */
+
+static lks_status allocate(lks_trainer *t, lks_step_recorder *recorder) {
+    const size_t rows = (size_t)t->config.batch_size;
+    size_t input_bytes, target_bytes;
+    if (!lks_size_mul(rows, (size_t)t->input_count * sizeof(float), &input_bytes) ||
+        !lks_size_mul(rows, lks_trainer_target_bytes(t), &target_bytes))
+        return lks_fail(LKS_ENOMEM, "a batch is more bytes than this machine can address");
+    lks_status status =
+        lks_device_alloc(t->context->device, input_bytes, (void **)&recorder->inputs);
+    if (status == LKS_OK)
+        status = lks_device_alloc(t->context->device, target_bytes, &recorder->targets);
+    return status;
+}
+
+lks_status lks_step_recorder_create(lks_trainer *t, lks_step_recorder **out) {
+    lks_device *device = t->context->device;
+    *out = NULL;
+    if (!lks_device_can_record(device)) {
+        lks_log(&t->context->logger, LKS_LOG_WARNING,
+                "cuda_graph: true changes nothing on the device %s", lks_device_kind(device));
+        return LKS_OK;
+    }
+    if (lks_comm_size(t->context->comm) > 1)
+        return lks_fail(LKS_ECONFIG,
+                        "cuda_graph: true takes one rank, and there are %d, which wait for each "
+                        "other within a step: set it to false",
+                        lks_comm_size(t->context->comm));
+    lks_step_recorder *recorder = calloc(1, sizeof *recorder);
+    if (recorder == NULL) return lks_fail(LKS_ENOMEM, "cuda_graph: out of host memory");
+    recorder->device = device;
+    lks_status status = allocate(t, recorder);
+    if (status != LKS_OK) {
+        lks_step_recorder_destroy(recorder);
+        return lks_fail_in(status, "cuda_graph");
+    }
+    *out = recorder;
+    return LKS_OK;
+}
+
+void lks_step_recorder_destroy(lks_step_recorder *recorder) {
+    if (recorder == NULL) return;
+    lks_device_free(recorder->device, recorder->inputs);
+    lks_device_free(recorder->device, recorder->targets);
+    lks_recording_destroy(recorder->recording);
+    free(recorder);
+}
+
+/* ---- a step ---- */
+
+static lks_status bring(lks_trainer *t, const lks_host_batch *batch) {
+    lks_step_recorder *recorder = t->recorder;
+    lks_stream *stream = lks_device_stream(recorder->device, LKS_STREAM_COMPUTE);
+    const size_t rows = (size_t)batch->rows;
+    lks_status status =
+        lks_device_copy(recorder->device, stream, recorder->inputs, batch->inputs,
+                        rows * (size_t)t->input_count * sizeof(float), LKS_COPY_TO_DEVICE);
+    if (status == LKS_OK)
+        status = lks_device_copy(recorder->device, stream, recorder->targets, batch->targets,
+                                 rows * lks_trainer_target_bytes(t), LKS_COPY_TO_DEVICE);
+    return status == LKS_OK ? lks_event_record(t->copied, stream) : status;
+}
+
+/* Other ranks would have to be told; there are none. */
+static lks_status record(lks_trainer *t, const lks_host_batch *batch) {
+    lks_step_recorder *recorder = t->recorder;
+    lks_stream *stream = lks_device_stream(recorder->device, LKS_STREAM_COMPUTE);
+    lks_status status = lks_recording_begin(stream);
+    if (status != LKS_OK) return status;
+    status = lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE);
+    lks_failure_note(&t->failure, status);
+    lks_failure_note(&t->failure, lks_recording_end(stream, &recorder->recording));
+    status = lks_failure_tell(&t->failure);
+    return status == LKS_OK ? LKS_OK : lks_fail_in(status, "cuda_graph: recording a step");
+}
+
+/* The event that tells of the decision was recorded with everything else; the host needs one that
+ * is not. */
+static lks_status replay(lks_trainer *t) {
+    lks_stream *stream = lks_device_stream(t->recorder->device, LKS_STREAM_COMPUTE);
+    lks_status status = lks_recording_replay(t->recorder->recording, stream);
+    return status == LKS_OK ? lks_event_record(t->decided, stream) : status;
+}
+
+lks_status lks_step_recorder_run(lks_trainer *t, const lks_host_batch *batch) {
+    lks_step_recorder *recorder = t->recorder;
+    if (!lks_trainer_has_failed(t)) lks_failure_note(&t->failure, bring(t, batch));
+    if (lks_trainer_has_failed(t)) return lks_failure_tell(&t->failure);
+    lks_host_batch here = *batch;
+    here.inputs = recorder->inputs;
+    here.targets = recorder->targets;
+    const bool whole = batch->rows == t->config.batch_size;
+    /* A trace tells of single layers, which a replay does not. */
+    if (!whole || recorder->warm_up < WARM_UP_STEPS || lks_device_is_traced(recorder->device)) {
+        if (whole && recorder->warm_up < WARM_UP_STEPS) recorder->warm_up++;
+        return lks_trainer_queue_work(t, &here, LKS_COPY_ON_DEVICE);
+    }
+    lks_status status = LKS_OK;
+    if (recorder->recording == NULL)
+        status = record(t, &here);
+    else
+        lks_graph_set_batches_tracked(t->graph, lks_graph_batches_tracked(t->graph) +
+                                                    lks_trainer_micro_batches(t));
+    if (status == LKS_OK) status = replay(t);
+    lks_failure_note(&t->failure, status);
+    return status;
+}

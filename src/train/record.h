@@ -1,0 +1,16 @@
+/* cuda_graph: a step's work is recorded once and then replayed, for steps of a whole batch; the
+ * same bits as without. Included by src/train alone. */
+#ifndef LKS_TRAIN_RECORD_H
+#define LKS_TRAIN_RECORD_H
+
+#include "train/trainer.h"
+
+/* NULL where the device cannot record, of which a warning tells. LKS_ECONFIG with several ranks,
+ * LKS_ENOMEM. Local. */
+lks_status lks_step_recorder_create(lks_trainer *trainer, lks_step_recorder **out);
+void lks_step_recorder_destroy(lks_step_recorder *recorder); /* NULL is legal */
+
+/* As lks_trainer_queue_work of a batch in host memory: queues it, records it, or replays it. */
+lks_status lks_step_recorder_run(lks_trainer *trainer, const lks_host_batch *batch);
+
+#endif

@@ -1,0 +1,218 @@
+/* Steps that are recorded and replayed give the bits of steps that are queued one by one. Skipped,
+ * but for what is refused, where there is no GPU, real or emulated. */
+#include <unistd.h>
+
+#include "device/backend.h"
+#include "mpi/resume_case.h"
+
+/* Everything that counts: dropout, and running statistics that are means over all batches so far.
+ */
+static const lks_layer_spec layers[] = {
+    {.type = "conv2d", .name = "conv", .options = "out_channels=4 kernel_size=3"},
+    {.type = "batch_norm", .name = "norm", .options = "momentum=-1"},
+    {.type = "relu"},
+    {.type = "flatten"},
+    {.type = "dropout", .options = "p=0.3"},
+    {.type = "linear", .name = "fc", .options = "out_features=5"},
+    {0},
+};
+
+/* An epoch has 5 steps of 30 samples and one of 13; two whole batches warm up. */
+enum { EPOCHS = 2, WHOLE_STEPS = 5, WARM_UP = 2 };
+
+/* On one rank with a GPU; the same on every rank. */
+static void skip_without_gpu(void) {
+    const lks_context_config config = {.device = "cuda", .threads = 1};
+    lks_context *context = NULL;
+    const lks_status status = lks_context_create(MPI_COMM_WORLD, &config, &context);
+    lks_context_destroy(context);
+    if (status == LKS_EUNSUPPORTED || mpi_check_size() > 1) skip();
+}
+
+static lks_train_config graph_config(bool cuda_graph) {
+    lks_train_config config = case_config();
+    config.epochs = EPOCHS;
+    config.cuda_graph = cuda_graph;
+    return config;
+}
+
+static lks_status open_on(train_case *run, const char *device, const lks_train_config *config) {
+    return case_open_on(run, MPI_COMM_WORLD, device, layers, config);
+}
+
+/* ---- a device whose recordings are watched ---- */
+
+static struct {
+    lks_device_backend backend;
+    lks_stream_ops streams;
+    const lks_device_backend *good;
+    int recorded, replayed;
+    bool fails;
+} watched;
+
+static lks_status end_recording(lks_stream *stream, lks_recording **out) {
+    lks_status status = watched.good->streams->recording_end(stream, out);
+    watched.recorded++;
+    if (status != LKS_OK || !watched.fails) return status;
+    watched.good->streams->recording_destroy(*out);
+    *out = NULL;
+    return lks_fail(LKS_EDEVICE, "the recorder jammed");
+}
+
+static lks_status replay(lks_recording *recording, lks_stream *stream) {
+    watched.replayed++;
+    return watched.good->streams->recording_replay(recording, stream);
+}
+
+static void watch(lks_device *device, bool fails) {
+    watched.good = device->backend;
+    watched.backend = *watched.good;
+    watched.streams = *watched.good->streams;
+    watched.backend.streams = &watched.streams;
+    watched.streams.recording_end = end_recording;
+    watched.streams.recording_replay = replay;
+    watched.recorded = watched.replayed = 0;
+    watched.fails = fails;
+    device->backend = &watched.backend;
+}
+
+static void unwatch(lks_device *device) {
+    device->backend = watched.good;
+}
+
+/* ---- the same bits ---- */
+
+static void compare_runs(const lks_train_config *config) {
+    static train_case one, other;
+    lks_train_config recorded = *config;
+    recorded.cuda_graph = true;
+    REQUIRE_OK(open_on(&one, "cuda", &recorded));
+    REQUIRE_OK(open_on(&other, "cuda", config));
+    watch(one.context->device, false);
+    REQUIRE_OK(lks_fit(one.trainer));
+    unwatch(one.context->device);
+    REQUIRE_OK(lks_fit(other.trainer));
+    MPI_CHECK(watched.recorded == 1 && watched.replayed == EPOCHS * WHOLE_STEPS - WARM_UP);
+    MPI_CHECK(case_same_params(one.trainer, other.trainer));
+    MPI_CHECK(same_history(one.trainer, other.trainer));
+    case_close(&one);
+    case_close(&other);
+}
+
+static void replays_give_the_same_bits(void **state) {
+    (void)state;
+    skip_without_gpu();
+    lks_train_config config = graph_config(false);
+    config.schedule =
+        (lks_spec){.type = "one_cycle", .options = "max_lr=0.1 total_steps=12"}; /* every step */
+    compare_runs(&config);
+    config.optimizer = (lks_spec){.type = "adamw", .options = "lr=3e-3 amsgrad=true"};
+    config.gradients = "clip_norm=0.5 clip_value=0.1";
+    config.micro_batch_size = 8; /* the last of four has 6 */
+    compare_runs(&config);
+    mpi_verdict();
+}
+
+/* Steps 4, a replay, and 6, a short batch, are not finite. */
+static void run_with_skips(train_case *run, bool cuda_graph) {
+    static const float spoilt[CASE_CLASSES] = {NAN};
+    lks_train_config config = graph_config(cuda_graph);
+    config.gradients = "on_nonfinite=skip";
+    REQUIRE_OK(open_on(run, "cuda", &config));
+    for (int step = 1; step <= WHOLE_STEPS + 1; step++) {
+        float bias[CASE_CLASSES];
+        bool done;
+        const bool spoil = step == 4 || step == 6;
+        REQUIRE_OK(lks_trainer_get_param(run->trainer, "fc.bias", NULL, bias));
+        if (spoil) REQUIRE_OK(lks_trainer_set_param(run->trainer, "fc.bias", spoilt));
+        REQUIRE_OK(lks_step(run->trainer, &done));
+        if (spoil) REQUIRE_OK(lks_trainer_set_param(run->trainer, "fc.bias", bias));
+    }
+    MPI_CHECK(run->trainer->skipped == 2 && lks_optimizer_steps(run->trainer->optimizer) == 4);
+}
+
+static void replays_skip_what_is_not_finite(void **state) {
+    (void)state;
+    skip_without_gpu();
+    static train_case one, other;
+    run_with_skips(&one, true);
+    run_with_skips(&other, false);
+    MPI_CHECK(case_same_params(one.trainer, other.trainer));
+    case_close(&one);
+    case_close(&other);
+    mpi_verdict();
+}
+
+/* A run may change its mind with every session. */
+static void resumes_with_and_without(void **state) {
+    (void)state;
+    skip_without_gpu();
+    static const bool graphs[][2] = {{true, false}, {false, true}, {true, true}};
+    static train_case whole, first, second;
+    const lks_train_config config = graph_config(false);
+    REQUIRE_OK(open_on(&whole, "cuda", &config));
+    REQUIRE_OK(lks_fit(whole.trainer));
+    for (size_t g = 0; g < sizeof graphs / sizeof *graphs; g++) {
+        const lks_train_config before = graph_config(graphs[g][0]),
+                               after = graph_config(graphs[g][1]);
+        bool done;
+        REQUIRE_OK(open_on(&first, "cuda", &before));
+        for (int step = 0; step < 4; step++)
+            REQUIRE_OK(lks_step(first.trainer, &done));
+        REQUIRE_OK(lks_trainer_save(first.trainer, "cuda-graph.h5"));
+        case_close(&first);
+        REQUIRE_OK(open_on(&second, "cuda", &after));
+        REQUIRE_OK(lks_trainer_restore(second.trainer, "cuda-graph.h5"));
+        REQUIRE_OK(lks_fit(second.trainer));
+        MPI_CHECK(case_same_params(whole.trainer, second.trainer));
+        case_close(&second);
+    }
+    case_close(&whole);
+    unlink("cuda-graph.h5");
+    mpi_verdict();
+}
+
+/* ---- failures ---- */
+
+static void a_recording_that_fails_says_so(void **state) {
+    (void)state;
+    skip_without_gpu();
+    static train_case run;
+    const lks_train_config config = graph_config(true);
+    REQUIRE_OK(open_on(&run, "cuda", &config));
+    watch(run.context->device, true);
+    MPI_CHECK(lks_fit(run.trainer) == LKS_EDEVICE);
+    MPI_CHECK(strstr(lks_last_error(), "cuda_graph") && strstr(lks_last_error(), "jammed"));
+    MPI_CHECK(run.trainer->position.step == WARM_UP && watched.replayed == 0);
+    unwatch(run.context->device);
+    case_close(&run);
+    mpi_verdict();
+}
+
+/* Two ranks are refused a graph; the CPU has nothing to record, on any number of them. */
+static void what_cannot_be_recorded(void **state) {
+    (void)state;
+    static train_case run;
+    const lks_train_config config = graph_config(true);
+    const lks_status status = open_on(&run, "cuda", &config);
+    if (mpi_check_size() > 1 && status != LKS_EUNSUPPORTED) {
+        MPI_CHECK(status == LKS_ECONFIG);
+        MPI_CHECK(strstr(lks_last_error(), "cuda_graph: true takes one rank") != NULL);
+    }
+    case_close(&run);
+    REQUIRE_OK(open_on(&run, "cpu", &config));
+    REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    case_close(&run);
+    mpi_verdict();
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(replays_give_the_same_bits),
+        cmocka_unit_test(replays_skip_what_is_not_finite),
+        cmocka_unit_test(resumes_with_and_without),
+        cmocka_unit_test(a_recording_that_fails_says_so),
+        cmocka_unit_test(what_cannot_be_recorded),
+    };
+    return MPI_CHECK_RUN(&argc, &argv, tests);
+}
