@@ -39,7 +39,8 @@ static lks_status read_inner(lks_run_parser *parser, const lks_node *node, const
 
 static lks_status read_container(lks_run_parser *parser, const lks_node *node, layer_place place,
                                  const char *path, lks_layer_spec *out) {
-    if (node->kind != LKS_NODE_MAP || !lks_node_find(node, "block"))
+    const lks_node *block = node->kind == LKS_NODE_MAP ? lks_node_find(node, "block") : NULL;
+    if (!block || lks_node_is_null(block))
         return lks_node_fail(node,
                              "layer %s: the key \"block\" is missing, the list of layers "
                              "inside it",

@@ -278,12 +278,30 @@ lks_status lks_saver_after_step(lks_trainer *t) {
     return status == LKS_OK ? save_periodic(t, &plan, plan.count > 0) : status;
 }
 
+/* The place of an epoch among the best. A better one whose save is under way may turn out to be
+ * lost: where that would matter, its end is waited for. */
+static lks_status find_place(lks_trainer *t, int64_t epoch, int64_t *out) {
+    lks_saver *s = t->saver;
+    const bool pending = s->running != NULL && s->plan.is_best;
+    lks_status status = LKS_OK;
+    *out = INT64_MAX;
+    if (!t->checkpoint_settings.best) return LKS_OK;
+    *out = place_of_epoch(t, epoch);
+    if (pending && *out > 0 && *out <= t->checkpoint_settings.keep_best) {
+        status = lks_saver_settle(t);
+        *out = place_of_epoch(t, epoch);
+    }
+    return status;
+}
+
 lks_status lks_saver_after_epoch(lks_trainer *t, const lks_epoch_result *result) {
     if (t->saver == NULL) return LKS_OK;
     const lks_checkpoint_settings *settings = &t->checkpoint_settings;
     char name[LKS_SAVED_NAME_BYTES];
     save_plan plan = {0};
+    int64_t place = INT64_MAX;
     lks_status status = move_on(t);
+    if (status == LKS_OK) status = find_place(t, result->epoch, &place);
     if (settings->every_epochs > 0 && result->epoch % settings->every_epochs == 0) {
         lks_saved_epoch_name(result->epoch, name);
         add_name(&plan, name);
@@ -291,7 +309,6 @@ lks_status lks_saver_after_epoch(lks_trainer *t, const lks_epoch_result *result)
         add_step(t, &plan);
     }
     bool periodic = plan.count > 0;
-    int64_t place = settings->best ? place_of_epoch(t, result->epoch) : INT64_MAX;
     plan.is_best = place < settings->keep_best;
     if (plan.is_best && settings->keep_best > 1) {
         lks_saved_best_name(result->epoch, name);

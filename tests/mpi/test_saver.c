@@ -265,6 +265,36 @@ static void test_a_best_epoch_that_was_lost(void **state) {
     mpi_verdict();
 }
 
+/* The same in the background, where the save fails at its end: with one step an epoch it is still
+ * under way when the next epoch ends. */
+static void test_a_best_epoch_that_is_lost_later(void **state) {
+    (void)state;
+    static train_case run;
+    char folder[64], path[128];
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-late"));
+    remove_folder(folder); /* of a test that failed */
+    snprintf(path, sizeof path, "%s/checkpoints/best-epoch-0001.h5", folder);
+    lks_train_config config = resume_config();
+    config.output = folder;
+    config.batch_size = CASE_SAMPLES - 40;
+    config.checkpoint = "every.epochs=0 monitor=train_acc keep_best=2 final=false async=true";
+    REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+    REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    MPI_CHECK(!run.trainer->epoch_lost[0]);
+    run.trainer->history[0].train_acc = 2; /* more than any other epoch can have */
+    if (mpi_check_rank() == 0) MPI_CHECK(mkdir(path, 0700) == 0); /* the file cannot be renamed */
+    MPI_Barrier(MPI_COMM_WORLD);
+    REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    MPI_CHECK(run.trainer->epoch_lost[0]);
+    REQUIRE_OK(lks_saver_settle(run.trainer));
+    MPI_CHECK(is_there(folder, "best.h5"));
+    MPI_CHECK(is_there(folder, "best-epoch-0002.h5"));
+    case_close(&run);
+    if (mpi_check_rank() == 0) MPI_CHECK(rmdir(path) == 0);
+    remove_folder(folder);
+    mpi_verdict();
+}
+
 /* One rank's update failed, and no reduction has told the others yet. */
 static void test_no_save_after_a_failure(void **state) {
     (void)state;
@@ -315,6 +345,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_a_save_under_way_is_finished),
         cmocka_unit_test(test_a_save_that_fails),
         cmocka_unit_test(test_a_best_epoch_that_was_lost),
+        cmocka_unit_test(test_a_best_epoch_that_is_lost_later),
         cmocka_unit_test(test_no_save_after_a_failure),
         cmocka_unit_test(test_settings_that_do_not_go_together),
     };

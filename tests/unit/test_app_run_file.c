@@ -246,6 +246,7 @@ static const mistake mistakes[] = {
     {22, "      shortcut: relu", "run.yaml:22: shortcut: expected a list of layers"},
     {22, "      shortcut: []", "run.yaml:22: shortcut: expected a list of layers"},
     {23, "    - residual", "run.yaml:23: layer 3: the key \"block\" is missing"},
+    {23, "    - {type: residual, block: }", "run.yaml:23: layer 3: the key \"block\" is missing"},
     {25, "loss: cross_entropi",
      "run.yaml:25: unknown loss type \"cross_entropi\": did you mean \"cross_entropy\"?"},
     {26, "optimizer: {type: adamw, lr: -1}",
