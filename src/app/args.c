@@ -81,6 +81,14 @@ static lks_status set_max_bytes(lks_args *args, const char *value) {
     return status == LKS_ECONFIG ? LKS_EUSAGE : status;
 }
 
+static lks_status add_profile(lks_args *args, const char *path) {
+    if (args->profile_count == LKS_ARGS_MAX_PROFILES)
+        return lks_fail(LKS_EUSAGE, "--profile %s: expected %d profiles at most", path,
+                        LKS_ARGS_MAX_PROFILES);
+    args->profiles[args->profile_count++] = path;
+    return LKS_OK;
+}
+
 static lks_status apply(lks_args *args, const lks_cli_option *option, char *value) {
     switch (option->id) {
     case LKS_CLI_SET:
@@ -100,6 +108,21 @@ static lks_status apply(lks_args *args, const lks_cli_option *option, char *valu
         return add_override(args, "--epochs", "epochs", value);
     case LKS_CLI_STEPS:
         return set_count(option, value, &args->steps_per_epoch);
+    case LKS_CLI_PROFILE_FILE:
+        return add_profile(args, value);
+    case LKS_CLI_RANKS_PER_NODE:
+        return set_count(option, value, &args->ranks_per_node);
+    case LKS_CLI_CORES:
+        return set_count(option, value, &args->cores);
+    case LKS_CLI_RANKS:
+        args->ranks = value;
+        break;
+    case LKS_CLI_NODE:
+        args->node = value;
+        break;
+    case LKS_CLI_NETWORK:
+        args->network = value;
+        break;
     case LKS_CLI_MAX_BYTES:
         return set_max_bytes(args, value);
     case LKS_CLI_PROFILE:
@@ -232,6 +255,8 @@ static lks_status check(const lks_args *args) {
         return lks_fail(LKS_EUSAGE, "%s: expected %s", c->name, c->operands);
     if (args->command == LKS_COMMAND_PREDICT && !args->out)
         return lks_fail(LKS_EUSAGE, "predict: --out FILE.h5 is missing: where to write");
+    if (args->command == LKS_COMMAND_PLAN && !args->ranks)
+        return lks_fail(LKS_EUSAGE, "plan: --ranks LIST is missing: how many, such as 8,64,1024");
     if (args->command == LKS_COMMAND_EXPORT && !args->out)
         return lks_fail(LKS_EUSAGE,
                         "export: --out FILE is missing: where to write, such as best.safetensors");

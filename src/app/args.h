@@ -20,10 +20,13 @@ typedef enum lks_command_kind {
     LKS_COMMAND_SCHEDULE,
     LKS_COMMAND_PLOT,
     LKS_COMMAND_BENCH,
+    LKS_COMMAND_PLAN,
     LKS_COMMAND_HELP,
     LKS_COMMAND_VERSION,
     LKS_COMMAND_COUNT
 } lks_command_kind;
+
+enum { LKS_ARGS_MAX_PROFILES = 4 };
 
 /* What the command line says. Texts are argv's. */
 typedef struct lks_args {
@@ -35,11 +38,15 @@ typedef struct lks_args {
     int override_count;
     const char *resume, *out, *split;
     const char *plot, *metric_from, *format;
-    const char *device;      /* also among the overrides */
-    int64_t steps_per_epoch; /* 0: not given */
-    int64_t profile_steps;   /* 0: no profile */
-    int64_t max_bytes;       /* of a collective */
-    int verbosity;           /* 0 quiet, 1, 2 verbose */
+    const char *device; /* also among the overrides */
+    const char *ranks, *node, *network;
+    const char *profiles[LKS_ARGS_MAX_PROFILES];
+    int profile_count;
+    int64_t ranks_per_node, cores; /* 0: not given */
+    int64_t steps_per_epoch;       /* 0: not given */
+    int64_t profile_steps;         /* 0: no profile */
+    int64_t max_bytes;             /* of a collective */
+    int verbosity;                 /* 0 quiet, 1, 2 verbose */
     bool json, markdown, force;
 } lks_args;
 

@@ -10,17 +10,19 @@
 #define BIT(command_) (1u << LKS_COMMAND_##command_)
 enum {
     ON_TRAIN = BIT(TRAIN),
-    ON_RUN_FILE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT) | BIT(DOCTOR) | BIT(CONFIG) | BIT(SCHEDULE),
+    ON_RUN_FILE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT) | BIT(DOCTOR) | BIT(CONFIG) |
+                  BIT(SCHEDULE) | BIT(PLAN),
     ON_DEVICE = BIT(TRAIN) | BIT(EVAL) | BIT(PREDICT),
     ON_SPLIT = BIT(EVAL) | BIT(PREDICT),
     ON_PREDICT = BIT(PREDICT),
     ON_DOCTOR = BIT(DOCTOR),
-    ON_JSON = BIT(DOCTOR) | BIT(INSPECT) | BIT(VERIFY) | BIT(SCHEDULE) | BIT(BENCH),
+    ON_JSON = BIT(DOCTOR) | BIT(INSPECT) | BIT(VERIFY) | BIT(SCHEDULE) | BIT(BENCH) | BIT(PLAN),
     ON_EXPORT = BIT(EXPORT),
     ON_IMPORT = BIT(IMPORT),
     ON_SCHEDULE = BIT(SCHEDULE),
     ON_PLOT = BIT(PLOT),
     ON_BENCH = BIT(BENCH),
+    ON_PLAN = BIT(PLAN),
     ON_HELP = BIT(HELP),
     ON_ALL = (1u << LKS_COMMAND_COUNT) - 1
 };
@@ -51,6 +53,8 @@ const lks_cli_command lks_cli_commands[LKS_COMMAND_COUNT] = {
                           LKS_PLOT_MAX_RUNS},
     [LKS_COMMAND_BENCH] = {"bench", "comm",
                            "measure how fast the ranks exchange data, and check it", 1, 1},
+    [LKS_COMMAND_PLAN] = {"plan", "RUN.yaml --ranks LIST",
+                          "predict memory and speed of a run on other numbers of ranks", 1, 1},
     [LKS_COMMAND_HELP] = {"help", "[COMMAND | SECTION [TYPE]]",
                           "explain a command, or a section of the run file and its options", 0, 2},
     [LKS_COMMAND_VERSION] = {"version", "", "print the versions of lockstep and its libraries", 0,
@@ -70,15 +74,30 @@ const lks_cli_option lks_cli_options[] = {
      "has made, unless the run is resumed"},
     {LKS_CLI_INIT_PARAMS, "init-params", 0, "PATTERNS", ON_TRAIN | ON_DOCTOR,
      "take only these of them, such as 'conv* norm*'"},
-    {LKS_CLI_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE | ON_DOCTOR | ON_BENCH,
+    {LKS_CLI_DEVICE, "device", 'd', "auto|cpu|cuda", ON_DEVICE | ON_DOCTOR | ON_BENCH | ON_PLAN,
      "where to compute, or whose memory to exchange"},
-    {LKS_CLI_THREADS, "threads", 't', "N", ON_DEVICE | ON_DOCTOR,
+    {LKS_CLI_THREADS, "threads", 't', "N", ON_DEVICE | ON_DOCTOR | ON_PLAN,
      "CPU threads of each rank; 0: its share of the cores"},
     {LKS_CLI_PROFILE, "profile", 0, "N", ON_TRAIN,
      "print where the time of N steps went, after a few of warm-up,\n"
      "and write it to profile.json in the run directory"},
     {LKS_CLI_MAX_BYTES, "max-bytes", 0, "SIZE", ON_BENCH,
      "the largest exchange, such as 64MiB; 1GiB by default"},
+    {LKS_CLI_RANKS, "ranks", 'n', "LIST", ON_PLAN, "how many ranks, such as 8,64,1024"},
+    {LKS_CLI_PROFILE_FILE, "profile", 0, "FILE", ON_PLAN,
+     "a profile.json of the same model; may be repeated, best with\n"
+     "different numbers of samples; without one memory alone is told"},
+    {LKS_CLI_NODE, "node", 0, "FILE|LINK", ON_PLAN,
+     "how fast the ranks of a node exchange data: what bench comm\n"
+     "--json wrote, or 'latency=2e-6 bandwidth=25e9' (s, bytes/s)"},
+    {LKS_CLI_NETWORK, "network", 0, "FILE|LINK", ON_PLAN,
+     "the same between nodes, for each rank; a FILE of one rank on\n"
+     "each host"},
+    {LKS_CLI_RANKS_PER_NODE, "ranks-per-node", 0, "N", ON_PLAN,
+     "by default as many as the profile had, or all without --network"},
+    {LKS_CLI_CORES, "cores", 0, "N", ON_PLAN,
+     "cores of a node that the threads of its ranks share; by default\n"
+     "there are enough"},
     {LKS_CLI_OUTPUT, "output", 'o', "DIR", ON_TRAIN | ON_DOCTOR, "the run directory"},
     {LKS_CLI_SPLIT, "split", 0, "train|validation", ON_SPLIT,
      "which of the run file's data sets; validation by default"},

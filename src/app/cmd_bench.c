@@ -14,7 +14,7 @@ static void print_table(const lks_comm *comm, const lks_device *device,
                         const lks_comm_sample *samples, int count) {
     const int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);
     printf("%d ranks on %d host%s, %s, each: %s\n\n%-16s %12s %12s %12s %12s\n", size, hosts,
-           hosts == 1 ? "" : "s", lks_comm_backend_name(comm), lks_device_description(device),
+           hosts == 1 ? "" : "s", lks_comm_device_path(comm), lks_device_description(device),
            "collective", "bytes", "time us", "algbw GB/s", "busbw GB/s");
     for (int i = 0; i < count; i++)
         printf("%-16s %12" PRId64 " %12.2f %12.3f %12.3f\n", lks_collective_name(samples[i].kind),
@@ -31,7 +31,7 @@ static void add_number(lks_strbuf *out, const char *key, double value) {
 static void print_json(const lks_comm *comm, const lks_device *device,
                        const lks_comm_sample *samples, int count, lks_strbuf *out) {
     lks_strbuf_add(out, "{\"format\": \"lockstep bench comm 1\", \"backend\": ");
-    lks_strbuf_add_json(out, lks_comm_backend_name(comm));
+    lks_strbuf_add_json(out, lks_comm_device_path(comm));
     lks_strbuf_add(out, ", \"device\": ");
     lks_strbuf_add_json(out, lks_device_description(device));
     lks_strbuf_add(out, ", \"ranks\": %d, \"hosts\": %d,\n \"samples\": [", lks_comm_size(comm),

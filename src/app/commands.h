@@ -9,6 +9,7 @@ lks_status lks_command_train(const lks_args *args);
 lks_status lks_command_eval(const lks_args *args);
 lks_status lks_command_predict(const lks_args *args);
 lks_status lks_command_bench(const lks_args *args);
+lks_status lks_command_plan(const lks_args *args);
 lks_status lks_command_import(const lks_args *args);
 lks_status lks_command_doctor(const lks_args *args);
 

@@ -31,6 +31,7 @@ static const struct {
     [LKS_COMMAND_SCHEDULE] = {lks_command_schedule, false},
     [LKS_COMMAND_PLOT] = {lks_command_plot, false},
     [LKS_COMMAND_BENCH] = {lks_command_bench, true},
+    [LKS_COMMAND_PLAN] = {lks_command_plan, true},
     [LKS_COMMAND_HELP] = {lks_command_help, false},
     [LKS_COMMAND_VERSION] = {lks_command_version, false},
 };

@@ -85,7 +85,7 @@ struct lks_comm {
     int local_rank, local_size, host_count;
     lks_device *device;
     const lks_logger *logger;
-    const lks_comm_ops *ops; /* NULL where size is 1: nothing is ever moved */
+    const lks_comm_ops *ops; /* NULL where there is one rank: nothing is ever moved */
     void *backend;           /* the back end's own state */
     lks_request *active, *active_last;
     lks_request *idle;

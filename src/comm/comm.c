@@ -135,6 +135,10 @@ lks_status lks_comm_set_device(lks_comm *comm, lks_device *device) {
     return status == LKS_OK ? lks_device_queue_open(comm) : status;
 }
 
+void lks_comm_imagine(lks_comm *comm, int size) {
+    comm->size = size;
+}
+
 void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger) {
     comm->logger = logger;
 }
@@ -318,7 +322,7 @@ static lks_status begin(lks_comm *comm, const lks_comm_call *transfer, lks_reque
 
 static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
     *out = NULL;
-    if (comm->size == 1) return LKS_OK;
+    if (!comm->ops) return LKS_OK;
     enter(comm, lks_collective_name(transfer->kind));
     lks_status status = begin(comm, transfer, out);
     leave(comm);

@@ -44,6 +44,11 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
  * NCCL; else through pinned host memory, with one warning that says why. Called once. Collective.
  * LKS_ECOMM, LKS_ENOMEM. */
 lks_status lks_comm_set_device(lks_comm *comm, lks_device *device);
+/* From now on a communicator of one rank counts `size` of them, this one the first, and moves
+ * nothing: a collective leaves the data as they are. What is built over it tells what it would need
+ * among so many ranks, as on a device that measures, and must never run. Before anything is built.
+ */
+void lks_comm_imagine(lks_comm *comm, int size);
 /* Replaces the logger, borrowed for the communicator's life. */
 void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger);
 /* Collective. NULL is legal. */

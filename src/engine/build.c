@@ -212,6 +212,7 @@ static lks_status add_operation(lks_builder *builder, const lks_layer_plan *plan
     lks_status status = add_node(builder, plan->kind, &plan->desc, &plan->output, flow, &node);
     if (status != LKS_OK) return status;
     node->synchronize = plan->synchronize;
+    graph->layers[node->layer].is_synchronized |= plan->synchronize;
     graph->layers[node->layer].multiply_adds += count_multiply_adds(plan->kind, &plan->desc);
     return add_params(graph, plan, node);
 }

@@ -142,6 +142,7 @@ typedef struct lks_layer_info {
     lks_shape output;
     int64_t param_count;
     int64_t multiply_adds; /* of one sample's matrix products and convolutions in forward */
+    bool is_synchronized;  /* its statistics are summed over the ranks, forward and backward */
     bool is_norm;          /* batch_norm, layer_norm */
 } lks_layer_info;
 int lks_graph_layer_count(const lks_graph *graph);

@@ -172,6 +172,7 @@ void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *resu
     add_number(out, "zero_stage", (double)t->config.zero_stage);
     add_number(out, "steps", steps);
     add_number(out, "samples", result->samples / steps);
+    add_number(out, "updated_parameters", (double)t->plan->state_count);
     add_phases(out, "mean", &result->mean, steps);
     add_phases(out, "slowest", &result->slowest, steps);
     add_number(out, "slowest_rank", result->slowest_rank);

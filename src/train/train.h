@@ -43,6 +43,23 @@ typedef struct lks_trainer_needs {
 /* Of a trainer on a device that measures (lks_device_measure). Local. LKS_ENOMEM. */
 lks_status lks_trainer_get_needs(lks_trainer *trainer, lks_trainer_needs *out);
 
+/* What a step computes and exchanges, for those who predict how long it takes. */
+typedef struct lks_outline_bucket {
+    int64_t bytes; /* of its gradients, and of its parameters */
+    int layer;     /* whose backward completes it */
+} lks_outline_bucket;
+typedef struct lks_outline {
+    int64_t rows;           /* samples of this rank */
+    int64_t updated;        /* parameters that this rank updates */
+    int synchronized_count; /* layers with statistics over all ranks */
+    int layer_count;
+    lks_outline_bucket *buckets; /* in the order in which backward completes them */
+    int bucket_count;
+} lks_outline;
+/* Of a trainer for training. Local; lks_outline_free ends it. LKS_ENOMEM. */
+lks_status lks_trainer_get_outline(const lks_trainer *trainer, lks_outline *out);
+void lks_outline_free(lks_outline *outline);
+
 /* The words of lks_train_config.no_decay, ended by NULL. */
 extern const char *const lks_no_decay_words[];
 /* What an lks_param_group has beside its patterns and the optimizer's options. */

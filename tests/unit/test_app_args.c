@@ -99,6 +99,14 @@ static void other_commands(void **state) {
     assert_string_equal(a.device, "cpu");
     assert_int_equal(a.max_bytes, 65536);
     assert_int_equal(parsed("bench comm").max_bytes, 1 << 30);
+    a = parsed(
+        "plan run.yaml --ranks 2,4 --profile a.json --profile b.json --node n.json --cores 2");
+    assert_int_equal(a.command, LKS_COMMAND_PLAN);
+    assert_string_equal(a.ranks, "2,4");
+    assert_int_equal(a.profile_count, 2);
+    assert_string_equal(a.profiles[1], "b.json");
+    assert_int_equal(a.profile_steps, 0);
+    assert_int_equal(a.cores, 2);
     a = parsed("config run.yaml");
     assert_int_equal(a.command, LKS_COMMAND_CONFIG);
 }
@@ -160,6 +168,10 @@ static void mistakes(void **state) {
     refused("bench", "bench: expected comm");
     refused("bench comm --max-bytes 1KiB", "--max-bytes: ");
     refused("bench comm --max-bytes lots", "--max-bytes: ");
+    refused("plan run.yaml", "plan: --ranks LIST is missing");
+    refused("plan run.yaml --ranks 2 --cores none", "--cores none: expected an integer >= 1");
+    refused("plan run.yaml --profile 1 --profile 2 --profile 3 --profile 4 --profile 5",
+            "expected 4 profiles at most");
     refused("plot", "plot: expected RUN_DIR...");
     refused("plot 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "plot: \"17\" is one too many");
     refused("inspect c.h5 --set a=b", "inspect: unknown option --set");

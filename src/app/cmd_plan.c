@@ -1,0 +1,191 @@
+/* `lockstep plan`: what a run would need on ranks that nobody has started, and how long its steps
+ * would take. Memory is measured on a model built for so many ranks; times are predicted. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/commands.h"
+#include "app/job.h"
+#include "app/plan_files.h"
+#include "app/plan_print.h"
+#include "data/data.h"
+
+enum { MAX_RANK_COUNTS = 32, STAGES = 3, MAX_RANKS = 1 << 24 };
+
+typedef struct planner {
+    lks_job job;
+    int rank_counts[MAX_RANK_COUNTS];
+    int rank_count_count;
+    lks_pace pace;
+    lks_cluster cluster;
+} planner;
+
+/* ---- the command line ---- */
+
+static lks_status read_rank_counts(const char *text, planner *p) {
+    for (const char *at = text; *at;) {
+        char *end;
+        long count = strtol(at, &end, 10);
+        if (end == at || (*end && *end != ',') || count < 1 || count > MAX_RANKS)
+            return lks_fail(LKS_EUSAGE, "--ranks %s: expected numbers of ranks such as 8,64,1024",
+                            text);
+        if (p->rank_count_count == MAX_RANK_COUNTS)
+            return lks_fail(LKS_EUSAGE, "--ranks %s: expected %d numbers at most", text,
+                            MAX_RANK_COUNTS);
+        p->rank_counts[p->rank_count_count++] = (int)count;
+        at = *end ? end + 1 : end;
+    }
+    return p->rank_count_count > 0
+               ? LKS_OK
+               : lks_fail(LKS_EUSAGE, "--ranks: expected numbers of ranks such as 8,64,1024");
+}
+
+/* The profile that says how ranks were placed. */
+static void place_ranks(const lks_args *args, const lks_plan_profile *profile, planner *p) {
+    p->cluster.ranks_per_node = args->ranks_per_node ? (int)args->ranks_per_node
+                                : args->network      ? profile->ranks / profile->hosts
+                                                     : INT_MAX;
+    p->cluster.threads = profile->threads;
+    p->cluster.overlaps = profile->overlaps;
+    p->cluster.cores = (int)args->cores;
+}
+
+static lks_status check_links(const lks_args *args, const planner *p) {
+    for (int i = 0; i < p->rank_count_count; i++) {
+        const int ranks = p->rank_counts[i];
+        if (ranks > 1 && p->cluster.ranks_per_node > 1 && !args->node)
+            return lks_fail(LKS_EUSAGE, "plan: --node is missing: how fast the ranks of a node "
+                                        "exchange data, from `lockstep bench comm --json`");
+        if (ranks > p->cluster.ranks_per_node && !args->network)
+            return lks_fail(LKS_EUSAGE, "plan: --network is missing: how fast ranks of different "
+                                        "nodes exchange data");
+    }
+    return LKS_OK;
+}
+
+static lks_status read_profiles(const lks_args *args, planner *p) {
+    lks_plan_profile profiles[LKS_ARGS_MAX_PROFILES] = {{0}};
+    lks_status status = LKS_OK;
+    for (int i = 0; i < args->profile_count && !status; i++)
+        status = lks_plan_read_profile(args->profiles[i], &profiles[i]);
+    if (!status) status = lks_pace_fit(profiles, args->profile_count, &p->pace);
+    if (!status) place_ranks(args, &profiles[0], p);
+    for (int i = 0; i < args->profile_count; i++)
+        lks_plan_profile_free(&profiles[i]);
+    return status;
+}
+
+static lks_status read_inputs(const lks_args *args, planner *p) {
+    lks_status status = read_rank_counts(args->ranks, p);
+    if (status || args->profile_count == 0) return status;
+    status = read_profiles(args, p);
+    if (!status) status = check_links(args, p);
+    if (!status && args->node) status = lks_plan_read_link(args->node, true, &p->cluster.node);
+    if (!status && args->network)
+        status = lks_plan_read_link(args->network, false, &p->cluster.network);
+    return status;
+}
+
+/* ---- one rank among many ---- */
+
+static lks_status build(planner *p, lks_context *context, lks_plan_row *row) {
+    const lks_run *run = &p->job.run;
+    lks_dataset *train = p->job.train;
+    lks_train_config config = run->config;
+    const lks_shape *input = run->input.rank > 0 ? &run->input : lks_dataset_input_shape(train);
+    lks_trainer *trainer = NULL;
+    config.zero_stage = row->zero_stage;
+    config.output = NULL;
+    lks_comm_imagine(lks_context_comm(context), row->ranks);
+    lks_device_measure(lks_context_device(context));
+    lks_status status =
+        lks_trainer_create(context, run->layers, input, train, NULL, &config, &trainer);
+    if (!status) status = lks_trainer_get_needs(trainer, &row->needs);
+    if (!status) status = lks_trainer_get_outline(trainer, &row->outline);
+    lks_trainer_destroy(trainer);
+    return status;
+}
+
+/* With as many threads as the profile had: a CPU's workspace depends on them. */
+static lks_status outline(planner *p, lks_plan_row *row) {
+    const lks_machine_settings *machine = &p->job.run.machine;
+    const lks_context_config config = {.device = lks_device_names[machine->device],
+                                       .threads = machine->threads ? (int)machine->threads
+                                                                   : p->cluster.threads,
+                                       .verbosity = -1};
+    lks_context *context = NULL;
+    lks_status status = lks_context_create(MPI_COMM_SELF, &config, &context);
+    if (!status) status = build(p, context, row);
+    lks_context_destroy(context);
+    if (!status && p->pace.layer_count > 0 && p->pace.layer_count != row->outline.layer_count)
+        status = lks_fail(LKS_EDATA,
+                          "the profile has %d layers and the model has %d: expected a "
+                          "profile of this model",
+                          p->pace.layer_count, row->outline.layer_count);
+    return status ? lks_fail_in(status, "%d rank%s", row->ranks, row->ranks == 1 ? "" : "s")
+                  : LKS_OK;
+}
+
+static lks_status predict(planner *p, lks_plan_row *row) {
+    row->batch_size = p->job.run.config.batch_size;
+    lks_status status = outline(p, row);
+    if (!status && p->pace.layer_count > 0)
+        row->forecast =
+            lks_plan_step(&p->pace, &p->cluster, &row->outline, row->ranks, row->zero_stage);
+    return status;
+}
+
+/* rows: [rank_count_count * STAGES]. All are compared with one rank, whether asked for or not. */
+static lks_status predict_all(planner *p, lks_plan_row *rows) {
+    lks_plan_row alone = {.ranks = 1, .zero_stage = 1};
+    lks_status status = predict(p, &alone);
+    for (int i = 0; i < p->rank_count_count * STAGES && !status; i++) {
+        rows[i].ranks = p->rank_counts[i / STAGES];
+        rows[i].zero_stage = i % STAGES;
+        status = predict(p, &rows[i]);
+        if (!status && rows[i].forecast.step > 0)
+            rows[i].efficiency = alone.forecast.step / (rows[i].ranks * rows[i].forecast.step);
+    }
+    lks_outline_free(&alone.outline);
+    return status;
+}
+
+static lks_status print(const planner *p, const lks_plan_row *rows) {
+    const int count = p->rank_count_count * STAGES;
+    lks_strbuf text = {0};
+    if (p->job.args->json)
+        lks_plan_print_json(rows, count, &text);
+    else
+        lks_plan_print(rows, count, &text);
+    lks_status status = text.failed ? lks_fail(LKS_ENOMEM, "out of memory") : LKS_OK;
+    if (!status) fputs(text.text, stdout);
+    lks_strbuf_free(&text);
+    return status;
+}
+
+static lks_status plan(planner *p) {
+    const lks_run *run = &p->job.run;
+    const int count = p->rank_count_count * STAGES;
+    lks_plan_row *rows = calloc((size_t)count, sizeof *rows);
+    if (!rows) return lks_fail(LKS_ENOMEM, "out of memory");
+    /* No sample of it is read but its shape. */
+    lks_status status = run->train.type
+                            ? lks_dataset_open(&run->train, 0, &p->job.train)
+                            : lks_fail(LKS_ECONFIG, "data: the key \"train\" is missing");
+    if (!status) status = predict_all(p, rows);
+    if (!status && lks_job_is_first(&p->job)) status = print(p, rows);
+    for (int i = 0; i < count; i++)
+        lks_outline_free(&rows[i].outline);
+    free(rows);
+    return status;
+}
+
+lks_status lks_command_plan(const lks_args *args) {
+    planner p = {.rank_count_count = 0};
+    lks_status status = lks_job_open_run(args, &p.job);
+    if (!status) status = read_inputs(args, &p);
+    if (!status) status = plan(&p);
+    lks_pace_free(&p.pace);
+    lks_job_close(&p.job, status);
+    return status;
+}

@@ -1,0 +1,75 @@
+#include "app/plan_print.h"
+
+#include <inttypes.h>
+
+static bool has_forecast(const lks_plan_row *row) {
+    return row->forecast.step > 0;
+}
+
+static void print_memory(const lks_plan_row *rows, int count, lks_strbuf *out) {
+    char text[LKS_BYTES_TEXT_BYTES];
+    lks_strbuf_add(out, "Device memory of a rank:\n\n%7s %10s %10s", "ranks", "zero_stage",
+                   "samples");
+    for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
+        lks_strbuf_add(out, " %15s", lks_memory_kind_names[kind]);
+    lks_strbuf_add(out, " %15s\n", "all");
+    for (int i = 0; i < count; i++) {
+        const lks_plan_row *row = &rows[i];
+        lks_strbuf_add(out, "%7d %10d %10" PRId64, row->ranks, row->zero_stage, row->outline.rows);
+        for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
+            lks_strbuf_add(out, " %15s", lks_bytes_text((size_t)row->needs.kinds[kind], text));
+        lks_strbuf_add(out, " %15s\n", lks_bytes_text((size_t)row->needs.device, text));
+    }
+}
+
+static void print_times(const lks_plan_row *rows, int count, lks_strbuf *out) {
+    lks_strbuf_add(out, "\nOne step, predicted:\n\n%7s %10s %12s %12s %14s %12s %11s %12s\n",
+                   "ranks", "zero_stage", "ms", "computing", "communication", "exposed",
+                   "efficiency", "samples/s");
+    for (int i = 0; i < count; i++) {
+        const lks_plan_row *row = &rows[i];
+        const lks_forecast *f = &row->forecast;
+        lks_strbuf_add(out, "%7d %10d %12.3f %12.3f %14.3f %12.3f %10.1f%% %12.1f\n", row->ranks,
+                       row->zero_stage, 1e3 * f->step, 1e3 * f->computing, 1e3 * f->communication,
+                       1e3 * f->exposed, 100 * row->efficiency, (double)row->batch_size / f->step);
+    }
+}
+
+void lks_plan_print(const lks_plan_row *rows, int count, lks_strbuf *out) {
+    print_memory(rows, count, out);
+    if (has_forecast(&rows[0]))
+        print_times(rows, count, out);
+    else
+        lks_strbuf_add(out,
+                       "\nWith --profile, of a run with `lockstep train --profile N`, also how "
+                       "long a step takes.\n");
+}
+
+static void add_number(lks_strbuf *out, const char *key, double value) {
+    lks_strbuf_add(out, ", \"%s\": ", key);
+    lks_strbuf_add_json_number(out, value);
+}
+
+void lks_plan_print_json(const lks_plan_row *rows, int count, lks_strbuf *out) {
+    static const char *const keys[LKS_MEMORY_KINDS] = {"parameters", "gradients", "optimizer_state",
+                                                       "activations"};
+    lks_strbuf_add(out, "{\"format\": \"lockstep plan 1\", \"plans\": [");
+    for (int i = 0; i < count; i++) {
+        const lks_plan_row *row = &rows[i];
+        lks_strbuf_add(out, "%s\n  {\"ranks\": %d, \"zero_stage\": %d, \"rows\": %" PRId64,
+                       i ? "," : "", row->ranks, row->zero_stage, row->outline.rows);
+        lks_strbuf_add(out, ", \"memory\": {\"all\": %" PRId64, row->needs.device);
+        for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
+            lks_strbuf_add(out, ", \"%s\": %" PRId64, keys[kind], row->needs.kinds[kind]);
+        lks_strbuf_add(out, "}");
+        if (has_forecast(row)) {
+            add_number(out, "step_seconds", row->forecast.step);
+            add_number(out, "computing_seconds", row->forecast.computing);
+            add_number(out, "communication_seconds", row->forecast.communication);
+            add_number(out, "exposed_seconds", row->forecast.exposed);
+            add_number(out, "efficiency", row->efficiency);
+        }
+        lks_strbuf_add(out, "}");
+    }
+    lks_strbuf_add(out, "\n]}\n");
+}

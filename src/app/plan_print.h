@@ -1,0 +1,20 @@
+/* What `lockstep plan` says. */
+#ifndef LKS_APP_PLAN_PRINT_H
+#define LKS_APP_PLAN_PRINT_H
+
+#include "app/plan_model.h"
+
+/* A run on so many ranks at one zero_stage. */
+typedef struct lks_plan_row {
+    int ranks, zero_stage;
+    int64_t batch_size;
+    lks_trainer_needs needs; /* of the first rank, whose part of a batch is a largest one */
+    lks_outline outline;
+    lks_forecast forecast; /* all zero without a profile */
+    double efficiency;     /* the speed of `ranks` ranks over `ranks` times that of one */
+} lks_plan_row;
+
+void lks_plan_print(const lks_plan_row *rows, int count, lks_strbuf *out);
+void lks_plan_print_json(const lks_plan_row *rows, int count, lks_strbuf *out);
+
+#endif

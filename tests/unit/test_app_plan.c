@@ -1,0 +1,320 @@
+/* What `lockstep plan` computes, against numbers worked out by hand, and the files that it reads.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/plan_files.h"
+#include "app/plan_model.h"
+#include "unit/temp_folder.h"
+
+static void near(double got, double want) {
+    if (!(fabs(got - want) <= 1e-9 * fabs(want) + 1e-15)) fail_msg("%.15g is not %.15g", got, want);
+}
+
+/* ---- links ---- */
+
+static lks_link even_link(double latency, double byte_seconds) {
+    lks_link link;
+    for (int kind = 0; kind < LKS_COMM_BENCH_KINDS; kind++) {
+        link.latency[kind] = latency;
+        link.byte_seconds[kind] = byte_seconds;
+    }
+    return link;
+}
+
+/* Of 4 neighbours: two rounds and 3/4 of the bytes for a gather or a scatter, twice that for an
+ * all-reduce. Of 3, two rounds as well. */
+static void collectives_of_one_node(void **state) {
+    (void)state;
+    const lks_cluster cluster = {.ranks_per_node = INT_MAX, .node = even_link(1e-6, 1e-9)};
+    near(lks_plan_collective(&cluster, LKS_ALL_GATHER, 4, 8000), 2e-6 + 6e-6);
+    near(lks_plan_collective(&cluster, LKS_REDUCE_SCATTER, 4, 8000), 2e-6 + 6e-6);
+    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 4, 8000), 4e-6 + 12e-6);
+    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 3, 3000), 4e-6 + 4e-6);
+    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 1, 8000), 0);
+}
+
+/* 2 nodes of 4: within a node as above; between nodes each rank a quarter of the bytes: one round,
+ * half of them. */
+static void collectives_of_two_levels(void **state) {
+    (void)state;
+    const lks_cluster cluster = {
+        .ranks_per_node = 4, .node = even_link(1e-6, 1e-9), .network = even_link(1e-5, 1e-8)};
+    const double within = 2e-6 + 6e-6;
+    near(lks_plan_collective(&cluster, LKS_ALL_GATHER, 8, 8000), within + 1e-5 + 1e-5);
+    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 8, 8000), 2 * within + 2e-5 + 2e-5);
+    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 4, 8000), 2 * within);
+    /* a rank on each node */
+    const lks_cluster spread = {.ranks_per_node = 1, .network = even_link(1e-5, 1e-8)};
+    near(lks_plan_collective(&spread, LKS_ALL_GATHER, 2, 8000), 1e-5 + 4e-5);
+}
+
+/* Times made by the formula give back what they were made of; a constant gives no bandwidth. */
+static void links_are_found_again(void **state) {
+    (void)state;
+    enum { RANKS = 6, SIZES = 4 };
+    lks_cluster made = {.ranks_per_node = INT_MAX, .node = even_link(2e-6, 5e-10)};
+    made.node.latency[LKS_ALL_GATHER] = 7e-6;
+    lks_comm_sample samples[LKS_COMM_BENCH_KINDS * SIZES];
+    int count = 0;
+    for (int kind = 0; kind < LKS_COMM_BENCH_KINDS; kind++)
+        for (int64_t bytes = 4096; bytes <= 4096 << 6; bytes <<= 2)
+            samples[count++] = (lks_comm_sample){
+                .kind = (lks_collective)kind,
+                .bytes = bytes,
+                .seconds = lks_plan_collective(&made, (lks_collective)kind, RANKS, (double)bytes)};
+    assert_int_equal(count, LKS_COMM_BENCH_KINDS * SIZES);
+    lks_link found;
+    assert_int_equal(lks_link_fit(samples, count, RANKS, &found), LKS_OK);
+    for (int kind = 0; kind < LKS_COMM_BENCH_KINDS; kind++) {
+        near(found.latency[kind], made.node.latency[kind]);
+        near(found.byte_seconds[kind], made.node.byte_seconds[kind]);
+    }
+    for (int i = 0; i < count; i++)
+        samples[i].seconds = 1e-3 / (double)(i % SIZES + 1);
+    assert_int_equal(lks_link_fit(samples, count, RANKS, &found), LKS_OK);
+    assert_true(found.byte_seconds[LKS_ALL_REDUCE] == 0 && found.latency[LKS_ALL_REDUCE] > 0);
+    assert_int_equal(lks_link_fit(samples, 1, RANKS, &found), LKS_EDATA);
+}
+
+/* ---- computing ---- */
+
+static void lines(void **state) {
+    (void)state;
+    const double x[] = {1, 3, 5}, y[] = {5, 9, 13}, steep[] = {0.5, 3.5, 6.5},
+                 falling[] = {6, 4, 2};
+    lks_line line = lks_line_fit(x, y, 3);
+    near(line.fixed, 3);
+    near(line.per_unit, 2);
+    line = lks_line_fit(x, y, 1);
+    near(line.fixed, 0);
+    near(line.per_unit, 5);
+    line = lks_line_fit(x, steep, 3); /* -1 at the origin */
+    near(line.fixed, 0);
+    near(line.per_unit, (0.5 + 10.5 + 32.5) / 35);
+    line = lks_line_fit(x, falling, 3);
+    near(line.fixed, 4);
+    near(line.per_unit, 0);
+}
+
+static double layer_times[2][2] = {{3e-3, 1e-3}, {2e-3, 1e-3}};
+
+static void paces(void **state) {
+    (void)state;
+    lks_plan_profile profiles[2] = {
+        {.rows = 20,
+         .updated = 1000,
+         .input = 1e-4,
+         .other = 4e-4,
+         .optimizer = 2e-3,
+         .forward = 5e-3,
+         .backward = 4.5e-3,
+         .layer_count = 2,
+         .layer_backward = layer_times[0]},
+        {.rows = 10,
+         .updated = 500,
+         .input = 1e-4,
+         .other = 2e-4,
+         .optimizer = 1e-3,
+         .forward = 3e-3,
+         .backward = 3.2e-3,
+         .layer_count = 2,
+         .layer_backward = layer_times[1]},
+    };
+    lks_pace pace;
+    assert_int_equal(lks_pace_fit(profiles, 2, &pace), LKS_OK);
+    near(pace.other, 3e-4);
+    near(pace.forward.fixed, 1e-3);
+    near(pace.forward.per_unit, 2e-4);
+    near(pace.optimizer.per_unit, 2e-6);
+    near(pace.backward[0].per_unit, 1e-4);
+    near(pace.backward[1].fixed, 1e-3);
+    near(pace.loss.per_unit, 2.4e-5); /* 0.5 ms and 0.2 ms: a line would begin below zero */
+    lks_pace_free(&pace);
+    profiles[1].layer_count = 1;
+    assert_int_equal(lks_pace_fit(profiles, 2, &pace), LKS_EDATA);
+}
+
+/* ---- a step ---- */
+
+/* 10 ms of computing: 3 before backward, layers of 4 and 2 ms, and an update of 1 ms. */
+static lks_line step_backward[2] = {{.fixed = 4e-3}, {.fixed = 2e-3}};
+static const lks_pace step_pace = {.input = {.fixed = 1e-3},
+                                   .other = 5e-4,
+                                   .forward = {.fixed = 1.5e-3},
+                                   .optimizer = {.fixed = 1e-3},
+                                   .layer_count = 2,
+                                   .backward = step_backward};
+/* The last layer fills one bucket, the first layer another one. */
+static lks_outline_bucket step_buckets[2] = {{.bytes = 1000000, .layer = 1},
+                                             {.bytes = 1000000, .layer = 0}};
+static const lks_outline step_outline = {
+    .rows = 8, .updated = 1, .layer_count = 2, .buckets = step_buckets, .bucket_count = 2};
+
+/* On two ranks an all-reduce of a bucket takes 1 ms and a gather half of it; nothing has a latency,
+ * and the small sums of 64 bytes take 64 ns each. */
+static lks_cluster step_cluster(bool overlaps) {
+    return (lks_cluster){
+        .ranks_per_node = INT_MAX, .node = even_link(0, 1e-9), .overlaps = overlaps, .threads = 1};
+}
+
+static void steps(void **state) {
+    (void)state;
+    const double sums = 2 * 64e-9;
+    lks_cluster cluster = step_cluster(false);
+    lks_forecast f = lks_plan_step(&step_pace, &cluster, &step_outline, 1, 1);
+    near(f.step, 10e-3);
+    near(f.communication, 0);
+    /* Host and transfers take turns. */
+    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 0);
+    near(f.step, 10e-3 + 2e-3 + sums);
+    near(f.exposed, 2e-3 + sums);
+    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 1);
+    near(f.communication, 2e-3 + 1e-3 + sums);
+    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 2); /* scatters: half as much */
+    near(f.communication, 1e-3 + 1e-3 + sums);
+    /* The first bucket hides behind the first layer's 2 ms, the second one shows. The first gather
+     * hides behind the second half of the update, the second one shows. */
+    cluster = step_cluster(true);
+    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 0);
+    near(f.step, 10e-3 + 1e-3 + 64e-9);
+    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 1);
+    near(f.step, 10e-3 + 1e-3 + 64e-9 + 0.5e-3);
+    near(f.communication, 3e-3 + sums);
+    /* Batch norm waits for its sums twice in a step. */
+    lks_outline outline = step_outline;
+    outline.synchronized_count = 3;
+    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 1).step, f.step + 6 * 64e-9);
+    /* Two ranks of one core take turns; one rank has it for itself. */
+    cluster.cores = 1;
+    near(lks_plan_step(&step_pace, &cluster, &step_outline, 1, 1).step, 10e-3);
+    near(lks_plan_step(&step_pace, &cluster, &step_outline, 2, 0).computing, 20e-3);
+}
+
+/* ---- files ---- */
+
+static const char good_profile[] =
+    "{\"format\": \"lockstep profile 1\", \"backend\": \"NCCL 2.28\", \"ranks\": 4, \"hosts\": 2,"
+    " \"threads\": 3, \"samples\": 64, \"updated_parameters\": 10,"
+    " \"mean\": {\"input\": 1, \"other\": 2, \"forward\": 3, \"backward\": 4, \"optimizer\": 5},"
+    " \"layers\": [{\"backward\": 0.5}, {\"backward\": 0.25}]}";
+
+static void write_text(const char *path, const char *text) {
+    assert_non_null(text);
+    temp_write(path, text, strlen(text));
+}
+
+static void refused(lks_status status, lks_status expected, const char *message) {
+    assert_int_equal(status, expected);
+    if (!strstr(lks_last_error(), message))
+        fail_msg("\"%s\" is not in \"%s\"", message, lks_last_error());
+}
+
+static void profiles(void **state) {
+    (void)state;
+    const char *path = temp_path("profile.json");
+    lks_plan_profile profile;
+    write_text(path, good_profile);
+    assert_int_equal(lks_plan_read_profile(path, &profile), LKS_OK);
+    assert_true(profile.overlaps);
+    assert_int_equal(profile.hosts, 2);
+    near(profile.rows, 16);
+    near(profile.optimizer, 5);
+    assert_int_equal(profile.layer_count, 2);
+    near(profile.layer_backward[1], 0.25);
+    lks_plan_profile_free(&profile);
+
+    static const struct {
+        const char *from, *to, *message;
+    } cases[] = {
+        {"profile 1", "profile 9", "expected \"lockstep profile 1\""},
+        {"\"ranks\": 4", "\"ranks\": 0", "\"ranks\" is 0"},
+        {"\"samples\"", "\"simples\"", "\"samples\" is missing"},
+        {"\"other\": 2", "\"other\": -2", "\"other\" is missing, or no number >= 0"},
+        {"\"layers\"", "\"players\"", "it has no layers"},
+        {"0.25", "\"x\"", "\"backward\" is missing"},
+        {"}", "", "profile.json:1: "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *at = strstr(good_profile, cases[i].from);
+        char *text = lks_strdup_printf("%.*s%s%s", (int)(at - good_profile), good_profile,
+                                       cases[i].to, at + strlen(cases[i].from));
+        write_text(path, text);
+        refused(lks_plan_read_profile(path, &profile), LKS_EDATA, cases[i].message);
+        free(text);
+    }
+    remove(path);
+    refused(lks_plan_read_profile(path, &profile), LKS_EIO, "cannot read ");
+}
+
+static void links(void **state) {
+    (void)state;
+    const char *path = temp_path("comm.json");
+    lks_link link;
+    assert_int_equal(lks_plan_read_link("latency=2e-6 bandwidth=4e9", true, &link), LKS_OK);
+    near(link.latency[LKS_ALL_GATHER], 2e-6);
+    near(link.byte_seconds[LKS_REDUCE_SCATTER], 0.25e-9);
+    refused(lks_plan_read_link("latency=2e-6", true, &link), LKS_EUSAGE, "bandwidth");
+    refused(lks_plan_read_link("bandwidth=0 latency=1e-6", false, &link), LKS_EUSAGE, "bandwidth");
+    refused(lks_plan_read_link(path, true, &link), LKS_EIO, "cannot read ");
+
+    static const char form[] =
+        "{\"format\": \"lockstep bench comm 1\", \"ranks\": %d, \"hosts\": %d,"
+        " \"samples\": [%s]}";
+    static const char samples[] =
+        "{\"collective\": \"all_reduce\", \"bytes\": 4096, \"seconds\": 1e-5},"
+        "{\"collective\": \"all_reduce\", \"bytes\": 8192, \"seconds\": 2e-5},"
+        "{\"collective\": \"reduce_scatter\", \"bytes\": 4096, \"seconds\": 1e-5},"
+        "{\"collective\": \"reduce_scatter\", \"bytes\": 8192, \"seconds\": 2e-5},"
+        "{\"collective\": \"all_gather\", \"bytes\": 4096, \"seconds\": 1e-5},"
+        "{\"collective\": \"all_gather\", \"bytes\": 8192, \"seconds\": 2e-5}";
+    static const struct {
+        int ranks, hosts;
+        bool within_node;
+        const char *message; /* NULL: it is taken */
+    } cases[] = {
+        {2, 1, true, NULL},
+        {2, 2, false, NULL},
+        {1, 1, true, "with one rank"},
+        {4, 2, true, "on 2 hosts: expected the ranks of one"},
+        {4, 2, false, "expected one rank on each host"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = lks_strdup_printf(form, cases[i].ranks, cases[i].hosts, samples);
+        write_text(path, text);
+        lks_status status = lks_plan_read_link(path, cases[i].within_node, &link);
+        if (cases[i].message)
+            refused(status, LKS_EDATA, cases[i].message);
+        else
+            assert_int_equal(status, LKS_OK);
+        free(text);
+    }
+    char *few = lks_strdup_printf(
+        form, 2, 1, "{\"collective\": \"all_reduce\", \"bytes\": 4096, \"seconds\": 1e-5}");
+    write_text(path, few);
+    refused(lks_plan_read_link(path, true, &link), LKS_EDATA, "measurements of two sizes or more");
+    free(few);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(collectives_of_one_node),
+        cmocka_unit_test(collectives_of_two_levels),
+        cmocka_unit_test(links_are_found_again),
+        cmocka_unit_test(lines),
+        cmocka_unit_test(paces),
+        cmocka_unit_test(steps),
+        cmocka_unit_test(profiles),
+        cmocka_unit_test(links),
+    };
+    return cmocka_run_group_tests(tests, temp_folder_setup, temp_folder_teardown);
+}
