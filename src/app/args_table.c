@@ -112,7 +112,8 @@ const lks_cli_option lks_cli_options[] = {
     {LKS_CLI_FORMAT, "format", 0, "safetensors|hdf5", ON_EXPORT,
      "what to write; by default as the end of --out says:\n"
      ".safetensors, or .h5 or .hdf5"},
-    {LKS_CLI_FORCE, "force", 'f', NULL, ON_EXPORT | ON_IMPORT, "replace a file that exists"},
+    {LKS_CLI_FORCE, "force", 'f', NULL, ON_EXPORT | ON_IMPORT | ON_PREDICT,
+     "replace a file that exists"},
     {LKS_CLI_EPOCHS, "epochs", 'n', "N", ON_SCHEDULE, "so many epochs, whatever the run file says"},
     {LKS_CLI_STEPS, "steps-per-epoch", 0, "N", ON_SCHEDULE,
      "steps of an epoch, for schedules that move on after every\n"

@@ -122,8 +122,9 @@ static lks_status predict_all(prediction *p) {
 static lks_status prepare(prediction *p) {
     lks_job *job = p->job;
     const char *checkpoint = job->args->operands[1];
-    lks_status status =
-        lks_job_is_first(job) ? lks_output_check(checkpoint, job->args->out, true) : LKS_OK;
+    lks_status status = lks_job_is_first(job)
+                            ? lks_output_check(checkpoint, job->args->out, job->args->force)
+                            : LKS_OK;
     status = lks_comm_agree(job->comm, status);
     if (!status) status = lks_job_open_split(job, &p->dataset);
     if (!status) status = lks_job_build(job, p->dataset, NULL, NULL);

@@ -67,9 +67,8 @@ static void print_line(const verification *v, lks_status status, double seconds)
     if (!status)
         printf("%s: OK, %" PRId64 " arrays, %s in %.2f s\n", v->path, v->array_count,
                lks_bytes_text((size_t)v->bytes, size), seconds);
-    else if (v->damage_count > 0)
-        fputs(v->damage.text, stdout);
-    else if (!v->alone) /* the program's last words are about one file, too */
+    if (v->damage_count > 0) fputs(v->damage.text, stdout);
+    if (status && !v->alone) /* the program's last words are about one file, too */
         printf("%s: FAILED, %s\n", v->path, lks_last_error());
 }
 

@@ -110,12 +110,62 @@ static lks_status list_candidates(const lks_trainer *t, candidate_list *list) {
     return status;
 }
 
+/* Checkpoints that were refused one after the other for the same reason, which is said once. */
+typedef struct refusals {
+    lks_status status;
+    int count;
+    char first[PATH_MAX];         /* the newest of them */
+    char reason[LKS_ERROR_BYTES]; /* without the file's name */
+} refusals;
+
+static void describe(const refusals *r, lks_strbuf *out) {
+    lks_strbuf_add(out, "%s", r->first);
+    if (r->count > 1)
+        lks_strbuf_add(out, " and %d older checkpoint%s", r->count - 1, r->count == 2 ? "" : "s");
+}
+
+static void report_refusals(const lks_logger *logger, const refusals *r) {
+    lks_strbuf which = {0};
+    if (r->count == 0) return;
+    describe(r, &which);
+    lks_log(logger, LKS_LOG_WARNING, "%s %s skipped: %s", which.failed ? r->first : which.text,
+            r->count == 1 ? "is" : "are", r->reason);
+    lks_strbuf_free(&which);
+}
+
+static lks_status fail_refused(const refusals *r) {
+    lks_strbuf which = {0};
+    describe(r, &which);
+    lks_fail(r->status, "resume auto: %s: %s; to begin anew, set another `output`",
+             which.failed ? r->first : which.text, r->reason);
+    lks_strbuf_free(&which);
+    return r->status;
+}
+
+/* Notes why `path` was refused; reports those before it, unless that is what keeps it back, too. */
+static void note_refusal(const lks_logger *logger, lks_status status, const char *path,
+                         refusals *r) {
+    const char *reason = lks_last_error();
+    size_t length = strlen(path);
+    if (strncmp(reason, path, length) == 0 && strncmp(reason + length, ": ", 2) == 0)
+        reason += length + 2;
+    if (r->count > 0 && strcmp(reason, r->reason) == 0) {
+        r->count++;
+        return;
+    }
+    report_refusals(logger, r);
+    *r = (refusals){.status = status, .count = 1};
+    snprintf(r->first, sizeof(r->first), "%s", path);
+    snprintf(r->reason, sizeof(r->reason), "%s", reason);
+}
+
 /* Rank 0 names the candidates one after the other; a file that turns out to be broken is reported,
  * and the next one is tried. */
 static lks_status resume_newest(lks_trainer *t, bool *resumed) {
     lks_comm *comm = t->context->comm;
+    const lks_logger *logger = &t->context->logger;
     candidate_list list = {0};
-    lks_status refusal = LKS_OK;
+    refusals refused = {.count = 0};
     lks_status status =
         lks_comm_agree(comm, lks_comm_rank(comm) == 0 ? list_candidates(t, &list) : LKS_OK);
     char path[PATH_MAX];
@@ -123,19 +173,17 @@ static lks_status resume_newest(lks_trainer *t, bool *resumed) {
         snprintf(path, sizeof(path), "%s", i < list.count ? list.items[i].path : "");
         status = lks_comm_broadcast(comm, path, sizeof(path), 0);
         if (status != LKS_OK || path[0] == '\0') break;
-        refusal = lks_trainer_restore(t, path);
-        if (refusal == LKS_OK)
-            *resumed = true;
-        else if (refusal == LKS_ECOMM)
+        lks_status refusal = lks_trainer_restore(t, path);
+        *resumed = refusal == LKS_OK;
+        if (refusal == LKS_ECOMM)
             status = refusal;
-        else
-            lks_log(&t->context->logger, LKS_LOG_WARNING, "%s is skipped: %s", path,
-                    lks_last_error());
+        else if (refusal != LKS_OK)
+            note_refusal(logger, refusal, path, &refused);
     }
     free_candidates(&list);
+    if (*resumed) report_refusals(logger, &refused);
     /* checkpoints that all are refused must not lead to a silent start from the beginning */
-    if (status == LKS_OK && !*resumed && refusal != LKS_OK) status = refusal;
-    return status;
+    return status == LKS_OK && !*resumed && refused.count > 0 ? fail_refused(&refused) : status;
 }
 
 lks_status lks_trainer_resume(lks_trainer *t, const char *which, bool *resumed) {
