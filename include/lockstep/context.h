@@ -13,14 +13,31 @@ extern "C" {
 
 typedef struct lks_context lks_context;
 
+/* The guard, a thread of every rank, watches over the others: when a rank has died, is stopped or
+ * unreachable, or nothing gets any further, the ranks that are left end themselves. A host
+ * program's own job is not Lockstep's to end, so there is no guard unless it is asked for, on all
+ * ranks alike. */
+typedef struct lks_guard_config {
+    double timeout; /* seconds; rank 0's counts; 0: no guard. A rank may be silent for half of it,
+                       and nothing get any further for all of it and the longest pause of training
+                       so far; ten times that at start-up, where checkpoints are read or written,
+                       and between a program's calls. */
+    /* Called in the guard's thread: to tell who is missing (on one rank, or on one of each host
+     * where rank 0 is lost), and then to end the process, on every rank. */
+    void (*tell)(void *data, const char *message);
+    void (*end)(void *data);
+    void *data;
+} lks_guard_config;
+
 typedef struct lks_context_config {
     const char *device; /* "auto", "cpu", "cuda" */
     int threads;        /* CPU threads of this rank; 0: its share of the cores it is bound to */
     int verbosity; /* -1 errors only, 0 warnings too, 1 start-up table and epochs, 2 debug; written
                       by rank 0 to stderr */
+    lks_guard_config guard;
 } lks_context_config;
 #define LKS_CONTEXT_CONFIG_DEFAULT \
-    { "auto", 0, 1 }
+    { .device = "auto", .threads = 0, .verbosity = 1 }
 
 /* Opens a context over the ranks of `comm`, which is duplicated and stays the caller's. MPI is
  * initialised by the caller, with MPI_THREAD_FUNNELED at least. config NULL: the default.

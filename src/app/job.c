@@ -1,5 +1,6 @@
 #include "app/job.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,13 +46,28 @@ lks_status lks_job_open_run(const lks_args *args, lks_job *job) {
     return status || args->operand_count == 0 ? status : load_run(job);
 }
 
+/* The callbacks of the guard: it finds out what no function can return any more. */
+static void tell(void *data, const char *message) {
+    (void)data;
+    /* a progress bar may stand there */
+    fprintf(stderr, "%slockstep: error: %s\n", isatty(STDERR_FILENO) ? "\n" : "", message);
+}
+
+static void end(void *data) {
+    (void)data;
+    _exit(lks_status_exit_code(LKS_ECOMM));
+}
+
 lks_status lks_job_open_context(lks_job *job) {
     lks_context_config config = {
         .device = lks_device_names[job->run.machine.device],
         .threads = (int)job->run.machine.threads,
         .verbosity = job->args->verbosity,
+        .guard = {.timeout = job->run.machine.stall_timeout, .tell = tell, .end = end},
     };
-    return lks_context_create(MPI_COMM_WORLD, &config, &job->context);
+    lks_status status = lks_context_create(MPI_COMM_WORLD, &config, &job->context);
+    if (!status) lks_comm_set_guard(job->comm, lks_context_guard(job->context));
+    return status;
 }
 
 lks_status lks_job_open(const lks_args *args, lks_job *job) {
@@ -60,7 +76,11 @@ lks_status lks_job_open(const lks_args *args, lks_job *job) {
 }
 
 void lks_job_close(lks_job *job, lks_status status) {
-    if (lks_strands_others(status)) return;
+    if (lks_strands_others(status)) {
+        if (job->context) lks_guard_abandon(lks_context_guard(job->context));
+        return;
+    }
+    lks_comm_set_guard(job->comm, NULL);
     lks_trainer_destroy(job->trainer);
     lks_dataset_destroy(job->train);
     lks_dataset_destroy(job->validation);

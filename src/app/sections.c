@@ -26,6 +26,14 @@ static const lks_option machine_options[] = {
      .low = 0,
      .high = 4096,
      .help = "CPU threads of each rank; 0: its share of the cores."},
+    {.key = "stall_timeout",
+     .type = LKS_OPTION_DURATION,
+     .offset = offsetof(lks_machine_settings, stall_timeout),
+     .text = "300s",
+     .help = "End the job, with a message that says who is missing, when nothing has got any "
+             "further for so long and the longest pause of the training so far, or when a rank has "
+             "given no sign of life for half of it; ten times that at start-up and where "
+             "checkpoints are read or written; 0: never."},
     {0},
 };
 
@@ -43,7 +51,7 @@ static const lks_section sections[] = {
      .table = &lks_train_options},
     {.name = "machine",
      .help = "Where it computes: these keys stand at the top level, too.",
-     .example = "device: auto\nthreads: 0\n",
+     .example = "device: auto\nthreads: 0\nstall_timeout: 10min\n",
      .table = &lks_machine_options},
     {.key = "data",
      .name = "data",

@@ -7,6 +7,7 @@
 #define LKS_COMM_BACKEND_H
 
 #include "comm/comm.h"
+#include "comm/guard.h"
 
 /* One collective, as the caller described it. */
 typedef struct lks_comm_call {
@@ -85,6 +86,7 @@ struct lks_comm {
     int local_rank, local_size, host_count;
     lks_device *device;
     const lks_logger *logger;
+    lks_guard *guard;        /* borrowed; NULL: none */
     const lks_comm_ops *ops; /* NULL where there is one rank: nothing is ever moved */
     void *backend;           /* the back end's own state */
     lks_request *active, *active_last;

@@ -143,6 +143,10 @@ void lks_comm_set_logger(lks_comm *comm, const lks_logger *logger) {
     comm->logger = logger;
 }
 
+void lks_comm_set_guard(lks_comm *comm, lks_guard *guard) {
+    comm->guard = guard;
+}
+
 lks_status lks_comm_check_mpi(int code, const char *function) {
     if (code == MPI_SUCCESS) return LKS_OK;
     char reason[MPI_MAX_ERROR_STRING] = "";
@@ -323,6 +327,7 @@ static lks_status begin(lks_comm *comm, const lks_comm_call *transfer, lks_reque
 static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
     *out = NULL;
     if (!comm->ops) return LKS_OK;
+    lks_guard_arrive(comm->guard);
     enter(comm, lks_collective_name(transfer->kind));
     lks_status status = begin(comm, transfer, out);
     leave(comm);
@@ -354,10 +359,12 @@ static lks_status wait_for(lks_comm *comm, lks_request *request) {
         bool moved;
         status = move(comm, &moved);
         idle_polls = moved ? 0 : idle_polls + 1;
+        if (idle_polls == BUSY_POLLS) lks_guard_wait(comm->guard, true);
         if (idle_polls <= BUSY_POLLS || status != LKS_OK) continue;
         sched_yield();
         status = lks_watch_look(comm, 0);
     }
+    lks_guard_wait(comm->guard, false);
     if (status == LKS_OK) status = strand(lks_staging_end(comm, &request->staging));
     end_traced(comm, request);
     give_back_request(comm, request);

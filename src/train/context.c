@@ -49,7 +49,8 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
     logger.rank = lks_comm_rank(comm);
     *context = (lks_context){.comm = comm, .logger = logger, .created = created};
     lks_comm_set_logger(comm, &context->logger);
-    status = open_device(context, config);
+    status = lks_guard_create(comm, &config->guard, &context->logger, &context->guard);
+    if (status == LKS_OK) status = open_device(context, config);
     if (status == LKS_OK) status = lks_comm_set_device(comm, context->device);
     if (status != LKS_OK) {
         lks_context_destroy(context);
@@ -61,6 +62,7 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
 
 void lks_context_destroy(lks_context *context) {
     if (context == NULL) return;
+    lks_guard_destroy(context->guard);
     lks_comm_destroy(context->comm);
     lks_device_destroy(context->device);
     free(context);
@@ -76,6 +78,10 @@ int lks_context_size(const lks_context *context) {
 
 bool lks_strands_others(lks_status status) {
     return status == LKS_ECOMM || status == LKS_EDEVICE || status == LKS_EINTERNAL;
+}
+
+lks_guard *lks_context_guard(const lks_context *context) {
+    return context->guard;
 }
 
 lks_comm *lks_context_comm(const lks_context *context) {

@@ -197,7 +197,9 @@ lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
     lks_epoch_result unused;
     if (t->loader == NULL)
         return lks_fail(LKS_EINVAL, "lks_epoch: this trainer has no training data");
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_TRAIN);
     lks_status status = run_epoch(t, out == NULL ? &unused : out);
+    lks_guard_enter(t->context->guard, before);
     return status == LKS_OK || status == LKS_ESTOPPED ? status : lks_saver_after_failure(t, status);
 }
 

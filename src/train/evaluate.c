@@ -16,6 +16,7 @@ static lks_status evaluate_batch(lks_trainer *t, lks_loader *loader) {
         if (status == LKS_OK) status = lks_graph_forward(t->graph, &info);
         if (status == LKS_OK) status = lks_graph_loss(t->graph, &info, t->step_sums);
     }
+    lks_guard_tick(t->context->guard);
     lks_status released = lks_trainer_release_batch(t, loader, &batch);
     return status == LKS_OK ? released : status;
 }
@@ -58,7 +59,10 @@ lks_status lks_trainer_evaluate(lks_trainer *t, lks_loader *loader, bool may_hal
                                 double *out_acc) {
     enum { FAILED = LKS_LOSS_SUM_COUNT, COUNT };
     double sums[COUNT] = {0};
+    lks_guard *guard = t->context->guard;
+    lks_guard_phase before = lks_guard_enter(guard, LKS_GUARD_VALIDATE);
     lks_status local, status = evaluate_part(t, loader, may_halt, sums, &local);
+    lks_guard_enter(guard, before);
     if (status != LKS_OK) return status;
     if (local != LKS_OK) memset(sums, 0, sizeof(sums));
     sums[FAILED] = local == LKS_OK ? 0 : 1;
@@ -133,6 +137,7 @@ lks_status lks_predict(lks_trainer *t, int64_t count, const float *inputs, float
     if (status != LKS_OK) return status;
     for (int64_t row = 0; row < count && status == LKS_OK; row += chunk) {
         int64_t rows = count - row < chunk ? count - row : chunk;
+        lks_guard_tick(t->context->guard);
         status = predict_rows(t, rows, inputs + row * t->input_count, staging,
                               outputs + row * t->output_count);
     }

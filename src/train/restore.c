@@ -267,6 +267,7 @@ lks_status lks_trainer_restore(lks_trainer *t, const char *path) {
     lks_comm *comm = t->context->comm;
     lks_snapshot snapshot = {0};
     restored numbers = {0};
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_RESTORE);
     lks_status status = lks_saver_settle(t);
     if (status == LKS_OK) status = lks_comm_agree(comm, read_file(t, path, &snapshot, &numbers));
     if (status == LKS_OK) {
@@ -277,6 +278,8 @@ lks_status lks_trainer_restore(lks_trainer *t, const char *path) {
     if (status == LKS_OK) status = lks_snapshot_gather(t, &snapshot, true);
     lks_snapshot_close(t, &snapshot, false);
     free_restored(&numbers);
+    lks_guard_enter(t->context->guard, before);
+    lks_guard_step(t->context->guard, t->position.global_step);
     if (status == LKS_OK && t->run_dir != NULL)
         lks_run_dir_resume(t->run_dir, path, t->position.epoch, t->position.step);
     return status;

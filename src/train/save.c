@@ -118,6 +118,7 @@ lks_status lks_trainer_list_state(lks_trainer *t, bool copied, lks_snapshot *sna
 lks_status lks_trainer_write_state(lks_trainer *t, const char *path) {
     lks_state_list list = {0};
     lks_snapshot snapshot = {0};
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_SAVE);
     lks_status status =
         lks_comm_agree(t->context->comm, lks_trainer_list_state(t, false, &snapshot, &list));
     if (status == LKS_OK) {
@@ -127,6 +128,7 @@ lks_status lks_trainer_write_state(lks_trainer *t, const char *path) {
     }
     lks_state_list_free(&list);
     lks_snapshot_close(t, &snapshot, false);
+    lks_guard_enter(t->context->guard, before);
     return status;
 }
 

@@ -156,7 +156,9 @@ lks_status lks_saver_settle(lks_trainer *t) {
     lks_saver *s = t->saver;
     if (s == NULL || s->running == NULL) return LKS_OK;
     double began = lks_clock_seconds();
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_SAVE);
     lks_status status = lks_save_finish(s->running);
+    lks_guard_enter(t->context->guard, before);
     s->running = NULL;
     s->stall_seconds += lks_clock_seconds() - began;
     lks_snapshot_close(t, &s->snapshot, true);

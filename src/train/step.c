@@ -83,6 +83,7 @@ static lks_status run_step(lks_trainer *t, bool *epoch_done) {
     if (lks_rates_per_step(t->rates)) lks_rates_advance(t->rates, NAN);
     t->position.step++;
     t->position.global_step++;
+    lks_guard_step(t->context->guard, t->position.global_step);
     double seconds = lks_clock_seconds() - began;
     t->train_seconds += seconds;
     if (seconds > t->slowest_step) t->slowest_step = seconds;
@@ -95,6 +96,8 @@ static lks_status run_step(lks_trainer *t, bool *epoch_done) {
 lks_status lks_step(lks_trainer *t, bool *epoch_done) {
     if (t->train_data == NULL)
         return lks_fail(LKS_EINVAL, "lks_step: this trainer has no training data");
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_TRAIN);
     lks_status status = run_step(t, epoch_done);
+    lks_guard_enter(t->context->guard, before);
     return status == LKS_OK ? LKS_OK : lks_saver_after_failure(t, status);
 }

@@ -4,13 +4,15 @@
 #define LKS_TRAIN_H
 
 #include "comm/comm.h"
+#include "comm/guard.h"
 #include "lockstep/lockstep.h"
 #include "train/options.h"
 
-/* The context's communicator, device and logger; owned by the context. */
+/* The context's communicator, guard (NULL: none), device and logger; owned by the context. */
 lks_comm *lks_context_comm(const lks_context *context);
 lks_device *lks_context_device(const lks_context *context);
 lks_logger *lks_context_logger(lks_context *context);
+lks_guard *lks_context_guard(const lks_context *context);
 
 /* Follows the next steps: after a few of warm-up and `steps` more, the log has a table of where
  * their time went, and the run directory profile.json, which `lockstep plan` reads. What stands

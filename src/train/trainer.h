@@ -6,6 +6,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "comm/comm.h"
+#include "comm/guard.h"
 #include "data/data.h"
 #include "device/device.h"
 #include "engine/engine.h"
@@ -23,7 +24,8 @@ struct lks_context {
     lks_comm *comm;
     lks_device *device;
     lks_logger logger;
-    double created; /* clock */
+    double created;   /* clock */
+    lks_guard *guard; /* NULL: none */
 };
 
 /* Why training stops before its end, as summed over the ranks; the weightiest reason last. */

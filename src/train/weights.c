@@ -171,12 +171,14 @@ static lks_status read_file(lks_trainer *t, weights *w) {
 
 static lks_status load(lks_trainer *t, weights *w) {
     lks_comm *comm = t->context->comm;
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_RESTORE);
     lks_status status = lks_comm_agree(comm, read_file(t, w));
     if (status == LKS_OK) status = lks_comm_agree(comm, lks_snapshot_give_back(t, &w->snapshot));
     if (status == LKS_OK) status = lks_snapshot_gather(t, &w->snapshot, false);
     lks_snapshot_close(t, &w->snapshot, false);
     lks_state_list_free(&w->list);
     free(w->taken);
+    lks_guard_enter(t->context->guard, before);
     return status;
 }
 
