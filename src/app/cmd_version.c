@@ -19,9 +19,9 @@ static void print_device(const char *kind) {
 
 lks_status lks_command_version(const lks_args *args) {
     (void)args;
-    char mpi[LKS_COMM_LIBRARY_BYTES];
-    printf("lockstep %s\nMPI: %s\nHDF5: %s\n", LKS_VERSION, lks_comm_library(mpi),
-           lks_h5_version());
+    char mpi[LKS_COMM_LIBRARY_BYTES], nccl[LKS_COMM_LIBRARY_BYTES];
+    printf("lockstep %s\nMPI: %s\nNCCL: %s\nHDF5: %s\n", LKS_VERSION, lks_comm_library(mpi),
+           lks_comm_device_library(nccl), lks_h5_version());
     print_device("cpu");
     print_device("cuda");
     return LKS_OK;

@@ -57,6 +57,8 @@ typedef struct lks_comm_ops {
 
 /* What moves device memory from GPU to GPU, in the order of a stream. */
 typedef struct lks_comm_device_ops {
+    /* The library's name and version into text[bytes], without a communicator. LKS_EUNSUPPORTED. */
+    lks_status (*describe)(char *text, size_t bytes);
     /* Makes comm->device_state, over comm's ranks, and writes its name and version into
      * comm->device_path. Collective; the same status on every rank, NULL in comm->device_state on
      * failure. */

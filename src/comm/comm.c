@@ -213,6 +213,15 @@ lks_status lks_comm_check_launcher(char *const *environment) {
                     started, variable, lks_comm_library(library), variable);
 }
 
+const char *lks_comm_device_library(char *text) {
+    const lks_comm_device_ops *ops = lks_comm_device_backends[0];
+    if (!ops)
+        snprintf(text, LKS_COMM_LIBRARY_BYTES, "none: this build has no NCCL");
+    else if (ops->describe(text, LKS_COMM_LIBRARY_BYTES) != LKS_OK)
+        snprintf(text, LKS_COMM_LIBRARY_BYTES, "none: %s", lks_last_error());
+    return text;
+}
+
 const char *lks_comm_thread_level(bool *out_enough) {
     int level = MPI_THREAD_SINGLE;
     MPI_Query_thread(&level);
@@ -331,6 +340,7 @@ static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_reque
     enter(comm, lks_collective_name(transfer->kind));
     lks_status status = begin(comm, transfer, out);
     leave(comm);
+    lks_comm_set_label(comm, NULL, -1);
     return status;
 }
 

@@ -72,6 +72,9 @@ enum { LKS_COMM_LIBRARY_BYTES = 256 };
 /* The MPI library and its version into text[LKS_COMM_LIBRARY_BYTES]; returns text. Legal before
  * MPI_Init. */
 const char *lks_comm_library(char *text);
+/* The library that moves memory between GPUs and its version, "NCCL 2.28.9 (built with 2.27.3)", or
+ * why there is none, into text[LKS_COMM_LIBRARY_BYTES]; returns text. */
+const char *lks_comm_device_library(char *text);
 /* MPI's thread level, "MPI_THREAD_FUNNELED"; *out_enough: it is what Lockstep needs. MPI is
  * initialised. */
 const char *lks_comm_thread_level(bool *out_enough);
@@ -95,8 +98,8 @@ lks_status lks_comm_agree(lks_comm *comm, lks_status status);
 enum { LKS_COMM_DEADLINE_SECONDS = 300 };
 /* For waits from now on; > 0. */
 void lks_comm_set_deadline(lks_comm *comm, double seconds);
-/* What the collectives that start from now on belong to, for those texts: a text of static life
- * ("gradients"), and a number that is told with it where it is not negative. */
+/* What the next collective belongs to, for those texts: a text of static life ("backward, gradients
+ * of bucket"), and a number that is told with it where it is not negative. */
 void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number);
 
 /* ---- blocking collectives. `data` is host memory, or memory of the communicator's device where

@@ -94,6 +94,7 @@ static int64_t *counts_of(const lks_exchange *exchange, int bucket) {
 static lks_status start_reduce(lks_exchange *exchange, int bucket) {
     const lks_bucket *b = &exchange->plan->buckets[bucket];
     float *grads = lks_grad_store_at(exchange->store, b->offset);
+    lks_comm_set_label(exchange->comm, "backward, gradients of bucket", bucket);
     if (exchange->plan->zero_stage == 2)
         return lks_comm_reduce_scatter_start(exchange->comm, grads, counts_of(exchange, bucket),
                                              LKS_F32, LKS_REDUCE_SUM, &exchange->reduce[bucket]);
@@ -233,6 +234,7 @@ lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
     if (status) return status;
     lks_reduce_op op = kind == LKS_NORM_INF ? LKS_REDUCE_MAX : LKS_REDUCE_SUM;
     *out_parts = exchange->norm;
+    lks_comm_set_label(exchange->comm, "update, norm of the gradients", -1);
     return lks_comm_all_reduce(exchange->comm, exchange->norm, 2, LKS_F64, op);
 }
 
@@ -246,10 +248,11 @@ lks_status lks_exchange_update(lks_exchange *exchange, const lks_grad_scale *sca
         const float *sums = lks_grad_store_sums(exchange->store, &plan->shards[b]);
         note(exchange,
              lks_optimizer_step_bucket(exchange->optimizer, b, exchange->params, sums, scale));
-        if (sharded)
-            status = lks_comm_all_gather_start(
-                exchange->comm, exchange->params + plan->buckets[b].offset, counts_of(exchange, b),
-                LKS_F32, &exchange->gather[b]);
+        if (!sharded) continue;
+        lks_comm_set_label(exchange->comm, "update, parameters of bucket", b);
+        status =
+            lks_comm_all_gather_start(exchange->comm, exchange->params + plan->buckets[b].offset,
+                                      counts_of(exchange, b), LKS_F32, &exchange->gather[b]);
     }
     for (int b = 0; b < plan->bucket_count && !status; b++)
         status = wait_for(exchange, &exchange->gather[b]);

@@ -152,6 +152,9 @@ lks_status lks_trainer_log_startup(const lks_trainer *t) {
     lks_log(logger, LKS_LOG_INFO, "lockstep %s: %d rank%s on %d host%s, each: %s", LKS_VERSION,
             size, size == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s",
             lks_device_description(context->device));
+    if (size > 1 && !lks_device_is_host(context->device))
+        lks_log(logger, LKS_LOG_INFO, "the ranks exchange device memory by %s",
+                lks_comm_device_path(comm));
     log_layers(t, logger);
     if (t->train_data != NULL) log_training(t, logger);
     log_memory(t, logger, bytes[1], bytes[0]);

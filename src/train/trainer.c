@@ -163,7 +163,8 @@ static lks_status alloc_device(lks_trainer *t, size_t count, size_t element_byte
 static lks_status all_reduce_statistics(void *data, double *values, int64_t count,
                                         lks_stream *stream) {
     lks_trainer *t = data;
-    (void)stream; /* the communicator works on the compute stream, too */
+    (void)stream; /* the communicator works for the compute stream, too */
+    lks_comm_set_label(t->context->comm, "statistics of a batch norm", -1);
     return lks_comm_all_reduce(t->context->comm, values, count, LKS_F64, LKS_REDUCE_SUM);
 }
 

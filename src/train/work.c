@@ -94,6 +94,7 @@ static lks_status queue_gradients(lks_trainer *t, const lks_host_batch *batch, l
         lks_batch_info info = {.training = true, .counters = t->counters, .micro_batch = i};
         bool last = i == count - 1;
         status = run_forward(t, batch, kind, i * t->max_rows, &info);
+        lks_comm_set_label(t->context->comm, "backward, sums of the step", -1);
         if (status == LKS_OK && last)
             status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, t->step_sum_count,
                                                LKS_F64, LKS_REDUCE_SUM, &t->sums_request);

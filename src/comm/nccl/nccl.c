@@ -180,7 +180,17 @@ static lks_status check(lks_comm *comm) {
     return result == ncclSuccess || result == ncclInProgress ? LKS_OK : fail(state, result, "NCCL");
 }
 
+static lks_status describe(char *text, size_t bytes) {
+    lks_nccl nccl;
+    lks_status status = lks_nccl_open(&nccl);
+    if (status != LKS_OK) return status;
+    lks_nccl_describe(&nccl, text, bytes);
+    lks_nccl_close(&nccl);
+    return LKS_OK;
+}
+
 const lks_comm_device_ops lks_comm_nccl_ops = {
+    .describe = describe,
     .open = open_nccl,
     .close = close_nccl,
     .takes = takes,
