@@ -1,5 +1,6 @@
 #include "comm/watch.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,12 +52,16 @@ static int find_rank(const lks_comm *comm, finding finding) {
     return -1;
 }
 
+/* -1: all have come equally far. */
 static int find_furthest_behind(const lks_comm *comm) {
     const notice *heard = comm->watch->heard;
     int behind = 0;
-    for (int r = 1; r < comm->size; r++)
+    int64_t most = heard[0].queued;
+    for (int r = 1; r < comm->size; r++) {
         if (heard[r].queued < heard[behind].queued) behind = r;
-    return behind;
+        if (heard[r].queued > most) most = heard[r].queued;
+    }
+    return heard[behind].queued < most ? behind : -1;
 }
 
 /* "rank 2 (h1, GPU 0000:3B:00.0) and 3 more" */
@@ -69,11 +74,18 @@ static void name_silent_ranks(const lks_comm *comm, char *text, size_t bytes) {
     if (more > 0) snprintf(text + length, bytes - length, " and %d more", more);
 }
 
+/* What the ranks that are ahead wait in. */
+static const char *waited_in(const lks_comm *comm) {
+    const notice *heard = comm->watch->heard;
+    for (int r = 0; r < comm->size; r++)
+        if (heard[r].finding == WAITS && heard[r].unfinished[0]) return heard[r].unfinished;
+    return "a collective";
+}
+
 /* Writes watch->detail. */
 static void judge(const lks_comm *comm) {
     lks_watch *watch = comm->watch;
-    const notice *mine = &watch->heard[comm->rank];
-    const char *at = mine->unfinished[0] ? mine->unfinished : "a collective";
+    const char *at = waited_in(comm);
     char who[192];
     const int failed = find_rank(comm, FAILED);
     if (failed >= 0) {
@@ -90,13 +102,16 @@ static void judge(const lks_comm *comm) {
         return;
     }
     const int behind = find_furthest_behind(comm);
-    const char *there = watch->heard[behind].unfinished;
-    snprintf(watch->detail, sizeof watch->detail,
-             "nothing has happened for %.0f s in %s; %s is furthest behind, with %lld collectives "
-             "of its device (this rank has %lld)%s%s",
-             watch->deadline, at, name_rank(watch, behind, who, sizeof who),
-             (long long)watch->heard[behind].queued, (long long)mine->queued,
-             there[0] ? ", and in " : "", there);
+    if (behind < 0)
+        snprintf(watch->detail, sizeof watch->detail,
+                 "nothing has happened for %g s in %s, which every rank has queued: a GPU, or the "
+                 "network between them, does not go on",
+                 watch->deadline, at);
+    else
+        snprintf(watch->detail, sizeof watch->detail,
+                 "%s is behind the others: they have waited for %g s in %s, which it has not "
+                 "come to",
+                 name_rank(watch, behind, who, sizeof who), watch->deadline, at);
 }
 
 /* ---- notices ---- */
@@ -142,14 +157,17 @@ static void tell_all(const lks_comm *comm, finding finding, const char *error) {
 static lks_status end(lks_comm *comm, finding finding, const char *error) {
     /* Ranks that go on look at notices some thousand times a second, but in a long piece of work
      * between two waits. After an error nobody's silence matters. */
-    static const double silence_seconds = 3, error_seconds = 0.5;
+    static const double error_seconds = 0.5;
     lks_watch *watch = comm->watch;
+    const double silence_seconds = watch->deadline < 3 ? watch->deadline : 3;
     watch->failed = true; /* first: what is called below may look, too */
     tell_all(comm, finding, error);
     const double began = lks_clock_seconds();
     while (!is_complete(comm)) {
         const double limit = find_rank(comm, FAILED) >= 0 ? error_seconds : silence_seconds;
-        if (!hear(comm) && lks_clock_seconds() - began > limit) break;
+        if (hear(comm)) continue;
+        if (lks_clock_seconds() - began > limit) break;
+        sched_yield();
     }
     judge(comm);
     if (comm->queue) comm->device_ops->stop(comm);

@@ -1,4 +1,6 @@
 /* Settings, random choices, and the end of a test that failed. */
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -53,9 +55,9 @@ void fail(const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     std::string place = where();
-    fprintf(stderr, "cuda_emu: %s%s%s (LKS_CUDA_EMU_SEED=%llu)\n", place.c_str(),
+    /* To the descriptor: a test may have turned the stream away. */
+    dprintf(STDERR_FILENO, "cuda_emu: %s%s%s (LKS_CUDA_EMU_SEED=%llu)\n", place.c_str(),
             place.empty() ? "" : ": ", text, (unsigned long long)settings().seed);
-    fflush(stderr);
     abort();
 }
 

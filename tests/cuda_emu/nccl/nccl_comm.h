@@ -69,6 +69,7 @@ struct Fault {
     int rank, collective;
 };
 /* Does the test want this rank to fail so, at this collective (from 1)? */
+bool is_fault(const Comm &comm, const char *kind);
 bool is_fault(const Comm &comm, const char *kind, uint64_t collective);
 
 } // namespace nccl
