@@ -49,8 +49,10 @@ static lks_status use_collectives(float *data) {
     return status;
 }
 
-/* Whom, and what of its fate, the verdict names. */
+/* Whom, and what of its fate, the verdict names. Who was silent hears from the others that they
+ * have given up, and not why. */
 static void check_text(const char *text) {
+    if (strcmp(kind, "silent") == 0 && mpi_check_rank() == CULPRIT) return;
     static const struct {
         const char *kind, *says[3];
     } expected[] = {
@@ -58,13 +60,11 @@ static void check_text(const char *text) {
         {"call", {"rank 1 (", "ncclAllReduce: internal error", "GPU 0000:"}},
         {"stall", {"for 0.5 s", "every rank has queued", "gradients of bucket 7"}},
         {"behind", {"rank 1 (", "is behind the others", "gradients of bucket 8"}},
-        {"silent", {"rank 1 (", "GPU 0000:", "gradients of bucket"}},
+        {"silent", {"rank 1 (", "did not answer", "gradients of bucket"}},
     };
     for (size_t k = 0; k < sizeof expected / sizeof *expected; k++)
         for (int i = 0; i < 3 && strcmp(kind, expected[k].kind) == 0; i++)
             MPI_CHECK(strstr(text, expected[k].says[i]) != NULL);
-    if (strcmp(kind, "silent") == 0 && mpi_check_rank() != CULPRIT)
-        MPI_CHECK(strstr(text, "did not answer") != NULL);
 }
 
 /* In seconds, whatever the deadline. Afterwards nothing goes on, and nothing hangs. */
