@@ -184,6 +184,10 @@ const char *lks_comm_device_path(const lks_comm *comm) {
     return comm->queue ? comm->device_path : lks_comm_backend_name(comm);
 }
 
+bool lks_comm_is_on_device(const lks_comm *comm) {
+    return comm->queue != NULL;
+}
+
 void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number) {
     comm->label = text;
     comm->label_number = number;

@@ -68,6 +68,8 @@ int lks_comm_host_count(const lks_comm *comm);
 const char *lks_comm_backend_name(const lks_comm *comm);
 /* What moves the device's memory: "NCCL 2.28.9", or the same. */
 const char *lks_comm_device_path(const lks_comm *comm);
+/* Does the device's memory move without the host, which need not wait for it? */
+bool lks_comm_is_on_device(const lks_comm *comm);
 enum { LKS_COMM_LIBRARY_BYTES = 256 };
 /* The MPI library and its version into text[LKS_COMM_LIBRARY_BYTES]; returns text. Legal before
  * MPI_Init. */

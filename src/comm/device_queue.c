@@ -17,7 +17,8 @@ typedef struct device_request {
     lks_request base;
     lks_event *filled; /* on the compute stream: the data are there */
     lks_event *done;   /* on the communication stream */
-    int64_t number;    /* of this rank's collectives on device memory, from 1; 0: not used yet */
+    int64_t number;    /* of this rank's collectives on device memory, from 1; 0: not used yet, or
+                          recorded, so that its events tell nothing */
     lks_collective kind;
     size_t bytes;
     const char *label;
@@ -95,7 +96,7 @@ lks_status lks_device_queue_start(lks_comm *comm, const lks_comm_call *call, lks
     device_request *request = NULL;
     lks_status status = take_request(comm, &request);
     if (status == LKS_OK) {
-        request->number = ++queue->queued;
+        request->number = lks_stream_is_recording(queue->compute) ? 0 : ++queue->queued;
         request->kind = call->kind;
         request->bytes = (size_t)call->count * lks_dtype_bytes(call->dtype);
         request->label = comm->label;

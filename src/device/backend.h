@@ -136,6 +136,7 @@ struct lks_device {
 /* A back end's stream, event and recording embed these as their first members. */
 struct lks_stream {
     lks_device *device;
+    bool records;
 };
 
 struct lks_event {

@@ -247,11 +247,18 @@ lks_status lks_recording_begin(lks_stream *stream) {
     if (!lks_device_can_record(stream->device))
         return lks_fail(LKS_EUNSUPPORTED, "the %s device cannot record what is queued",
                         stream->device->backend->kind);
-    return stream->device->backend->streams->recording_begin(stream);
+    lks_status status = stream->device->backend->streams->recording_begin(stream);
+    stream->records = status == LKS_OK;
+    return status;
+}
+
+bool lks_stream_is_recording(const lks_stream *stream) {
+    return stream->records;
 }
 
 lks_status lks_recording_end(lks_stream *stream, lks_recording **out) {
     *out = NULL;
+    stream->records = false;
     return stream->device->backend->streams->recording_end(stream, out);
 }
 

@@ -144,6 +144,7 @@ typedef struct lks_recording lks_recording;
 bool lks_device_can_record(const lks_device *device);
 /* LKS_EUNSUPPORTED, LKS_EDEVICE. */
 lks_status lks_recording_begin(lks_stream *stream);
+bool lks_stream_is_recording(const lks_stream *stream);
 /* Records no more, also where it fails: LKS_EDEVICE where something was queued that cannot be
  * recorded, LKS_ENOMEM. */
 lks_status lks_recording_end(lks_stream *stream, lks_recording **out);

@@ -232,10 +232,13 @@ lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
         note(exchange, add_up_norm(exchange, kind, exchange->ranges, count));
     if (exchange->failure->status != LKS_OK) status = raise_flag(exchange);
     if (status) return status;
-    lks_reduce_op op = kind == LKS_NORM_INF ? LKS_REDUCE_MAX : LKS_REDUCE_SUM;
     *out_parts = exchange->norm;
     lks_comm_set_label(exchange->comm, "update, norm of the gradients", -1);
-    return lks_comm_all_reduce(exchange->comm, exchange->norm, 2, LKS_F64, op);
+    if (kind != LKS_NORM_INF)
+        return lks_comm_all_reduce(exchange->comm, exchange->norm, 2, LKS_F64, LKS_REDUCE_SUM);
+    /* The bits of magnitudes, taken as integers, have the order of the numbers, and NaN above all:
+     * integers have a maximum on every path. */
+    return lks_comm_all_reduce(exchange->comm, exchange->norm, 2, LKS_I64, LKS_REDUCE_MAX);
 }
 
 /* ---- the update ---- */

@@ -12,16 +12,16 @@ enum { WARM_UP_STEPS = 2 };
  * brought to the same place on the device first, from which the recorded work takes its rows. */
 struct lks_step_recorder {
     lks_device *device;
-    float *inputs;            /* [batch_size, input] */
-    void *targets;            /* [batch_size, target] */
-    int warm_up;              /* steps of a whole batch so far, up to WARM_UP_STEPS */
+    float *inputs;            /* [rows of this rank, input] */
+    void *targets;            /* [rows of this rank, target] */
+    int warm_up;              /* whole batches so far, up to WARM_UP_STEPS */
     lks_recording *recording; /* NULL: not yet */
 };
 
 /* ---- creation ---- */
 
 static lks_status allocate(lks_trainer *t, lks_step_recorder *recorder) {
-    const size_t rows = (size_t)t->config.batch_size;
+    const size_t rows = (size_t)lks_loader_max_rows(t->loader);
     size_t input_bytes, target_bytes;
     if (!lks_size_mul(rows, (size_t)t->input_count * sizeof(float), &input_bytes) ||
         !lks_size_mul(rows, lks_trainer_target_bytes(t), &target_bytes))
@@ -35,17 +35,19 @@ static lks_status allocate(lks_trainer *t, lks_step_recorder *recorder) {
 
 lks_status lks_step_recorder_create(lks_trainer *t, lks_step_recorder **out) {
     lks_device *device = t->context->device;
+    const lks_comm *comm = t->context->comm;
     *out = NULL;
     if (!lks_device_can_record(device)) {
         lks_log(&t->context->logger, LKS_LOG_WARNING,
                 "cuda_graph: true changes nothing on the device %s", lks_device_kind(device));
         return LKS_OK;
     }
-    if (lks_comm_size(t->context->comm) > 1)
-        return lks_fail(LKS_ECONFIG,
-                        "cuda_graph: true takes one rank, and there are %d, which wait for each "
-                        "other within a step: set it to false",
-                        lks_comm_size(t->context->comm));
+    if (lks_comm_size(comm) > 1 && !lks_comm_is_on_device(comm))
+        return lks_fail(
+            LKS_ECONFIG,
+            "cuda_graph: true takes one rank, or ranks with a GPU each whose sums go by "
+            "NCCL; those of these %d ranks go by %s: set it to false",
+            lks_comm_size(comm), lks_comm_device_path(comm));
     lks_step_recorder *recorder = calloc(1, sizeof *recorder);
     if (recorder == NULL) return lks_fail(LKS_ENOMEM, "cuda_graph: out of host memory");
     recorder->device = device;
@@ -81,47 +83,60 @@ static lks_status bring(lks_trainer *t, const lks_host_batch *batch) {
     return status == LKS_OK ? lks_event_record(t->copied, stream) : status;
 }
 
-/* Other ranks would have to be told; there are none. */
-static lks_status record(lks_trainer *t, const lks_host_batch *batch) {
+/* What fails is noted, and nothing recorded then. */
+static void record(lks_trainer *t, const lks_host_batch *batch) {
     lks_step_recorder *recorder = t->recorder;
     lks_stream *stream = lks_device_stream(recorder->device, LKS_STREAM_COMPUTE);
     lks_status status = lks_recording_begin(stream);
-    if (status != LKS_OK) return status;
-    status = lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE);
+    if (status == LKS_OK) {
+        status = lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE);
+        lks_status ended = lks_recording_end(stream, &recorder->recording);
+        if (status == LKS_OK) status = ended;
+    }
     lks_failure_note(&t->failure, status);
-    lks_failure_note(&t->failure, lks_recording_end(stream, &recorder->recording));
-    status = lks_failure_tell(&t->failure);
-    return status == LKS_OK ? LKS_OK : lks_fail_in(status, "cuda_graph: recording a step");
+    if (!lks_trainer_has_failed(t)) return;
+    lks_failure_add_place(&t->failure, "cuda_graph: recording a step");
+    lks_recording_destroy(recorder->recording);
+    recorder->recording = NULL;
 }
 
-/* The event that tells of the decision was recorded with everything else; the host needs one that
- * is not. */
-static lks_status replay(lks_trainer *t) {
+/* *queued: also where the rest fails. The event that tells of the decision was recorded with
+ * everything else; the host needs one that is not. */
+static lks_status replay(lks_trainer *t, bool *queued) {
     lks_stream *stream = lks_device_stream(t->recorder->device, LKS_STREAM_COMPUTE);
     lks_status status = lks_recording_replay(t->recorder->recording, stream);
-    return status == LKS_OK ? lks_event_record(t->decided, stream) : status;
+    *queued = status == LKS_OK;
+    lks_failure_note(&t->failure, status);
+    return *queued ? lks_trainer_strand(t, lks_event_record(t->decided, stream)) : LKS_OK;
 }
 
+/* Is the step one of those that are replayed? A trace tells of single layers, which a replay does
+ * not. */
+static bool is_recorded(lks_trainer *t) {
+    lks_step_recorder *recorder = t->recorder;
+    if (lks_trainer_has_failed(t) || lks_device_is_traced(recorder->device) ||
+        lks_trainer_global_rows(t) < t->config.batch_size)
+        return false;
+    if (recorder->warm_up == WARM_UP_STEPS) return true;
+    recorder->warm_up++;
+    return false;
+}
+
+/* A rank that has failed queues the step with no samples: its collectives are those that the others
+ * replay. */
 lks_status lks_step_recorder_run(lks_trainer *t, const lks_host_batch *batch) {
     lks_step_recorder *recorder = t->recorder;
     if (!lks_trainer_has_failed(t)) lks_failure_note(&t->failure, bring(t, batch));
-    if (lks_trainer_has_failed(t)) return lks_failure_tell(&t->failure);
     lks_host_batch here = *batch;
     here.inputs = recorder->inputs;
     here.targets = recorder->targets;
-    const bool whole = batch->rows == t->config.batch_size;
-    /* A trace tells of single layers, which a replay does not. */
-    if (!whole || recorder->warm_up < WARM_UP_STEPS || lks_device_is_traced(recorder->device)) {
-        if (whole && recorder->warm_up < WARM_UP_STEPS) recorder->warm_up++;
-        return lks_trainer_queue_work(t, &here, LKS_COPY_ON_DEVICE);
-    }
+    bool queued = false;
     lks_status status = LKS_OK;
-    if (recorder->recording == NULL)
-        status = record(t, &here);
-    else
-        lks_graph_set_batches_tracked(t->graph, lks_graph_batches_tracked(t->graph) +
-                                                    lks_trainer_micro_batches(t));
-    if (status == LKS_OK) status = replay(t);
-    lks_failure_note(&t->failure, status);
-    return status;
+    if (is_recorded(t)) {
+        const int64_t before = lks_graph_batches_tracked(t->graph);
+        if (recorder->recording == NULL) record(t, &here);
+        if (!lks_trainer_has_failed(t)) status = replay(t, &queued);
+        lks_graph_set_batches_tracked(t->graph, before + lks_trainer_micro_batches(t));
+    }
+    return queued ? status : lks_trainer_queue_work(t, &here, LKS_COPY_ON_DEVICE);
 }

@@ -5,8 +5,8 @@
 
 #include "train/trainer.h"
 
-/* NULL where the device cannot record, of which a warning tells. LKS_ECONFIG with several ranks,
- * LKS_ENOMEM. Local. */
+/* NULL where the device cannot record, of which a warning tells. LKS_ECONFIG where the ranks' sums
+ * go through the host, LKS_ENOMEM, LKS_EDEVICE. Local. */
 lks_status lks_step_recorder_create(lks_trainer *trainer, lks_step_recorder **out);
 void lks_step_recorder_destroy(lks_step_recorder *recorder); /* NULL is legal */
 

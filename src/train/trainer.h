@@ -167,6 +167,9 @@ void lks_sums_means(const double *sums, double *out_loss, double *out_acc);
 /* work.c */
 /* Sends what this rank knows of the coming step to the device. Local. */
 lks_status lks_trainer_send_step(lks_trainer *trainer);
+/* Samples of the coming step over all ranks. Known without the loader, so also to a rank that has
+ * failed. */
+int64_t lks_trainer_global_rows(const lks_trainer *trainer);
 /* Micro-batches of the coming step: as many on every rank, since batch norm may sum over the ranks
  * in each. */
 int64_t lks_trainer_micro_batches(const lks_trainer *trainer);

@@ -49,9 +49,7 @@ lks_status lks_trainer_send_step(lks_trainer *t) {
 
 /* ---- forward, loss and backward ---- */
 
-/* Samples of the present step over all ranks. Known without the loader, so also to a rank that has
- * failed. */
-static int64_t global_rows(const lks_trainer *t) {
+int64_t lks_trainer_global_rows(const lks_trainer *t) {
     int64_t begin, end;
     lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, t->position.step,
                       &begin, &end);
@@ -60,7 +58,7 @@ static int64_t global_rows(const lks_trainer *t) {
 
 int64_t lks_trainer_micro_batches(const lks_trainer *t) {
     int64_t begin, end; /* of rank 0's part, a largest one */
-    lks_split(global_rows(t), 0, lks_comm_size(t->context->comm), &begin, &end);
+    lks_split(lks_trainer_global_rows(t), 0, lks_comm_size(t->context->comm), &begin, &end);
     return (end - begin - 1) / t->max_rows + 1;
 }
 

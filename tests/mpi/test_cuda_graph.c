@@ -20,13 +20,16 @@ static const lks_layer_spec layers[] = {
 /* An epoch has 5 steps of 30 samples and one of 13; two whole batches warm up. */
 enum { EPOCHS = 2, WHOLE_STEPS = 5, WARM_UP = 2 };
 
-/* On one rank with a GPU; the same on every rank. */
-static void skip_without_gpu(void) {
+/* Can steps be recorded: on one rank with a GPU, or several with one each? The same on every rank.
+ */
+static bool can_record(void) {
     const lks_context_config config = {.device = "cuda", .threads = 1};
     lks_context *context = NULL;
     const lks_status status = lks_context_create(MPI_COMM_WORLD, &config, &context);
+    const bool can =
+        status == LKS_OK && (mpi_check_size() == 1 || lks_comm_is_on_device(context->comm));
     lks_context_destroy(context);
-    if (status == LKS_EUNSUPPORTED || mpi_check_size() > 1) skip();
+    return can;
 }
 
 static lks_train_config graph_config(bool cuda_graph) {
@@ -47,32 +50,34 @@ static struct {
     lks_stream_ops streams;
     const lks_device_backend *good;
     int recorded, replayed;
-    bool fails;
+    bool recording_fails;
+    int failing_replay; /* of the last rank; 0: none */
 } watched;
 
 static lks_status end_recording(lks_stream *stream, lks_recording **out) {
     lks_status status = watched.good->streams->recording_end(stream, out);
     watched.recorded++;
-    if (status != LKS_OK || !watched.fails) return status;
+    if (status != LKS_OK || !watched.recording_fails) return status;
     watched.good->streams->recording_destroy(*out);
     *out = NULL;
     return lks_fail(LKS_EDEVICE, "the recorder jammed");
 }
 
 static lks_status replay(lks_recording *recording, lks_stream *stream) {
-    watched.replayed++;
+    if (++watched.replayed == watched.failing_replay && mpi_check_rank() == mpi_check_size() - 1)
+        return lks_fail(LKS_EDEVICE, "the replay broke");
     return watched.good->streams->recording_replay(recording, stream);
 }
 
-static void watch(lks_device *device, bool fails) {
+static void watch(lks_device *device) {
     watched.good = device->backend;
     watched.backend = *watched.good;
     watched.streams = *watched.good->streams;
     watched.backend.streams = &watched.streams;
     watched.streams.recording_end = end_recording;
     watched.streams.recording_replay = replay;
-    watched.recorded = watched.replayed = 0;
-    watched.fails = fails;
+    watched.recorded = watched.replayed = watched.failing_replay = 0;
+    watched.recording_fails = false;
     device->backend = &watched.backend;
 }
 
@@ -88,7 +93,7 @@ static void compare_runs(const lks_train_config *config) {
     recorded.cuda_graph = true;
     REQUIRE_OK(open_on(&one, "cuda", &recorded));
     REQUIRE_OK(open_on(&other, "cuda", config));
-    watch(one.context->device, false);
+    watch(one.context->device);
     REQUIRE_OK(lks_fit(one.trainer));
     unwatch(one.context->device);
     REQUIRE_OK(lks_fit(other.trainer));
@@ -101,7 +106,7 @@ static void compare_runs(const lks_train_config *config) {
 
 static void replays_give_the_same_bits(void **state) {
     (void)state;
-    skip_without_gpu();
+    if (!can_record()) skip();
     lks_train_config config = graph_config(false);
     config.schedule =
         (lks_spec){.type = "one_cycle", .options = "max_lr=0.1 total_steps=12"}; /* every step */
@@ -133,7 +138,7 @@ static void run_with_skips(train_case *run, bool cuda_graph) {
 
 static void replays_skip_what_is_not_finite(void **state) {
     (void)state;
-    skip_without_gpu();
+    if (!can_record()) skip();
     static train_case one, other;
     run_with_skips(&one, true);
     run_with_skips(&other, false);
@@ -146,9 +151,10 @@ static void replays_skip_what_is_not_finite(void **state) {
 /* A run may change its mind with every session. */
 static void resumes_with_and_without(void **state) {
     (void)state;
-    skip_without_gpu();
-    static const bool graphs[][2] = {{true, false}, {false, true}, {true, true}};
+    if (!can_record()) skip();
+    static const bool graphs[][2] = {{true, false}, {false, true}};
     static train_case whole, first, second;
+    const char *path = folder_of("cuda-graph"); /* a file */
     const lks_train_config config = graph_config(false);
     REQUIRE_OK(open_on(&whole, "cuda", &config));
     REQUIRE_OK(lks_fit(whole.trainer));
@@ -159,16 +165,16 @@ static void resumes_with_and_without(void **state) {
         REQUIRE_OK(open_on(&first, "cuda", &before));
         for (int step = 0; step < 4; step++)
             REQUIRE_OK(lks_step(first.trainer, &done));
-        REQUIRE_OK(lks_trainer_save(first.trainer, "cuda-graph.h5"));
+        REQUIRE_OK(lks_trainer_save(first.trainer, path));
         case_close(&first);
         REQUIRE_OK(open_on(&second, "cuda", &after));
-        REQUIRE_OK(lks_trainer_restore(second.trainer, "cuda-graph.h5"));
+        REQUIRE_OK(lks_trainer_restore(second.trainer, path));
         REQUIRE_OK(lks_fit(second.trainer));
         MPI_CHECK(case_same_params(whole.trainer, second.trainer));
         case_close(&second);
     }
     case_close(&whole);
-    unlink("cuda-graph.h5");
+    if (mpi_check_rank() == 0) unlink(path);
     mpi_verdict();
 }
 
@@ -176,26 +182,45 @@ static void resumes_with_and_without(void **state) {
 
 static void a_recording_that_fails_says_so(void **state) {
     (void)state;
-    skip_without_gpu();
+    if (!can_record()) skip();
     static train_case run;
     const lks_train_config config = graph_config(true);
     REQUIRE_OK(open_on(&run, "cuda", &config));
-    watch(run.context->device, true);
+    watch(run.context->device);
+    watched.recording_fails = mpi_check_rank() == mpi_check_size() - 1;
     MPI_CHECK(lks_fit(run.trainer) == LKS_EDEVICE);
     MPI_CHECK(strstr(lks_last_error(), "cuda_graph") && strstr(lks_last_error(), "jammed"));
-    MPI_CHECK(run.trainer->position.step == WARM_UP && watched.replayed == 0);
+    MPI_CHECK(run.trainer->position.step == WARM_UP);
     unwatch(run.context->device);
     case_close(&run);
     mpi_verdict();
 }
 
-/* Two ranks are refused a graph; the CPU has nothing to record, on any number of them. */
+/* The others replay what the rank that has failed queues. */
+static void a_failing_replay_ends_the_run_of_every_rank(void **state) {
+    (void)state;
+    if (!can_record()) skip();
+    static train_case run;
+    const lks_train_config config = graph_config(true);
+    REQUIRE_OK(open_on(&run, "cuda", &config));
+    watch(run.context->device);
+    watched.failing_replay = 2;
+    MPI_CHECK(lks_fit(run.trainer) == LKS_EDEVICE);
+    MPI_CHECK(strstr(lks_last_error(), "the replay broke") != NULL);
+    MPI_CHECK(run.trainer->position.step == WARM_UP + 1);
+    unwatch(run.context->device);
+    case_close(&run);
+    mpi_verdict();
+}
+
+/* Ranks that share a GPU are refused a graph; the CPU has nothing to record. */
 static void what_cannot_be_recorded(void **state) {
     (void)state;
+    const bool can = can_record();
     static train_case run;
     const lks_train_config config = graph_config(true);
     const lks_status status = open_on(&run, "cuda", &config);
-    if (mpi_check_size() > 1 && status != LKS_EUNSUPPORTED) {
+    if (!can && status != LKS_EUNSUPPORTED) {
         MPI_CHECK(status == LKS_ECONFIG);
         MPI_CHECK(strstr(lks_last_error(), "cuda_graph: true takes one rank") != NULL);
     }
@@ -212,6 +237,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(replays_skip_what_is_not_finite),
         cmocka_unit_test(resumes_with_and_without),
         cmocka_unit_test(a_recording_that_fails_says_so),
+        cmocka_unit_test(a_failing_replay_ends_the_run_of_every_rank),
         cmocka_unit_test(what_cannot_be_recorded),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);

@@ -89,9 +89,10 @@ struct Piece {
 
 class Collective : public Work {
   public:
-    Collective(std::shared_ptr<Comm> of, const Call &c, const void *f, void *t)
+    /* counts: it is one of the communicator's queued ones. */
+    Collective(std::shared_ptr<Comm> of, const Call &c, const void *f, void *t, bool counts)
         : comm(of), call(c), element(bytes_of(c.type)), from((const unsigned char *)f),
-          to((unsigned char *)t) {
+          to((unsigned char *)t), is_counted(counts) {
         blocks = call.kind == Call::reduce_scatter ? (size_t)comm->size : 1;
         per_chunk = chunk_bytes / blocks / element;
         const bool gathers = call.kind == Call::all_gather;
@@ -113,6 +114,7 @@ class Collective : public Work {
     size_t element, blocks, per_chunk;
     const unsigned char *from;
     unsigned char *to;
+    bool is_counted;
     bool is_started = false, is_stuck = false, is_published = false;
     size_t done = 0; /* elements of each block */
     std::vector<unsigned char> input, output;
@@ -216,7 +218,7 @@ bool Collective::step() {
     }
     if (is_stuck && !comm->is_aborted) return false;
     if (!comm->is_aborted) finish();
-    comm->queued--;
+    if (is_counted) comm->queued--;
     return true;
 }
 
@@ -235,8 +237,9 @@ static ncclResult_t call_collective(const Call &call, const void *from, void *to
     Runtime *runtime = &api.runtime;
     auto enqueue = [=] {
         Item item{nullptr, nullptr, false};
-        item.start = [=] { return std::make_shared<Collective>(comm, call, from, to); };
-        comm->queued++;
+        const bool counts = !stream->capture; /* who knows how often a graph will run */
+        item.start = [=] { return std::make_shared<Collective>(comm, call, from, to, counts); };
+        if (counts) comm->queued++;
         runtime->add(stream, std::move(item));
     };
     if (api.runtime.random.below(4) != 0) {
