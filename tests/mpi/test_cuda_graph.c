@@ -1,5 +1,6 @@
-/* Steps that are recorded and replayed give the bits of steps that are queued one by one. Skipped,
- * but for what is refused, where there is no GPU, real or emulated. */
+/* A step's work is queued without a wait, and so can be recorded: steps that are replayed give the
+ * bits of steps that are queued one by one. Skipped, but for what is refused, where there is no
+ * GPU, real or emulated, or ranks share one. */
 #include <unistd.h>
 
 #include "device/backend.h"
@@ -83,6 +84,100 @@ static void watch(lks_device *device) {
 
 static void unwatch(lks_device *device) {
     device->backend = watched.good;
+}
+
+/* ---- what the host waits for ---- */
+
+/* The calls of a run in their order: (L)osses, (U)pdates, and (W)aits of the host for the device.
+ */
+static struct {
+    lks_device_backend backend;
+    lks_stream_ops streams;
+    lks_math_ops math;
+    const lks_device_backend *good;
+    char calls[4096];
+    int count;
+} seen;
+
+static void see(char call) {
+    if (seen.count < (int)sizeof seen.calls - 1) seen.calls[seen.count++] = call;
+}
+
+static lks_status see_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
+                           int64_t batch, const float *logits, const void *targets, float *dlogits,
+                           double *sums) {
+    see('L');
+    return seen.good->math->loss(device, stream, desc, batch, logits, targets, dlogits, sums);
+}
+
+static lks_status see_update(lks_device *device, lks_stream *stream, const lks_update *update,
+                             const lks_sgd_update *sgd) {
+    see('U');
+    return seen.good->math->sgd(device, stream, update, sgd);
+}
+
+static lks_status see_stream_wait(lks_stream *stream) {
+    see('W');
+    return seen.good->streams->stream_synchronize(stream);
+}
+
+static lks_status see_event_wait(lks_event *event) {
+    see('W');
+    return seen.good->streams->event_synchronize(event);
+}
+
+static lks_status see_stream_query(lks_stream *stream, bool *out) {
+    see('W');
+    return seen.good->streams->stream_query(stream, out);
+}
+
+static lks_status see_event_query(lks_event *event, bool *out) {
+    see('W');
+    return seen.good->streams->event_query(event, out);
+}
+
+static void see_calls(lks_device *device) {
+    seen.good = device->backend;
+    seen.backend = *seen.good;
+    seen.streams = *seen.good->streams;
+    seen.math = *seen.good->math;
+    seen.streams.stream_synchronize = see_stream_wait;
+    seen.streams.event_synchronize = see_event_wait;
+    seen.streams.stream_query = see_stream_query;
+    seen.streams.event_query = see_event_query;
+    seen.math.loss = see_loss;
+    seen.math.sgd = see_update;
+    seen.backend.streams = &seen.streams;
+    seen.backend.math = &seen.math;
+    seen.count = 0;
+    device->backend = &seen.backend;
+}
+
+static void no_wait_before_the_last_update(void **state) {
+    (void)state;
+    if (!can_record()) skip();
+    static train_case run;
+    lks_train_config config = graph_config(false);
+    config.gradients = "clip_norm=0.1 norm_type=inf on_nonfinite=skip";
+    REQUIRE_OK(open_on(&run, "cuda", &config));
+    see_calls(run.context->device);
+    for (int step = 0; step < 3; step++) {
+        bool done;
+        REQUIRE_OK(lks_step(run.trainer, &done));
+    }
+    run.context->device->backend = seen.good;
+    bool waited = false;
+    int updates = 0;
+    for (int i = 0; i < seen.count; i++) {
+        if (seen.calls[i] == 'L') waited = false;
+        if (seen.calls[i] == 'W') waited = true;
+        if (seen.calls[i] != 'U') continue;
+        updates++;
+        MPI_CHECK(!waited);
+    }
+    MPI_CHECK(updates > 3 && waited); /* several buckets */
+    case_close(&run);
+    mpi_verdict();
 }
 
 /* ---- the same bits ---- */
@@ -233,6 +328,7 @@ static void what_cannot_be_recorded(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_wait_before_the_last_update),
         cmocka_unit_test(replays_give_the_same_bits),
         cmocka_unit_test(replays_skip_what_is_not_finite),
         cmocka_unit_test(resumes_with_and_without),

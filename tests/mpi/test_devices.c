@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "mpi/train_case.h"
+#include "train/trainer.h"
 
 static bool close_to(double a, double b, double relative) {
     return fabs(a - b) <= relative * fmax(fabs(a), fabs(b));
@@ -90,10 +91,35 @@ static void test_checkpoints_pass_between_devices(void **state) {
     mpi_verdict();
 }
 
+/* Rank 0's device stands for all in the start-up table, unless the others' are of another kind. */
+static void ranks_on_unlike_devices_are_told(void **state) {
+    (void)state;
+    skip_without_gpu();
+    static train_case run;
+    char text[4096] = "";
+    const lks_train_config config = device_config();
+    for (int mixed = 0; mixed < 2; mixed++) {
+        REQUIRE_OK(open_on(&run, mixed && mpi_check_rank() > 0 ? "cpu" : "cuda", &config));
+        FILE *log = tmpfile();
+        MPI_REQUIRE(log != NULL);
+        run.context->logger.also = log;
+        REQUIRE_OK(lks_trainer_log_startup(run.trainer));
+        run.context->logger.also = NULL;
+        rewind(log);
+        text[fread(text, 1, sizeof text - 1, log)] = '\0';
+        fclose(log);
+        const bool told = strstr(text, "rank 0 on the device cuda, rank 1 on cpu") != NULL;
+        MPI_CHECK(mpi_check_rank() > 0 || told == (mixed && mpi_check_size() > 1));
+        case_close(&run);
+    }
+    mpi_verdict();
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_gpu_trains_like_the_cpu),
         cmocka_unit_test(test_checkpoints_pass_between_devices),
+        cmocka_unit_test(ranks_on_unlike_devices_are_told),
     };
     is_gpu_required = argc > 1 && strcmp(argv[1], "cuda") == 0;
     return MPI_CHECK_RUN(&argc, &argv, tests);

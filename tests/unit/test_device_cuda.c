@@ -96,12 +96,35 @@ static void memory_goes_there_and_back(void **state) {
     lks_device_destroy(device);
 }
 
+static void what_a_grid_does_not_hold_is_refused(void **state) {
+    (void)state;
+    enum { MOST_GROUPS = 65535 };
+    lks_device *device = open_gpu(0);
+    for (int64_t groups = MOST_GROUPS; groups <= MOST_GROUPS + 1; groups++) {
+        lks_op *op = NULL;
+        const lks_conv2d_desc desc = {.in_channels = groups,
+                                      .out_channels = groups,
+                                      .groups = groups,
+                                      .in_size = {1, 1},
+                                      .out_size = {1, 1},
+                                      .kernel = {1, 1},
+                                      .stride = {1, 1},
+                                      .dilation = {1, 1}};
+        assert_int_equal(lks_op_create(device, LKS_OP_CONV2D, &desc, 1, &op),
+                         groups <= MOST_GROUPS ? LKS_OK : LKS_EUNSUPPORTED);
+        lks_op_destroy(op);
+    }
+    assert_non_null(strstr(lks_last_error(), "65536 groups"));
+    lks_device_destroy(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_of_a_host_take_gpus_in_turn),
         cmocka_unit_test(too_much_memory_is_explained),
         cmocka_unit_test(device_memory_is_told_from_the_hosts),
         cmocka_unit_test(memory_goes_there_and_back),
+        cmocka_unit_test(what_a_grid_does_not_hold_is_refused),
     };
     if (setenv("LKS_CUDA_EMU_DEVICES", "3", 1) || setenv("LKS_CUDA_EMU_MEMORY_MIB", "64", 1))
         return 1;
