@@ -32,30 +32,27 @@ double lks_plan_collective(const lks_cluster *cluster, lks_collective kind, int 
     return seconds + flat(&cluster->node, kind, per_node, bytes);
 }
 
-/* Least squares of (rounds * latency + passed * byte_seconds) / seconds - 1. */
+/* What rounds cost shows with the fewest bytes, and what bytes cost with the most: in between
+ * caches and pipelines bend the line, and its ends are what short and long messages have. */
 static lks_status fit_kind(const lks_comm_sample *samples, int count, int ranks,
                            lks_collective kind, lks_link *out) {
-    double aa = 0, ab = 0, bb = 0, a1 = 0, b1 = 0;
+    const lks_comm_sample *small = NULL, *large = NULL;
     for (int i = 0; i < count; i++) {
-        if (samples[i].kind != kind || !(samples[i].seconds > 0)) continue;
-        const double a = rounds(kind, ranks) / samples[i].seconds;
-        const double b =
-            lks_collective_bus_factor(kind, ranks) * (double)samples[i].bytes / samples[i].seconds;
-        aa += a * a;
-        ab += a * b;
-        bb += b * b;
-        a1 += a;
-        b1 += b;
+        if (samples[i].kind != kind) continue;
+        if (!small || samples[i].bytes < small->bytes) small = &samples[i];
+        if (!large || samples[i].bytes > large->bytes) large = &samples[i];
     }
-    const double determinant = aa * bb - ab * ab;
-    if (!(determinant > 1e-9 * aa * bb))
+    if (!small || small->bytes == large->bytes)
         return lks_fail(LKS_EDATA, "%s: expected measurements of two sizes or more",
                         lks_collective_name(kind));
-    const double latency = (a1 * bb - b1 * ab) / determinant;
-    const double byte_seconds = (b1 * aa - a1 * ab) / determinant;
-    /* A part that would be negative is none, and the other one alone fits best. */
-    out->latency[kind] = latency < 0 ? 0 : byte_seconds < 0 ? a1 / aa : latency;
-    out->byte_seconds[kind] = byte_seconds < 0 ? 0 : latency < 0 ? b1 / bb : byte_seconds;
+    const double passed = lks_collective_bus_factor(kind, ranks);
+    double byte_seconds =
+        (large->seconds - small->seconds) / (passed * (double)(large->bytes - small->bytes));
+    if (byte_seconds < 0) byte_seconds = 0;
+    const double latency =
+        (small->seconds - passed * (double)small->bytes * byte_seconds) / rounds(kind, ranks);
+    out->latency[kind] = latency < 0 ? 0 : latency;
+    out->byte_seconds[kind] = byte_seconds;
     return LKS_OK;
 }
 

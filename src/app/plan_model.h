@@ -15,8 +15,8 @@ typedef struct lks_link {
     double byte_seconds[LKS_COMM_BENCH_KINDS]; /* of a byte that passes a rank */
 } lks_link;
 
-/* The link that fits measurements among `ranks` > 1 equal neighbours best, by the least squares of
- * relative errors. LKS_EDATA where a kind has fewer than two sizes. */
+/* The link that the shortest and the longest messages among `ranks` > 1 equal neighbours had.
+ * LKS_EDATA where a kind has fewer than two sizes. */
 lks_status lks_link_fit(const lks_comm_sample *samples, int count, int ranks, lks_link *out);
 
 typedef struct lks_cluster {

@@ -126,7 +126,9 @@ static bool is_recorded(lks_trainer *t) {
  * replay. */
 lks_status lks_step_recorder_run(lks_trainer *t, const lks_host_batch *batch) {
     lks_step_recorder *recorder = t->recorder;
+    lks_trace_enter(recorder->device, LKS_PHASE_INPUT, LKS_TRACE_NO_LAYER, "input");
     if (!lks_trainer_has_failed(t)) lks_failure_note(&t->failure, bring(t, batch));
+    lks_trace_leave(recorder->device);
     lks_host_batch here = *batch;
     here.inputs = recorder->inputs;
     here.targets = recorder->targets;
