@@ -42,7 +42,8 @@ lks_status lks_step_recorder_create(lks_trainer *t, lks_step_recorder **out) {
                 "cuda_graph: true changes nothing on the device %s", lks_device_kind(device));
         return LKS_OK;
     }
-    if (lks_comm_size(comm) > 1 && !lks_comm_is_on_device(comm))
+    /* Ranks that are only imagined have no path. */
+    if (lks_comm_size(comm) > 1 && !lks_comm_is_on_device(comm) && !lks_device_is_measuring(device))
         return lks_fail(
             LKS_ECONFIG,
             "cuda_graph: true takes one rank, or ranks with a GPU each whose sums go by "
