@@ -22,6 +22,7 @@ extern "C" {
     X(LKS_ECOMM, "communication failed", 9)                          \
     X(LKS_ENUMERIC, "a value is not a finite number", 10)            \
     X(LKS_EUNSUPPORTED, "not supported by this build or device", 11) \
+    X(LKS_EDIFFER, "ranks differ that must be alike", 12)            \
     X(LKS_ESTOPPED, "stopped before its end: come back with --resume auto", 75)
 
 typedef enum lks_status {

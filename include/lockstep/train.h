@@ -78,6 +78,8 @@ typedef struct lks_train_config {
     int64_t zero_stage;       /* 0: every rank updates everything; 1: each rank keeps state for, and
                                  updates, its share; 2: and has only its share of the gradients' sum */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
+    int64_t
+        check_sync;    /* compare the parameters of all ranks after every so many steps; 0: never */
     double time_limit; /* seconds since the context was created, by rank 0's clock: the run stops so
                           early that its checkpoint is saved before they have passed; 0: no limit */
     bool cuda_graph;   /* on a GPU: records the work of a step and replays it with one call */

@@ -7,32 +7,18 @@
 
 #include "train/train.h"
 
-/* The run file's text on every rank: not every rank can see the file system of the first. */
-static lks_status share_text(lks_comm *comm, const char *path, char **out) {
-    char *text = NULL;
-    bool first = lks_comm_rank(comm) == 0;
-    lks_status status = lks_comm_agree(comm, first ? lks_run_read_text(path, &text) : LKS_OK);
-    if (status) goto done;
-    int64_t bytes = first ? (int64_t)strlen(text) + 1 : 0;
-    status = lks_comm_broadcast(comm, &bytes, sizeof bytes, 0);
-    if (status) goto done;
-    if (!first && !(text = malloc((size_t)bytes)))
-        status = lks_fail(LKS_ENOMEM, "%s: out of memory", path);
-    status = lks_comm_agree(comm, status);
-    if (!status) status = lks_comm_broadcast(comm, text, bytes, 0);
-done:
-    if (status)
-        free(text);
-    else
-        *out = text;
-    return status;
-}
-
+/* Rank 0 reads the run file for all: not every rank can see the file system of the first. */
 static lks_status load_run(lks_job *job) {
     const lks_args *args = job->args;
-    char *text;
-    lks_status status = share_text(job->comm, args->operands[0], &text);
-    if (status) return status;
+    char *text = NULL;
+    bool first = lks_comm_rank(job->comm) == 0;
+    lks_status status =
+        lks_comm_agree(job->comm, first ? lks_run_read_text(args->operands[0], &text) : LKS_OK);
+    if (!status) status = lks_comm_share_text(job->comm, &text);
+    if (status) {
+        free(text);
+        return status;
+    }
     status =
         lks_run_parse(args->operands[0], text, args->overrides, args->override_count, &job->run);
     free(text);

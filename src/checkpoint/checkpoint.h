@@ -142,4 +142,7 @@ typedef struct lks_verify_report {
  * LKS_ECHECKPOINT: what is damaged; LKS_EIO, LKS_ENOMEM. */
 lks_status lks_checkpoint_verify(const char *path, const lks_verify_report *report);
 
+/* XXH3-64 as the files keep it: the same 64 bits, as a signed integer. */
+int64_t lks_hash(const void *data, size_t bytes);
+
 #endif

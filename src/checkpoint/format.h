@@ -32,9 +32,6 @@ void lks_block_range(const lks_block_grid *grid, int64_t block, int64_t *begin, 
 /* LKS_EINVAL where piece `index` does not lie in the array's `count` elements. */
 lks_status lks_check_piece(const lks_checkpoint_array *array, int64_t count, int index);
 
-/* XXH3-64 as the file keeps it: the same 64 bits, as a signed integer. */
-int64_t lks_hash(const void *data, size_t bytes);
-
 /* "/integrity" + the array's path; the caller frees it; NULL when out of memory. */
 char *lks_integrity_path(const char *array_path);
 /* "/config" + "/" + "text", with one slash between; as above. */

@@ -1,5 +1,6 @@
-/* The verdict of all ranks. */
+/* The verdict of all ranks, and a text for all of them. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "comm/backend.h"
@@ -30,4 +31,21 @@ lks_status lks_comm_agree(lks_comm *comm, lks_status status) {
     if (culprit == comm->rank) return agreed;
     if (all_failed) return lks_fail(agreed, "%s", v.detail);
     return lks_fail(agreed, "rank %d: %s", culprit, v.detail);
+}
+
+lks_status lks_comm_share_text(lks_comm *comm, char **text) {
+    bool first = comm->rank == 0;
+    int64_t bytes = first ? (int64_t)strlen(*text) + 1 : 0;
+    lks_status status = lks_comm_broadcast(comm, &bytes, sizeof bytes, 0);
+    if (status != LKS_OK) return status;
+    char *copy = first ? *text : malloc((size_t)bytes);
+    status = lks_comm_agree(
+        comm, copy ? LKS_OK
+                   : lks_fail(LKS_ENOMEM, "a text of %lld bytes: out of memory", (long long)bytes));
+    if (status == LKS_OK) status = lks_comm_broadcast(comm, copy, bytes, 0);
+    if (status == LKS_OK)
+        *text = copy;
+    else if (!first)
+        free(copy);
+    return status;
 }

@@ -104,6 +104,10 @@ void lks_comm_set_deadline(lks_comm *comm, double seconds);
  * of bucket"), and a number that is told with it where it is not negative. */
 void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number);
 
+/* Brings rank 0's text to every rank. *text: on rank 0 the text, elsewhere set to a copy that the
+ * caller frees. Collective. LKS_ENOMEM, LKS_ECOMM. */
+lks_status lks_comm_share_text(lks_comm *comm, char **text);
+
 /* ---- blocking collectives. `data` is host memory, or memory of the communicator's device where
  * that is not the host. Counts are in elements and may exceed 2^31 - 1. Return LKS_EINVAL,
  * LKS_ECOMM.

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "train/trainer.h"
 
@@ -22,6 +23,19 @@ static lks_status open_device(lks_context *context, const lks_context_config *co
                  ? lks_fail(LKS_EINVAL, "threads: %d is out of range: expected 0 or more", threads)
                  : lks_device_create(&device_config, &context->device);
     return lks_comm_agree(comm, status);
+}
+
+/* Programs of two versions may agree on nothing that comes later. Collective. */
+static lks_status check_version(lks_comm *comm) {
+    char zeros[32] = LKS_VERSION;
+    lks_status status = lks_comm_broadcast(comm, zeros, sizeof(zeros), 0);
+    if (status != LKS_OK) return status;
+    zeros[sizeof(zeros) - 1] = '\0';
+    bool same = strcmp(zeros, LKS_VERSION) == 0;
+    return lks_comm_agree(comm, same ? LKS_OK
+                                     : lks_fail(LKS_EDIFFER,
+                                                "this rank runs Lockstep %s, rank 0 Lockstep %s",
+                                                LKS_VERSION, zeros));
 }
 
 lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *config,
@@ -49,7 +63,9 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
     logger.rank = lks_comm_rank(comm);
     *context = (lks_context){.comm = comm, .logger = logger, .created = created};
     lks_comm_set_logger(comm, &context->logger);
-    status = lks_guard_create(comm, &config->guard, &context->logger, &context->guard);
+    status = check_version(comm);
+    if (status == LKS_OK)
+        status = lks_guard_create(comm, &config->guard, &context->logger, &context->guard);
     if (status == LKS_OK && config->guard.timeout > 0)
         lks_comm_set_deadline(comm, config->guard.timeout);
     if (status == LKS_OK) status = open_device(context, config);

@@ -62,6 +62,15 @@ static const lks_option train_options[] = {
      .low = 1024,
      .high = 1099511627776.0,
      .help = "Bytes of the first bucket; a small one lets communication start early."},
+    {.key = "check_sync",
+     .type = LKS_OPTION_INT,
+     .offset = offsetof(lks_train_config, check_sync),
+     .text = "0",
+     .low = 0,
+     .high = 1e15,
+     .help = "Compare the hashes of all parameters over the ranks after every so many steps; a "
+             "difference ends the run and names the rank and the first parameter. They are always "
+             "compared at the start. 0: never."},
     {.key = "time_limit",
      .type = LKS_OPTION_DURATION,
      .offset = offsetof(lks_train_config, time_limit),

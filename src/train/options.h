@@ -5,7 +5,7 @@
 #include "base/base.h"
 
 /* Over lks_train_config: seed, epochs, batch_size, zero_stage, bucket_bytes, first_bucket_bytes,
- * time_limit, output. The struct of a table starts zeroed but for these members;
+ * check_sync, time_limit, output. The struct of a table starts zeroed but for these members;
  * LKS_TRAIN_CONFIG_DEFAULT agrees with the defaults (a test says so). */
 extern const lks_option_table lks_train_options;
 

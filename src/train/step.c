@@ -3,6 +3,7 @@
 
 #include "device/trace.h"
 #include "train/record.h"
+#include "train/same.h"
 #include "train/saver.h"
 
 static lks_status begin_epoch(lks_trainer *t) {
@@ -98,6 +99,9 @@ lks_status lks_step(lks_trainer *t, bool *epoch_done) {
         return lks_fail(LKS_EINVAL, "lks_step: this trainer has no training data");
     lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_TRAIN);
     lks_status status = run_step(t, epoch_done);
+    int64_t every = t->config.check_sync;
+    if (status == LKS_OK && every > 0 && t->position.global_step % every == 0)
+        status = lks_trainer_check_sync(t);
     lks_guard_enter(t->context->guard, before);
     return status == LKS_OK ? LKS_OK : lks_saver_after_failure(t, status);
 }

@@ -3,6 +3,7 @@
 
 #include "train/compare.h"
 #include "train/record.h"
+#include "train/same.h"
 #include "train/saver.h"
 #include "train/trainer.h"
 
@@ -292,6 +293,7 @@ static lks_status build(lks_trainer *t, const lks_layer_spec *layers, const lks_
     if (status == LKS_OK && t->validation_data != NULL)
         status = lks_trainer_check_dataset(t, t->validation_data);
     if (status == LKS_OK) status = build_parameters(t);
+    if (status == LKS_OK) status = lks_sync_check_create(t, &t->sync_check);
     if (status == LKS_OK)
         status = alloc_device(t, LKS_LOSS_SUM_COUNT, sizeof(double), (void **)&t->epoch_sums);
     if (status == LKS_OK) status = lks_event_create(t->context->device, &t->copied);
@@ -303,8 +305,7 @@ static lks_status build(lks_trainer *t, const lks_layer_spec *layers, const lks_
     if (status == LKS_OK && t->validation_data != NULL)
         status = lks_trainer_open_loader(t, t->validation_data, false, &t->validation_loader);
     if (t->train_data == NULL) return status;
-    if (status == LKS_OK && lks_comm_rank(t->context->comm) == 0)
-        status = lks_sample_hash(t->train_data, &t->sample_hash);
+    if (status == LKS_OK) status = lks_sample_hash(t->train_data, &t->sample_hash);
     if (t->config.output == NULL) return status;
     if (status == LKS_OK) status = lks_saver_create(t, &t->saver);
     if (status == LKS_OK && lks_comm_rank(t->context->comm) == 0)
@@ -334,6 +335,7 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
         if (status == LKS_OK) status = build(t, layers, input);
     }
     status = lks_comm_agree(context->comm, status);
+    if (status == LKS_OK) status = lks_trainer_check_same(t, layers);
     if (status == LKS_OK) status = lks_trainer_log_startup(t);
     if (status == LKS_OK) {
         *out = t;
@@ -360,6 +362,7 @@ void lks_trainer_destroy(lks_trainer *t) {
     free(t->rates_state);
     lks_optimizer_destroy(t->optimizer);
     lks_shard_plan_destroy(t->plan);
+    lks_sync_check_destroy(t->sync_check);
     lks_graph_destroy(t->graph);
     lks_param_groups_destroy(t->groups);
     lks_step_recorder_destroy(t->recorder);

@@ -54,6 +54,7 @@ typedef struct lks_position {
 } lks_position;
 
 typedef struct lks_saver lks_saver;
+typedef struct lks_sync_check lks_sync_check;
 typedef struct lks_step_recorder lks_step_recorder;
 
 struct lks_trainer {
@@ -74,11 +75,12 @@ struct lks_trainer {
     double *rates_state;          /* [lks_rates_state_count] scratch */
     lks_group_rates *group_rates; /* [group count] of the running step */
     lks_exchange *exchange;
-    lks_run_dir *run_dir; /* rank 0 with an output, else NULL */
-    lks_saver *saver;     /* with an output, else NULL */
-    lks_profile *profile; /* while steps are profiled, else NULL */
-    int64_t sample_hash;  /* rank 0: of some training samples, to know the data set again */
-    int64_t created_ns;   /* largest creation number of a checkpoint that was saved or restored */
+    lks_run_dir *run_dir;       /* rank 0 with an output, else NULL */
+    lks_saver *saver;           /* with an output, else NULL */
+    lks_sync_check *sync_check; /* NULL where there is one rank */
+    lks_profile *profile;       /* while steps are profiled, else NULL */
+    int64_t sample_hash;        /* of some training samples, to know the data set again */
+    int64_t created_ns; /* largest creation number of a checkpoint that was saved or restored */
 
     int64_t input_count, output_count; /* elements of one sample */
     int64_t max_rows;                  /* samples that go through the graph at a time */
