@@ -15,6 +15,11 @@ typedef struct lks_op_type {
                           const lks_op_args *args); /* NULL: nothing to do */
     lks_status (*backward)(lks_op *op, lks_stream *stream, const lks_op_args *args);
     void (*destroy)(lks_op *op);
+    /* Does create take this activation in the description? Asked of kinds that have one, for
+     * others than ReLU, which all of them take; NULL: it does not. */
+    bool (*fuses)(const lks_device *device, const void *desc, lks_activation activation);
+    /* lks_op_chain for two operations of this type; NULL: it cannot. */
+    bool (*chain)(const lks_device *device, void *first, void *second);
 } lks_op_type;
 
 struct lks_op {

@@ -310,6 +310,36 @@ static lks_status check_batch(const lks_op *op, const lks_op_args *args) {
                     (long long)args->batch, (long long)op->max_batch);
 }
 
+static lks_activation *activation_of(lks_op_kind kind, void *desc) {
+    switch (kind) {
+    case LKS_OP_LINEAR:
+        return &((lks_linear_desc *)desc)->activation;
+    case LKS_OP_CONV2D:
+        return &((lks_conv2d_desc *)desc)->activation;
+    case LKS_OP_BATCH_NORM:
+        return &((lks_batch_norm_desc *)desc)->activation;
+    default:
+        return NULL;
+    }
+}
+
+bool lks_op_fuse(lks_device *device, lks_op_kind kind, void *desc, lks_activation activation) {
+    const lks_op_type *type = device->backend->ops[kind];
+    lks_activation *fused = activation_of(kind, desc);
+    if (!fused || *fused != LKS_ACTIVATION_NONE) return false;
+    if (activation != LKS_ACTIVATION_RELU &&
+        (!type->fuses || !type->fuses(device, desc, activation)))
+        return false;
+    *fused = activation;
+    return true;
+}
+
+bool lks_op_chain(lks_device *device, lks_op_kind first_kind, void *first, lks_op_kind second_kind,
+                  void *second) {
+    const lks_op_type *type = device->backend->ops[first_kind];
+    return first_kind == second_kind && type->chain && type->chain(device, first, second);
+}
+
 lks_status lks_op_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
     lks_status status = check_batch(op, args);
     if (status != LKS_OK || !op->type->forward) return status;

@@ -168,12 +168,18 @@ typedef enum lks_activation {
 } lks_activation;
 
 /* y[rows, out] = act(x[rows, in] weight[out, in]^T + bias[out]); rows = batch * rows_per_sample.
- * params: weight, bias. ROWS. */
+ * params: weight, bias. ROWS.
+ *
+ * Two in a row (lks_op_chain) share the work at what lies between them: where the second one's
+ * x_activation is the activation of the first, the second's dx is the gradient of what goes into
+ * that activation, and the first, with slope_done, takes it as such. */
 typedef struct lks_linear_desc {
     int64_t in_features, out_features;
     int64_t rows_per_sample;
     bool bias;
-    lks_activation activation; /* NONE or RELU: fused into the product */
+    lks_activation activation; /* fused into the product, where lks_op_fuse says so */
+    bool slope_done;
+    lks_activation x_activation;
 } lks_linear_desc;
 
 /* Cross-correlation as torch.nn.Conv2d: weight [out, in/groups, kh, kw], bias [out]. Pairs are
@@ -313,9 +319,21 @@ typedef struct lks_op_args {
     void *dx2;               /* add: may equal dx or dy, then nothing is copied */
     void *const *dparams;    /* NULL, or an entry NULL: not wanted (frozen parameters) */
     void *saved, *scratch;
+    const lks_op *x_op;  /* backward of a linear with x_activation: the operation that made x, */
+    const void *x_saved; /* and what it saved */
     lks_all_reduce_fn all_reduce; /* batch norm: NULL for statistics of this rank's samples alone */
     void *all_reduce_data;
 } lks_op_args;
+
+/* Before an operation is created: may it apply the activation to its output? Then `desc`, the
+ * struct of the kind, says so afterwards. The result is that of an LKS_OP_ELTWISE behind it,
+ * rounded no more often. */
+bool lks_op_fuse(lks_device *device, lks_op_kind kind, void *desc, lks_activation activation);
+/* The same for two operations of which the second is alone in taking the first one's y as its x:
+ * may its backward do a part of the first one's? Then both descriptions say so, and backward of the
+ * second one wants x_op and x_saved. */
+bool lks_op_chain(lks_device *device, lks_op_kind first_kind, void *first, lks_op_kind second_kind,
+                  void *second);
 
 /* Plans an operation for at most max_batch samples. `desc` is the struct of the kind, copied.
  * Float32 operands. Smaller batches reuse the plan (a back end may plan a new batch size when it

@@ -169,21 +169,21 @@ static lks_status add_params(lks_graph *graph, const lks_layer_plan *plan, lks_n
     return LKS_OK;
 }
 
-/* Lets the operation that made the value apply the relu that follows it directly. */
-static bool fuse_relu(lks_graph *graph, const lks_layer_plan *plan, const lks_flow *flow) {
+/* Lets the operation that made the value apply the activation that follows it directly. */
+static bool fuse_activation(lks_graph *graph, const lks_layer_plan *plan, const lks_flow *flow) {
     int producer = graph->values[flow->value].producer;
-    if (plan->kind != LKS_OP_ELTWISE || plan->desc.eltwise.activation != LKS_ACTIVATION_RELU ||
-        producer == LKS_NO_NODE)
-        return false;
+    if (plan->kind != LKS_OP_ELTWISE || producer == LKS_NO_NODE) return false;
     lks_node *node = &graph->nodes[producer];
-    lks_activation *activation = node->kind == LKS_OP_LINEAR   ? &node->desc.linear.activation
-                                 : node->kind == LKS_OP_CONV2D ? &node->desc.conv2d.activation
-                                 : node->kind == LKS_OP_BATCH_NORM
-                                     ? &node->desc.batch_norm.activation
-                                     : NULL;
-    if (activation == NULL) return false;
-    *activation = LKS_ACTIVATION_RELU;
-    return true;
+    return lks_op_fuse(graph->device, node->kind, &node->desc, plan->desc.eltwise.activation);
+}
+
+/* Lets the node do in its backward what it can of the backward of the one in front of it. */
+static void chain_backward(lks_graph *graph, lks_node *node) {
+    int producer = graph->values[node->x].producer;
+    if (graph->config.inference_only || producer == LKS_NO_NODE) return;
+    lks_node *first = &graph->nodes[producer];
+    node->takes_x_saved =
+        lks_op_chain(graph->device, first->kind, &first->desc, node->kind, &node->desc);
 }
 
 static int64_t count_multiply_adds(lks_op_kind kind, const lks_op_desc *desc) {
@@ -201,7 +201,7 @@ static int64_t count_multiply_adds(lks_op_kind kind, const lks_op_desc *desc) {
 
 static lks_status add_operation(lks_builder *builder, const lks_layer_plan *plan, lks_flow *flow) {
     lks_graph *graph = builder->graph;
-    bool fused = plan->has_op && fuse_relu(graph, plan, flow);
+    bool fused = plan->has_op && fuse_activation(graph, plan, flow);
     /* Dropout does nothing outside training. */
     bool idle = plan->kind == LKS_OP_DROPOUT && graph->config.inference_only;
     if (!plan->has_op || fused || idle) {
@@ -213,6 +213,7 @@ static lks_status add_operation(lks_builder *builder, const lks_layer_plan *plan
     if (status != LKS_OK) return status;
     node->synchronize = plan->synchronize;
     graph->layers[node->layer].is_synchronized |= plan->synchronize;
+    chain_backward(graph, node);
     graph->layers[node->layer].multiply_adds += count_multiply_adds(plan->kind, &plan->desc);
     return add_params(graph, plan, node);
 }

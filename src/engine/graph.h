@@ -27,6 +27,7 @@ typedef struct lks_node {
     bool trains; /* some parameter of it has a gradient */
     int first_buffer, buffer_count;
     bool synchronize;
+    bool takes_x_saved;             /* backward wants what the node that made x saved */
     int64_t ready_begin, ready_end; /* flat elements whose gradients this node's backward adds to
                                        those that exist */
     void *saved, *scratch, *backward_scratch;

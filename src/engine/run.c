@@ -135,6 +135,11 @@ static lks_status run_backward(const lks_graph *graph, const lks_node *node,
     args.dy2 = grad_of(graph, node->y2);
     args.dx = grad_of(graph, node->x);
     args.dx2 = grad_of(graph, node->x2);
+    if (node->takes_x_saved) {
+        const lks_node *first = &graph->nodes[graph->values[node->x].producer];
+        args.x_op = first->op;
+        args.x_saved = first->saved;
+    }
     args.dparams = node->trains ? dparams : NULL;
     enter_layer(graph, LKS_PHASE_BACKWARD, node);
     lks_status status = lks_op_backward(node->op, compute_stream(graph), &args);

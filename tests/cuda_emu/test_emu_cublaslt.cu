@@ -8,7 +8,7 @@
 #define assert_blas(call) assert_int_equal(call, CUBLAS_STATUS_SUCCESS)
 
 /* Sizes that differ, so that a mistaken order shows. Matrices are stored by columns. */
-enum { M = 5, N = 7, K = 11, AUX_LD = 128 };
+enum { M = 8, N = 7, K = 12, AUX_LD = 128 };
 
 struct Problem {
     cublasLtHandle_t handle;
@@ -178,7 +178,7 @@ static void test_epilogues_backward(void **) {
         unsigned char mask[AUX_LD / 8 * N];
         for (size_t i = 0; i < sizeof mask; i++)
             mask[i] = (unsigned char)(i * 37);
-        float *bias = make_device<float>((size_t)count), d[M * N], got[N], want[N] = {};
+        float *bias = make_device<float>((size_t)count), d[M * N], got[M], want[M] = {};
         unsigned char *aux = device_copy(mask, sizeof mask);
         set(p.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
         set(p.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
@@ -224,7 +224,7 @@ static void test_precisions_of_inputs_and_outputs(void **) {
                      CUBLASLT_EPILOGUE_DEFAULT);
     __nv_bfloat16 a[M * K], b[K * N], got[M * N];
     for (__nv_bfloat16 &v : a)
-        v = 31.0f;
+        v = 87.0f;
     for (__nv_bfloat16 &v : b)
         v = 1.0f;
     __nv_bfloat16 *da = device_copy(a, M * K), *db = device_copy(b, K * N),
@@ -233,7 +233,7 @@ static void test_precisions_of_inputs_and_outputs(void **) {
     assert_blas(cublasLtMatmul(p.handle, p.desc, &one, da, p.a, db, p.b, &zero, dd, p.d, dd, p.d,
                                nullptr, nullptr, 0, p.stream));
     download(got, dd, M * N);
-    assert_true((float)got[0] == 340); /* 341, to 8 bits and to even */
+    assert_true((float)got[0] == 1040); /* 1044, to 8 bits and to even */
     assert_cuda(cudaFree(da));
     assert_cuda(cudaFree(db));
     assert_cuda(cudaFree(dd));
@@ -276,6 +276,16 @@ static void test_calls_that_are_refused(void **) {
     assert_blas(cublasLtMatrixLayoutSetAttribute(p.d, CUBLASLT_MATRIX_LAYOUT_LD, &short_ld,
                                                  sizeof short_ld));
     assert_int_equal(choose(p, &best), CUBLAS_STATUS_INVALID_VALUE);
+    /* An epilogue that is not there for all sizes. */
+    Problem odd = make_problem(false, false, CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F,
+                               CUBLASLT_EPILOGUE_BGRADB);
+    assert_blas(choose(odd, &best));
+    assert_blas(cublasLtMatrixLayoutDestroy(odd.a));
+    assert_blas(cublasLtMatrixLayoutDestroy(odd.b));
+    assert_blas(cublasLtMatrixLayoutCreate(&odd.a, CUDA_R_32F, M, K - 1, M));
+    assert_blas(cublasLtMatrixLayoutCreate(&odd.b, CUDA_R_32F, K - 1, N, K - 1));
+    assert_int_equal(choose(odd, &best), CUBLAS_STATUS_NOT_SUPPORTED);
+    free_problem(&odd);
     /* An attribute of another size. */
     const char wrong = 0;
     assert_int_equal(cublasLtMatmulDescSetAttribute(p.desc, CUBLASLT_MATMUL_DESC_TRANSA, &wrong, 1),

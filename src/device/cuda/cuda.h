@@ -110,6 +110,15 @@ lks_status lks_cuda_bias_backward(lks_stream *stream, int64_t rows, int64_t widt
 /* ranges.c: NVTX, which costs next to nothing where no profiler watches. */
 extern const lks_range_ops lks_cuda_range_ops;
 
+/* eltwise.cu: y = act(x), and dx = dy * act'(...) where v is what lks_cuda_slope_from_y says.
+ * alpha: leaky_relu's. count elements of the device's type; in place is legal. */
+lks_status lks_cuda_activate(lks_stream *stream, lks_activation activation, float alpha,
+                             int64_t count, const void *x, void *y);
+lks_status lks_cuda_activate_backward(lks_stream *stream, lks_activation activation, float alpha,
+                                      int64_t count, const void *v, const void *dy, void *dx);
+/* Is the slope computed from y, or from x? */
+bool lks_cuda_slope_from_y(lks_activation activation, float alpha);
+
 /* Operations; each in the file of its name. */
 extern const lks_op_type lks_cuda_linear;
 extern const lks_op_type lks_cuda_conv2d;

@@ -37,13 +37,14 @@ template <typename A> struct backward_of {
 
 /* Calls work(activation) with the struct of activation.cuh that the operation has. NONE has none.
  */
-template <typename Work> static lks_status with_activation(const eltwise_op *op, Work &&work) {
-    switch (op->activation) {
+template <typename Work>
+static lks_status with_activation(lks_activation activation, float alpha, Work &&work) {
+    switch (activation) {
     case LKS_ACTIVATION_RELU:
         return work(lks_relu());
     case LKS_ACTIVATION_LEAKY_RELU:
-        if (op->alpha >= 0.0f) return work(lks_leaky_relu<true>{op->alpha});
-        return work(lks_leaky_relu<false>{op->alpha});
+        if (alpha >= 0.0f) return work(lks_leaky_relu<true>{alpha});
+        return work(lks_leaky_relu<false>{alpha});
     case LKS_ACTIVATION_GELU:
         return work(lks_gelu());
     case LKS_ACTIVATION_GELU_TANH:
@@ -60,6 +61,37 @@ template <typename Work> static lks_status with_activation(const eltwise_op *op,
     return LKS_OK;
 }
 
+lks_status lks_cuda_activate(lks_stream *stream, lks_activation activation, float alpha,
+                             int64_t count, const void *x, void *y) {
+    if (activation == LKS_ACTIVATION_NONE) return lks_cuda_copy(stream, count, x, y);
+    return with_activation(activation, alpha, [&](auto function) {
+        return lks_cuda_typed(stream->device, [&](auto zero) {
+            return lks_map<decltype(zero)>(stream, "activation", count, x, y,
+                                           forward_of<decltype(function)>{function});
+        });
+    });
+}
+
+lks_status lks_cuda_activate_backward(lks_stream *stream, lks_activation activation, float alpha,
+                                      int64_t count, const void *v, const void *dy, void *dx) {
+    if (activation == LKS_ACTIVATION_NONE) return lks_cuda_copy(stream, count, dy, dx);
+    return with_activation(activation, alpha, [&](auto function) {
+        return lks_cuda_typed(stream->device, [&](auto zero) {
+            return lks_map2<decltype(zero)>(stream, "gradient of an activation", count, v, dy, dx,
+                                            backward_of<decltype(function)>{function});
+        });
+    });
+}
+
+bool lks_cuda_slope_from_y(lks_activation activation, float alpha) {
+    bool from_y = true;
+    with_activation(activation, alpha, [&](auto function) {
+        from_y = decltype(function)::FROM_Y;
+        return LKS_OK;
+    });
+    return from_y;
+}
+
 /* ---- the operation ---- */
 
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
@@ -72,12 +104,11 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     op->activation = d->activation;
     op->alpha = (float)d->alpha;
     op->op.needs.in_place = op->op.needs.backward_in_place = true;
-    with_activation(op, [&](auto activation) {
-        const bool from_y = decltype(activation)::FROM_Y;
+    if (op->activation != LKS_ACTIVATION_NONE) {
+        const bool from_y = lks_cuda_slope_from_y(op->activation, op->alpha);
         op->op.needs.backward_needs_x = !from_y;
         op->op.needs.backward_needs_y = op->op.needs.in_place = from_y;
-        return LKS_OK;
-    });
+    }
     *out = &op->op;
     return LKS_OK;
 }
@@ -88,31 +119,16 @@ static void destroy(lks_op *op) {
 
 static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     const eltwise_op *op = (const eltwise_op *)base;
-    const int64_t count = args->batch * op->count;
-    if (op->activation == LKS_ACTIVATION_NONE)
-        return lks_cuda_copy(stream, count, args->x, args->y);
-    return with_activation(op, [&](auto activation) {
-        return lks_cuda_typed(base->device, [&](auto zero) {
-            return lks_map<decltype(zero)>(stream, "eltwise", count, args->x, args->y,
-                                           forward_of<decltype(activation)>{activation});
-        });
-    });
+    return lks_cuda_activate(stream, op->activation, op->alpha, args->batch * op->count, args->x,
+                             args->y);
 }
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     const eltwise_op *op = (const eltwise_op *)base;
-    const int64_t count = args->batch * op->count;
     if (!args->dx) return LKS_OK;
-    if (op->activation == LKS_ACTIVATION_NONE)
-        return lks_cuda_copy(stream, count, args->dy, args->dx);
-    const void *v = base->needs.backward_needs_y ? args->y : args->x;
-    return with_activation(op, [&](auto activation) {
-        return lks_cuda_typed(base->device, [&](auto zero) {
-            return lks_map2<decltype(zero)>(stream, "eltwise gradient", count, v, args->dy,
-                                            args->dx,
-                                            backward_of<decltype(activation)>{activation});
-        });
-    });
+    return lks_cuda_activate_backward(stream, op->activation, op->alpha, args->batch * op->count,
+                                      base->needs.backward_needs_y ? args->y : args->x, args->dy,
+                                      args->dx);
 }
 
 extern "C" const lks_op_type lks_cuda_eltwise = {create, forward, backward, destroy};
