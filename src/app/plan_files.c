@@ -54,10 +54,8 @@ static lks_status read_layers(const char *path, const json_t *root, lks_plan_pro
 
 static lks_status read_profile(const char *path, const json_t *root, lks_plan_profile *out) {
     const json_t *mean = json_object_get(root, "mean");
-    const char *backend = json_string_value(json_object_get(root, "backend"));
     double samples;
-    /* What shares the host's threads with computing takes its time, too. */
-    out->overlaps = backend && strncmp(backend, "NCCL", 4) == 0;
+    out->overlaps = json_is_true(json_object_get(root, "overlaps"));
     lks_status status = get_count(path, root, "ranks", &out->ranks);
     if (!status) status = get_count(path, root, "hosts", &out->hosts);
     if (!status) status = get_count(path, root, "threads", &out->threads);

@@ -158,6 +158,14 @@ static void add_layers(const lks_trainer *t, lks_strbuf *out, const lks_profile_
     lks_strbuf_add(out, "]");
 }
 
+/* Do transfers go on while the ranks compute? Of one rank on a GPU: those that more of them would
+ * make. */
+static bool overlaps(const lks_trainer *t) {
+    const lks_comm *comm = t->context->comm;
+    return lks_comm_size(comm) > 1 ? lks_comm_is_on_device(comm)
+                                   : !lks_device_is_host(t->context->device);
+}
+
 void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *result,
                             lks_strbuf *out) {
     const lks_comm *comm = t->context->comm;
@@ -166,6 +174,7 @@ void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *resu
     add_text(out, "device", lks_device_kind(t->context->device));
     add_text(out, "description", lks_device_description(t->context->device));
     add_text(out, "backend", lks_comm_device_path(comm));
+    lks_strbuf_add(out, ", \"overlaps\": %s", overlaps(t) ? "true" : "false");
     add_number(out, "ranks", lks_comm_size(comm));
     add_number(out, "hosts", lks_comm_host_count(comm));
     add_number(out, "threads", lks_device_threads(t->context->device));

@@ -203,7 +203,7 @@ static void steps(void **state) {
 /* ---- files ---- */
 
 static const char good_profile[] =
-    "{\"format\": \"lockstep profile 1\", \"backend\": \"NCCL 2.28\", \"ranks\": 4, \"hosts\": 2,"
+    "{\"format\": \"lockstep profile 1\", \"overlaps\": true, \"ranks\": 4, \"hosts\": 2,"
     " \"threads\": 3, \"samples\": 64, \"updated_parameters\": 10,"
     " \"mean\": {\"input\": 1, \"other\": 2, \"forward\": 3, \"backward\": 4, \"optimizer\": 5},"
     " \"layers\": [{\"backward\": 0.5}, {\"backward\": 0.25}]}";
