@@ -7,6 +7,7 @@
 
 /* The device that has measured ends with its context; the data sets stay. */
 static lks_status renew_context(lks_doctor *d) {
+    lks_comm_set_guard(d->job.comm, NULL);
     lks_trainer_destroy(d->job.trainer);
     lks_context_destroy(d->job.context);
     d->job.trainer = NULL;

@@ -29,7 +29,7 @@ typedef struct lks_doctor {
 } lks_doctor;
 
 /* doctor_machine.c */
-/* MPI and HDF5. */
+/* MPI, NCCL and HDF5. */
 void lks_doctor_check_libraries(lks_doctor *doctor);
 /* Opens the context and asks every rank where it is: hosts, cores, threads, devices. Without a
  * context, job.context is NULL. */

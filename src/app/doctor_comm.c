@@ -67,7 +67,8 @@ lks_status lks_doctor_time_all_reduce(lks_doctor *d) {
     if (status)
         lks_report_fail(&d->report, status, "all-reduce", NULL);
     else
-        lks_report_ok(&d->report, "all-reduce", "%s", text.failed ? "" : text.text);
+        lks_report_ok(&d->report, "all-reduce", "by %s: %s", lks_comm_device_path(comm),
+                      text.failed ? "" : text.text);
     lks_strbuf_free(&text);
     lks_device_free(device, data);
     return status == LKS_ECOMM ? status : LKS_OK;

@@ -26,6 +26,7 @@ void lks_doctor_check_libraries(lks_doctor *d) {
                         lks_fail(LKS_ECOMM, "%s gives %s, but training needs MPI_THREAD_FUNNELED",
                                  library, level),
                         "MPI", "use an MPI library that was built with support for threads");
+    lks_report_ok(&d->report, "NCCL", "%s", lks_comm_device_library(library));
     lks_report_text(&d->report, "version", lks_h5_version());
     lks_report_ok(&d->report, "HDF5", "%s, %s", lks_h5_version(),
                   lks_h5_is_parallel() ? "parallel"

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/starting.h"
 #include "train/train.h"
 
 /* Rank 0 reads the run file for all: not every rank can see the file system of the first. */
@@ -27,6 +28,7 @@ static lks_status load_run(lks_job *job) {
 
 lks_status lks_job_open_run(const lks_args *args, lks_job *job) {
     *job = (lks_job){.args = args};
+    lks_starting_begin(LKS_STARTING_SECONDS);
     lks_status status = lks_comm_check_launcher(environ);
     if (!status) status = lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &job->comm);
     return status || args->operand_count == 0 ? status : load_run(job);
@@ -52,6 +54,7 @@ lks_status lks_job_open_context(lks_job *job) {
         .guard = {.timeout = job->run.machine.stall_timeout, .tell = tell, .end = end},
     };
     lks_status status = lks_context_create(MPI_COMM_WORLD, &config, &job->context);
+    lks_starting_done();
     if (!status) lks_comm_set_guard(job->comm, lks_context_guard(job->context));
     return status;
 }
@@ -62,6 +65,7 @@ lks_status lks_job_open(const lks_args *args, lks_job *job) {
 }
 
 void lks_job_close(lks_job *job, lks_status status) {
+    lks_starting_done(); /* of a job without a context */
     if (lks_strands_others(status)) {
         if (job->context) lks_guard_abandon(lks_context_guard(job->context));
         return;

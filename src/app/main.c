@@ -10,6 +10,7 @@
 #include "app/commands.h"
 #include "app/job.h"
 #include "app/signals.h"
+#include "app/starting.h"
 #include "comm/comm.h"
 #include "train/train.h"
 
@@ -46,11 +47,13 @@ static void print_error(lks_status status, const char *before) {
 /* A command line that is wrong comes here, too: without MPI every rank would say so. */
 static int run_with_mpi(lks_status status, const lks_args *args, int argc, char **argv) {
     int provided, rank, size;
+    lks_starting_begin(LKS_STARTING_SECONDS);
     /* The loader's thread makes no MPI calls. */
     if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
         fprintf(stderr, "lockstep: error: MPI does not start\n");
         return lks_status_exit_code(LKS_ECOMM);
     }
+    lks_starting_done();
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     if (!status) status = commands[args->command].run(args);
