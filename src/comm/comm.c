@@ -119,7 +119,6 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
     status = find_hosts(comm);
     comm->label_number = -1;
     if (status == LKS_OK && comm->size > 1) status = select_best(comm);
-    if (status == LKS_OK && comm->size > 1) status = lks_watch_create(comm);
     if (status != LKS_OK) {
         lks_comm_destroy(comm);
         return status;
@@ -131,7 +130,7 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
 lks_status lks_comm_set_device(lks_comm *comm, lks_device *device) {
     comm->device = device;
     if (comm->size == 1) return LKS_OK;
-    lks_status status = lks_watch_share_places(comm);
+    lks_status status = lks_watch_create(comm);
     return status == LKS_OK ? lks_device_queue_open(comm) : status;
 }
 

@@ -98,7 +98,7 @@ lks_status lks_comm_agree(lks_comm *comm, lks_status status);
  */
 
 enum { LKS_COMM_DEADLINE_SECONDS = 300 };
-/* For waits from now on; > 0. */
+/* For waits from now on; > 0. After lks_comm_set_device. */
 void lks_comm_set_deadline(lks_comm *comm, double seconds);
 /* What the next collective belongs to, for those texts: a text of static life ("backward, gradients
  * of bucket"), and a number that is told with it where it is not negative. */

@@ -207,25 +207,8 @@ void lks_comm_set_deadline(lks_comm *comm, double seconds) {
     if (comm->watch) comm->watch->deadline = seconds;
 }
 
-/* ---- places ---- */
-
 const lks_rank_place *lks_watch_places(const lks_comm *comm) {
     return comm->watch->places;
-}
-
-lks_status lks_watch_share_places(lks_comm *comm) {
-    lks_watch *watch = comm->watch;
-    lks_rank_place *mine = &watch->places[comm->rank];
-    const char *gpu = lks_device_place(comm->device);
-    int host = comm->rank;
-    MPI_Bcast(&host, 1, MPI_INT, 0, comm->host);
-    *mine = (lks_rank_place){.host = host};
-    if (gethostname(mine->host_name, sizeof mine->host_name - 1) != 0)
-        snprintf(mine->host_name, sizeof mine->host_name, "unknown host");
-    snprintf(mine->gpu, sizeof mine->gpu, "%s", gpu ? gpu : "");
-    return lks_comm_check_mpi(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, watch->places,
-                                            (int)sizeof *mine, MPI_BYTE, comm->mpi),
-                              "MPI_Allgather");
 }
 
 /* ---- creation ---- */
@@ -249,6 +232,24 @@ static lks_watch *allocate_watch(int size) {
     return NULL;
 }
 
+/* Tells all ranks where this one is. */
+static lks_status share_places(const lks_comm *comm) {
+    lks_watch *watch = comm->watch;
+    lks_rank_place *mine = &watch->places[comm->rank];
+    const char *gpu = lks_device_place(comm->device);
+    int host = comm->rank;
+    lks_status status =
+        lks_comm_check_mpi(MPI_Bcast(&host, 1, MPI_INT, 0, comm->host), "MPI_Bcast");
+    if (status != LKS_OK) return status;
+    *mine = (lks_rank_place){.host = host};
+    if (gethostname(mine->host_name, sizeof mine->host_name - 1) != 0)
+        snprintf(mine->host_name, sizeof mine->host_name, "unknown host");
+    snprintf(mine->gpu, sizeof mine->gpu, "%s", gpu ? gpu : "");
+    return lks_comm_check_mpi(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, watch->places,
+                                            (int)sizeof *mine, MPI_BYTE, comm->mpi),
+                              "MPI_Allgather");
+}
+
 lks_status lks_watch_create(lks_comm *comm) {
     lks_watch *watch = allocate_watch(comm->size);
     lks_status status = lks_comm_agree(
@@ -263,7 +264,8 @@ lks_status lks_watch_create(lks_comm *comm) {
     watch->deadline = LKS_COMM_DEADLINE_SECONDS;
     watch->incoming = MPI_REQUEST_NULL;
     comm->watch = watch;
-    return lks_comm_agree(comm, listen(comm));
+    status = lks_comm_agree(comm, listen(comm));
+    return status == LKS_OK ? share_places(comm) : status;
 }
 
 void lks_watch_destroy(lks_comm *comm) {

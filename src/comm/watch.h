@@ -17,12 +17,11 @@ typedef struct lks_rank_place {
     char gpu[32]; /* lks_device_place; "": none */
 } lks_rank_place;
 
-/* Collective; the same status on every rank. LKS_ECOMM, LKS_ENOMEM. */
+/* Once the communicator has its device. Collective; the same status on every rank. LKS_ECOMM,
+ * LKS_ENOMEM. */
 lks_status lks_watch_create(lks_comm *comm);
 /* Collective. */
 void lks_watch_destroy(lks_comm *comm);
-/* Tells all ranks where this one is, once its device is known. Collective. LKS_ECOMM. */
-lks_status lks_watch_share_places(lks_comm *comm);
 /* [size] */
 const lks_rank_place *lks_watch_places(const lks_comm *comm);
 

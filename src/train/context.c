@@ -66,10 +66,10 @@ lks_status lks_context_create(MPI_Comm mpi_comm, const lks_context_config *confi
     status = check_version(comm);
     if (status == LKS_OK)
         status = lks_guard_create(comm, &config->guard, &context->logger, &context->guard);
-    if (status == LKS_OK && config->guard.timeout > 0)
-        lks_comm_set_deadline(comm, config->guard.timeout);
     if (status == LKS_OK) status = open_device(context, config);
     if (status == LKS_OK) status = lks_comm_set_device(comm, context->device);
+    if (status == LKS_OK && config->guard.timeout > 0)
+        lks_comm_set_deadline(comm, config->guard.timeout);
     if (status != LKS_OK) {
         lks_context_destroy(context);
         return status;
