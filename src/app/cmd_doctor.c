@@ -1,6 +1,5 @@
 /* `lockstep doctor`: what would keep a run from training, or make it slow, before it is started. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "app/commands.h"
 #include "app/doctor.h"
@@ -44,7 +43,6 @@ static lks_status examine(lks_doctor *d, lks_status run_file) {
 /* Rank 0 has the report; its first problem decides the exit code on every rank. */
 static lks_status conclude(lks_doctor *d) {
     int64_t verdict[2] = {d->report.first, d->report.counts[LKS_VERDICT_PROBLEM]};
-    lks_report_end(&d->report);
     lks_status status = lks_comm_broadcast(d->job.comm, verdict, sizeof verdict, 0);
     if (status || !verdict[0]) return status;
     return lks_fail((lks_status)verdict[0], "%lld problem%s: see the report", (long long)verdict[1],
@@ -59,6 +57,7 @@ lks_status lks_command_doctor(const lks_args *args) {
     if (!d.job.comm || run_file == LKS_ECOMM) return run_file;
     d.report = (lks_report){.stream = lks_job_is_first(&d.job) ? stdout : NULL, .json = args->json};
     lks_status status = examine(&d, run_file);
+    lks_report_end(&d.report);
     if (!status) status = conclude(&d);
     free(d.stations);
     lks_job_close(&d.job, status);

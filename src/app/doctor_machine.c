@@ -211,7 +211,7 @@ static void report_gpu(lks_doctor *d) {
     if (lks_device_create(&config, &gpu))
         lks_report_ok(&d->report, "GPU", "not used: %s", lks_last_error());
     else
-        lks_report_ok(&d->report, "GPU", "not used: the run file says `device: cpu` (%s)",
+        lks_report_ok(&d->report, "GPU", "not used, because `device: cpu` was asked for: %s",
                       lks_device_description(gpu));
     lks_device_destroy(gpu);
 }

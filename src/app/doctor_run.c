@@ -110,8 +110,12 @@ static void add_part(const char *name, int64_t bytes, lks_strbuf *out) {
 /* What one rank takes, part by part. */
 static void describe_needs(const lks_station *s, const lks_trainer_needs *needs, bool gpu,
                            lks_strbuf *out) {
-    for (int kind = 0; kind < LKS_MEMORY_KINDS && (gpu || s->is_host); kind++)
+    int64_t others = needs->device;
+    for (int kind = 0; kind < LKS_MEMORY_KINDS && (gpu || s->is_host); kind++) {
         add_part(lks_memory_kind_names[kind], needs->kinds[kind], out);
+        others -= needs->kinds[kind];
+    }
+    if ((gpu || s->is_host) && others > needs->device / 100) add_part("other", others, out);
     if (gpu) return;
     add_part("data and batches", needs->host, out);
     add_part("copy for checkpoints", needs->copy, out);

@@ -36,7 +36,7 @@ void lks_report_warn(lks_report *report, const char *check, const char *advice, 
 /* A problem, in the words of lks_last_error. */
 void lks_report_fail(lks_report *report, lks_status status, const char *check, const char *advice);
 
-/* The last line: what it all comes to. Afterwards the report is empty. */
+/* The last line: what it all comes to. Nothing is added afterwards; the counts stay. */
 void lks_report_end(lks_report *report);
 
 #endif
