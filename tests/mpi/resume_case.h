@@ -69,6 +69,18 @@ static inline bool same_history(lks_trainer *one, lks_trainer *other) {
     return same;
 }
 
+/* Lines of metrics.jsonl that hold `text`. */
+static inline int count_lines(const char *folder, const char *text) {
+    char path[128], line[1024];
+    int count = 0;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        count += strstr(line, text) != NULL;
+    if (file != NULL) fclose(file);
+    return count;
+}
+
 /* ---- two files ---- */
 
 static inline void *read_whole(lks_checkpoint *file, const char *path, lks_dtype dtype,

@@ -81,7 +81,7 @@ static void test_at_every_place_of_an_epoch(void **state) {
         MPI_CHECK(lks_trainer_end(run.trainer) == LKS_END_REQUEST);
         MPI_CHECK(run.trainer->position.global_step == expected);
         MPI_CHECK(lks_trainer_epochs_done(run.trainer) == (expected - 1) / RESUME_STEPS);
-        MPI_CHECK(count_files(folder) == 1);
+        MPI_CHECK(count_files(folder) == 1 && count_lines(folder, "\"checkpoint\"") == 1);
         case_close(&run);
         check_continued(folder, whole.trainer);
     }
@@ -102,7 +102,8 @@ static void test_around_other_saves(void **state) {
     run_whole(&whole);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         interrupt(&run, folder, 2, settings[i]);
-        MPI_CHECK(count_files(folder) == (i == 1 ? 2 : 3));
+        int saves = i == 1 ? 2 : 3;
+        MPI_CHECK(count_files(folder) == saves && count_lines(folder, "\"checkpoint\"") == saves);
         case_close(&run);
         check_continued(folder, whole.trainer);
     }

@@ -9,18 +9,6 @@ static bool is_there(const char *folder, const char *name) {
     return access(path, F_OK) == 0;
 }
 
-/* Lines of metrics.jsonl that hold `text`. */
-static int count_lines(const char *folder, const char *text) {
-    char path[128], line[1024];
-    int count = 0;
-    snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
-    FILE *file = fopen(path, "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        count += strstr(line, text) != NULL;
-    if (file != NULL) fclose(file);
-    return count;
-}
-
 /* Trains in the folder with these settings. */
 static void train(const char *folder, const char *checkpoint, int epochs) {
     static train_case run;
