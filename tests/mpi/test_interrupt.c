@@ -65,7 +65,7 @@ static void run_whole(train_case *out) {
     REQUIRE_OK(lks_fit(out->trainer));
 }
 
-/* After the last step of an epoch the validation, of two batches, is broken off. */
+/* After the last step of an epoch the validation, of 40 samples in batches of 30, is broken off. */
 static void test_at_every_place_of_an_epoch(void **state) {
     (void)state;
     static const int steps[] = {1, RESUME_STEPS - 1, RESUME_STEPS, RESUME_STEPS + 1,
@@ -81,6 +81,9 @@ static void test_at_every_place_of_an_epoch(void **state) {
         MPI_CHECK(lks_trainer_end(run.trainer) == LKS_END_REQUEST);
         MPI_CHECK(run.trainer->position.global_step == expected);
         MPI_CHECK(lks_trainer_epochs_done(run.trainer) == (expected - 1) / RESUME_STEPS);
+        double rows = run.trainer->step_sums[LKS_SUM_WEIGHT];
+        MPI_Allreduce(MPI_IN_PLACE, &rows, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+        MPI_CHECK(step % RESUME_STEPS != 0 || rows == 30);
         MPI_CHECK(count_files(folder) == 1 && count_lines(folder, "\"checkpoint\"") == 1);
         case_close(&run);
         check_continued(folder, whole.trainer);
