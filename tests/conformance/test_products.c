@@ -374,6 +374,7 @@ static void conv_agrees(void **state) {
         {4, 6, 1, {12, 11}, {3, 3}, {1, 2}, {2, 3}, {2, 3}, true},
         {3, 4, 1, {5, 5}, {2, 2}, {2, 2}, {0, 0}, {1, 1}, false},
         {16, 16, 1, {5, 5}, {1, 1}, {2, 2}, {0, 0}, {1, 1}, true},
+        {24, 12, 1, {6, 5}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, true},
     };
     /* ReLU, a whole batch, accumulation: every pair of the three in every combination. */
     static const int variants[] = {0, 3, 5, 6};

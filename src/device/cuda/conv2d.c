@@ -107,11 +107,35 @@ static void destroy(lks_op *op) {
     free(op);
 }
 
+/* Does every output see the input of its own place alone, all channels of it? */
+static bool is_pointwise(const lks_conv2d_desc *d) {
+    bool pointwise = d->groups == 1;
+    for (int i = 0; i < 2; i++)
+        pointwise = pointwise && d->kernel[i] == 1 && d->stride[i] == 1 && d->padding[i] == 0;
+    return pointwise;
+}
+
+/* A linear layer of the pixels: channels stand last, and the weights are in its order. */
+static lks_status create_pointwise(lks_device *device, const lks_conv2d_desc *d, int64_t max_batch,
+                                   lks_op **out) {
+    const lks_linear_desc pixels = {
+        .in_features = d->in_channels,
+        .out_features = d->out_channels,
+        .rows_per_sample = d->out_size[0] * d->out_size[1],
+        .bias = d->bias,
+        .activation = d->activation,
+    };
+    lks_status status = lks_cuda_linear.create(device, &pixels, max_batch, out);
+    if (status == LKS_OK) (*out)->type = &lks_cuda_linear;
+    return status;
+}
+
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     const lks_conv2d_desc *d = desc;
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "conv2d: activation %d cannot be fused",
                         (int)d->activation);
+    if (is_pointwise(d)) return create_pointwise(device, d, max_batch, out);
     lks_status status = check_size(d, max_batch);
     if (status != LKS_OK) return status;
     conv_op *op = calloc(1, sizeof *op);
