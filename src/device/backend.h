@@ -15,11 +15,6 @@ typedef struct lks_op_type {
                           const lks_op_args *args); /* NULL: nothing to do */
     lks_status (*backward)(lks_op *op, lks_stream *stream, const lks_op_args *args);
     void (*destroy)(lks_op *op);
-    /* Does create take this activation in the description? Asked of kinds that have one, for
-     * others than ReLU, which all of them take; NULL: it does not. */
-    bool (*fuses)(const lks_device *device, const void *desc, lks_activation activation);
-    /* lks_op_chain for two operations of this type; NULL: it cannot. */
-    bool (*chain)(const lks_device *device, void *first, void *second);
 } lks_op_type;
 
 struct lks_op {
@@ -121,6 +116,12 @@ typedef struct lks_device_backend {
     const lks_range_ops *ranges; /* NULL: there is no such profiler */
     const lks_math_ops *math;
     const lks_op_type *const *ops; /* [LKS_OP_KIND_COUNT] */
+    /* Does the kind take this activation in its description? Asked of kinds that have one, for
+     * others than ReLU, which all of them take; NULL: none does. */
+    bool (*fuses)(const lks_device *device, lks_op_kind kind, const void *desc,
+                  lks_activation activation);
+    /* lks_op_chain for two operations of one kind; NULL: none can. */
+    bool (*chain)(const lks_device *device, lks_op_kind kind, void *first, void *second);
 } lks_device_backend;
 
 /* A back end's device embeds this as its first member. */

@@ -324,11 +324,11 @@ static lks_activation *activation_of(lks_op_kind kind, void *desc) {
 }
 
 bool lks_op_fuse(lks_device *device, lks_op_kind kind, void *desc, lks_activation activation) {
-    const lks_op_type *type = device->backend->ops[kind];
+    const lks_device_backend *backend = device->backend;
     lks_activation *fused = activation_of(kind, desc);
     if (!fused || *fused != LKS_ACTIVATION_NONE) return false;
     if (activation != LKS_ACTIVATION_RELU &&
-        (!type->fuses || !type->fuses(device, desc, activation)))
+        (!backend->fuses || !backend->fuses(device, kind, desc, activation)))
         return false;
     *fused = activation;
     return true;
@@ -336,8 +336,9 @@ bool lks_op_fuse(lks_device *device, lks_op_kind kind, void *desc, lks_activatio
 
 bool lks_op_chain(lks_device *device, lks_op_kind first_kind, void *first, lks_op_kind second_kind,
                   void *second) {
-    const lks_op_type *type = device->backend->ops[first_kind];
-    return first_kind == second_kind && type->chain && type->chain(device, first, second);
+    const lks_device_backend *backend = device->backend;
+    return first_kind == second_kind && backend->chain &&
+           backend->chain(device, first_kind, first, second);
 }
 
 lks_status lks_op_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {

@@ -119,6 +119,11 @@ lks_status lks_cuda_activate_backward(lks_stream *stream, lks_activation activat
 /* Is the slope computed from y, or from x? */
 bool lks_cuda_slope_from_y(lks_activation activation, float alpha);
 
+/* linear.c: what lks_device_backend says of them. */
+bool lks_cuda_fuses(const lks_device *device, lks_op_kind kind, const void *desc,
+                    lks_activation activation);
+bool lks_cuda_chain(const lks_device *device, lks_op_kind kind, void *first, void *second);
+
 /* Operations; each in the file of its name. */
 extern const lks_op_type lks_cuda_linear;
 extern const lks_op_type lks_cuda_conv2d;

@@ -136,4 +136,6 @@ const lks_device_backend lks_cuda_backend = {
     .ranges = &lks_cuda_range_ops,
     .math = &math_ops,
     .ops = op_types,
+    .fuses = lks_cuda_fuses,
+    .chain = lks_cuda_chain,
 };

@@ -139,17 +139,22 @@ static lks_status plan_scratch(linear_op *op, int64_t max_rows) {
 
 /* ReLU, and GELU by tanh in bfloat16: the product's tanh is an approximation, finer than bfloat16
  * and coarser than float32. Its auxiliary matrix wants rows of 16 bytes. */
-static bool fuses(const lks_device *device, const void *desc, lks_activation activation) {
+static bool takes(const lks_device *device, const lks_linear_desc *d, lks_activation activation) {
     enum { AUX_MULTIPLE = 8 };
-    const lks_linear_desc *d = desc;
     return activation == LKS_ACTIVATION_RELU ||
            (activation == LKS_ACTIVATION_GELU_TANH && lks_cuda_dtype(device) == LKS_BF16 &&
             d->out_features % AUX_MULTIPLE == 0);
 }
 
-static bool chain(const lks_device *device, void *first, void *second) {
+bool lks_cuda_fuses(const lks_device *device, lks_op_kind kind, const void *desc,
+                    lks_activation activation) {
+    return kind == LKS_OP_LINEAR && takes(device, desc, activation);
+}
+
+bool lks_cuda_chain(const lks_device *device, lks_op_kind kind, void *first, void *second) {
     (void)device;
     lks_linear_desc *a = first, *b = second;
+    if (kind != LKS_OP_LINEAR) return false;
     if (a->activation == LKS_ACTIVATION_NONE || a->out_features != b->in_features ||
         a->rows_per_sample != b->rows_per_sample)
         return false;
@@ -168,7 +173,7 @@ static void destroy(lks_op *base) {
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     const lks_linear_desc *d = desc;
     const int64_t max_rows = max_batch * d->rows_per_sample;
-    if (d->activation != LKS_ACTIVATION_NONE && !fuses(device, d, d->activation))
+    if (d->activation != LKS_ACTIVATION_NONE && !takes(device, d, d->activation))
         return lks_fail(LKS_EUNSUPPORTED, "linear: activation %d cannot be fused",
                         (int)d->activation);
     linear_op *op = calloc(1, sizeof *op);
@@ -304,6 +309,4 @@ const lks_op_type lks_cuda_linear = {
     .forward = forward,
     .backward = backward,
     .destroy = destroy,
-    .fuses = fuses,
-    .chain = chain,
 };
