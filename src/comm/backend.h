@@ -69,8 +69,9 @@ typedef struct lks_comm_device_ops {
     bool (*takes)(const lks_comm *comm, const lks_comm_call *call);
     /* Queues the call on `stream`. The host does not wait for other ranks' devices. LKS_ECOMM. */
     lks_status (*enqueue)(lks_comm *comm, const lks_comm_call *call, lks_stream *stream);
-    /* LKS_ECOMM where something that was queued has failed. Does not wait. */
-    lks_status (*check)(lks_comm *comm);
+    /* LKS_ECOMM where something that was queued has failed; *elsewhere: by what another rank did.
+     * Does not wait. */
+    lks_status (*check)(lks_comm *comm, bool *elsewhere);
     /* Ends what is queued, unfinished; nothing but close is called after it. Local. */
     void (*stop)(lks_comm *comm);
 } lks_comm_device_ops;

@@ -14,13 +14,14 @@ typedef enum finding {
     NOT_HEARD,
     ANSWERS, /* has been told of a failure and found none */
     WAITS,   /* past its deadline */
+    LOST,    /* has an error to tell that another rank is to blame for */
     FAILED   /* has an error of its own to tell */
 } finding;
 
 typedef struct notice {
     int32_t finding;
     int64_t queued;                  /* collectives on device memory */
-    char error[TEXT_BYTES];          /* FAILED: what happened */
+    char error[TEXT_BYTES];          /* FAILED, LOST: what happened */
     char unfinished[TEXT_BYTES / 2]; /* the first collective that its device has not finished */
 } notice;
 
@@ -78,8 +79,19 @@ static void name_silent_ranks(const lks_comm *comm, char *text, size_t bytes) {
 static const char *waited_in(const lks_comm *comm) {
     const notice *heard = comm->watch->heard;
     for (int r = 0; r < comm->size; r++)
-        if (heard[r].finding == WAITS && heard[r].unfinished[0]) return heard[r].unfinished;
+        if ((heard[r].finding == WAITS || heard[r].finding == LOST) && heard[r].unfinished[0])
+            return heard[r].unfinished;
     return "a collective";
+}
+
+/* What the rank told of its error. */
+static void repeat(const lks_comm *comm, int rank) {
+    lks_watch *watch = comm->watch;
+    const notice *theirs = &watch->heard[rank];
+    char who[192];
+    snprintf(watch->detail, sizeof watch->detail, "%s: %s%s%s",
+             name_rank(watch, rank, who, sizeof who), theirs->error,
+             theirs->unfinished[0] ? "; not finished there: " : "", theirs->unfinished);
 }
 
 /* Writes watch->detail. */
@@ -87,18 +99,18 @@ static void judge(const lks_comm *comm) {
     lks_watch *watch = comm->watch;
     const char *at = waited_in(comm);
     char who[192];
-    const int failed = find_rank(comm, FAILED);
-    if (failed >= 0) {
-        const notice *theirs = &watch->heard[failed];
-        snprintf(watch->detail, sizeof watch->detail, "%s: %s%s%s",
-                 name_rank(watch, failed, who, sizeof who), theirs->error,
-                 theirs->unfinished[0] ? "; not finished there: " : "", theirs->unfinished);
+    if (find_rank(comm, FAILED) >= 0) {
+        repeat(comm, find_rank(comm, FAILED));
         return;
     }
     if (find_rank(comm, NOT_HEARD) >= 0) {
         name_silent_ranks(comm, who, sizeof who);
         snprintf(watch->detail, sizeof watch->detail,
                  "%s did not finish and did not answer: the others waited in %s", who, at);
+        return;
+    }
+    if (find_rank(comm, LOST) >= 0) {
+        repeat(comm, find_rank(comm, LOST));
         return;
     }
     const int behind = find_furthest_behind(comm);
@@ -191,8 +203,9 @@ lks_status lks_watch_look(lks_comm *comm, double waited) {
     if (now - watch->looked < interval_seconds) return LKS_OK;
     watch->looked = now;
     if (hear(comm)) return end(comm, ANSWERS, "");
-    if (comm->queue && comm->device_ops->check(comm) != LKS_OK)
-        return end(comm, FAILED, lks_last_error());
+    bool elsewhere;
+    if (comm->queue && comm->device_ops->check(comm, &elsewhere) != LKS_OK)
+        return end(comm, elsewhere ? LOST : FAILED, lks_last_error());
     return waited > watch->deadline ? end(comm, WAITS, "") : LKS_OK;
 }
 

@@ -68,8 +68,10 @@ static lks_status meet(lks_comm *comm, ncclUniqueId id) {
 
 static void stop_nccl(lks_comm *comm) {
     nccl_state *state = comm->device_state;
-    if (state->handle) (void)state->nccl.CommAbort(state->handle);
+    if (!state->handle) return;
+    (void)state->nccl.CommAbort(state->handle);
     state->handle = NULL;
+    state->nccl.library = NULL; /* stays open: threads of it may still end */
 }
 
 static void free_state(lks_comm *comm) {
@@ -171,12 +173,14 @@ static lks_status enqueue(lks_comm *comm, const lks_comm_call *call, lks_stream 
     return lks_fail(LKS_EINTERNAL, "NCCL was given a collective of kind %d", (int)call->kind);
 }
 
-static lks_status check(lks_comm *comm) {
+static lks_status check(lks_comm *comm, bool *elsewhere) {
     const nccl_state *state = comm->device_state;
+    *elsewhere = false;
     if (!state->handle) return LKS_OK;
     ncclResult_t now;
     ncclResult_t result = state->nccl.CommGetAsyncError(state->handle, &now);
     if (result == ncclSuccess) result = now;
+    *elsewhere = result == ncclRemoteError;
     return result == ncclSuccess || result == ncclInProgress ? LKS_OK : fail(state, result, "NCCL");
 }
 

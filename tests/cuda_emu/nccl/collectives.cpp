@@ -135,7 +135,9 @@ void Collective::start() {
     is_started = true;
     const uint64_t number = ++comm->started;
     if (is_fault(*comm, "kill", number)) raise(SIGKILL);
-    is_stuck = is_fault(*comm, "stall", number) || is_fault(*comm, "async", number);
+    const bool is_lost = is_fault_elsewhere(*comm, "remote", number);
+    if (is_lost) comm->lose();
+    is_stuck = is_lost || is_fault(*comm, "stall", number) || is_fault(*comm, "async", number);
     if (is_fault(*comm, "async", number)) comm->error = ncclSystemError;
     const bool reads = call.kind != Call::broadcast || comm->rank == call.root;
     const size_t bytes = reads ? blocks * call.count * element : 0;

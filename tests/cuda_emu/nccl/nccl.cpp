@@ -34,6 +34,12 @@ bool is_fault(const Comm &comm, const char *kind) {
     return fault.rank == comm.rank && strcmp(fault.kind, kind) == 0;
 }
 
+bool is_fault_elsewhere(const Comm &comm, const char *kind, uint64_t collective) {
+    const Fault &fault = fault_asked_for();
+    return fault.rank != comm.rank && strcmp(fault.kind, kind) == 0 &&
+           fault.collective == (int)collective;
+}
+
 bool is_fault(const Comm &comm, const char *kind, uint64_t collective) {
     return is_fault(comm, kind) && fault_asked_for().collective == (int)collective;
 }
@@ -59,9 +65,13 @@ void Comm::look_for_the_dead() {
     for (int r = 0; r < size && error == ncclSuccess; r++) {
         const Member &m = shared->members[r];
         if (m.left.load() || kill(m.process, 0) == 0) continue;
-        error = ncclRemoteError;
-        snprintf(text, sizeof text, "the connection to rank %d was closed", r);
+        lose();
     }
+}
+
+void Comm::lose() {
+    error = ncclRemoteError;
+    snprintf(text, sizeof text, "a connection was closed");
 }
 
 static std::shared_ptr<Comm> open_comm(int size, const ncclUniqueId &id, int rank) {

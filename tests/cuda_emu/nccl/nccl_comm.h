@@ -60,6 +60,7 @@ struct Comm {
     /* Have all ranks done so many? */
     bool all(uint64_t chunks, std::atomic<uint64_t> Member::*counter) const;
     void look_for_the_dead();
+    void lose(); /* a connection to another rank */
 };
 
 std::shared_ptr<Comm> comm_of(ncclComm_t handle);
@@ -70,6 +71,8 @@ struct Fault {
 };
 /* Does the test want this rank to fail so, at this collective (from 1)? */
 bool is_fault(const Comm &comm, const char *kind);
+/* Is it another rank that it wants to fail? */
+bool is_fault_elsewhere(const Comm &comm, const char *kind, uint64_t collective);
 bool is_fault(const Comm &comm, const char *kind, uint64_t collective);
 
 } // namespace nccl
