@@ -1,5 +1,6 @@
 #include "device/trace.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,7 @@ struct lks_trace {
     int stack[MAX_DEPTH]; /* slots of the open spans */
     int depth;            /* may exceed MAX_DEPTH: deeper spans belong to the last one that fits */
     lks_status failure;   /* the first one; marks are not made any more */
+    char why[LKS_ERROR_BYTES];
 };
 
 /* ---- life ---- */
@@ -93,21 +95,27 @@ bool lks_device_is_traced(const lks_device *device) {
 
 /* ---- making marks ---- */
 
+/* A step goes on without marks; who reads the trace is told why. */
 static void note(lks_trace *trace, lks_status status) {
-    if (trace->failure == LKS_OK) trace->failure = status;
+    if (status == LKS_OK || trace->failure != LKS_OK) return;
+    trace->failure = status;
+    snprintf(trace->why, sizeof trace->why, "%s", lks_last_error());
 }
 
-/* Room for one more element behind `count`; new ones are zero. */
-static lks_status grow(void **elements, int count, int *capacity, size_t bytes) {
+/* `elements` with room for one more behind `count`; new ones are zero. NULL: they are as they were.
+ */
+static void *grow(void *elements, int count, int *capacity, size_t bytes) {
     enum { FIRST = 64 };
-    if (count < *capacity) return LKS_OK;
+    if (count < *capacity) return elements;
     const int larger = *capacity ? 2 * *capacity : FIRST;
-    char *grown = realloc(*elements, (size_t)larger * bytes);
-    if (!grown) return lks_fail(LKS_ENOMEM, "the marks of a profile: out of host memory");
+    char *grown = realloc(elements, (size_t)larger * bytes);
+    if (!grown) {
+        lks_fail(LKS_ENOMEM, "the marks of a profile: out of host memory");
+        return NULL;
+    }
     memset(grown + (size_t)*capacity * bytes, 0, (size_t)(larger - *capacity) * bytes);
-    *elements = grown;
     *capacity = larger;
-    return LKS_OK;
+    return grown;
 }
 
 static lks_status record(lks_trace *trace, lks_event **event, lks_stream_name stream) {
@@ -120,14 +128,16 @@ static void put_mark(lks_trace *trace) {
     bank *bank = &trace->banks[trace->current];
     const int top = trace->depth < MAX_DEPTH ? trace->depth : MAX_DEPTH;
     if (trace->failure) return;
-    lks_status status =
-        grow((void **)&bank->marks, bank->mark_count, &bank->mark_capacity, sizeof *bank->marks);
-    if (!status) {
-        mark *next = &bank->marks[bank->mark_count];
-        next->slot = top > 0 ? trace->stack[top - 1] : 0;
-        status = record(trace, &next->event, LKS_STREAM_COMPUTE);
-        if (!status) bank->mark_count++;
+    mark *marks = grow(bank->marks, bank->mark_count, &bank->mark_capacity, sizeof *marks);
+    if (!marks) {
+        note(trace, LKS_ENOMEM);
+        return;
     }
+    bank->marks = marks;
+    mark *next = &marks[bank->mark_count];
+    next->slot = top > 0 ? trace->stack[top - 1] : 0;
+    lks_status status = record(trace, &next->event, LKS_STREAM_COMPUTE);
+    if (!status) bank->mark_count++;
     note(trace, status);
 }
 
@@ -172,7 +182,7 @@ static void settle(lks_trace *trace, bank *bank) {
 static lks_status settle_all(lks_trace *trace) {
     for (int b = 1; b <= BANKS; b++) /* the older one first */
         settle(trace, &trace->banks[(trace->current + b) % BANKS]);
-    return trace->failure;
+    return trace->failure ? lks_fail(trace->failure, "%s", trace->why) : LKS_OK;
 }
 
 /* ---- spans ---- */
@@ -232,15 +242,18 @@ int64_t lks_trace_begin_transfer(lks_device *device, int kind, int64_t bytes) {
     lks_trace *trace = active(device);
     if (!trace || trace->failure) return 0;
     bank *bank = &trace->banks[trace->current];
-    lks_status status = grow((void **)&bank->transfers, bank->transfer_count,
-                             &bank->transfer_capacity, sizeof *bank->transfers);
-    note(trace, status);
-    if (status) return 0;
-    transfer *next = &bank->transfers[bank->transfer_count++];
+    transfer *transfers =
+        grow(bank->transfers, bank->transfer_count, &bank->transfer_capacity, sizeof *transfers);
+    if (!transfers) {
+        note(trace, LKS_ENOMEM);
+        return 0;
+    }
+    bank->transfers = transfers;
+    transfer *next = &transfers[bank->transfer_count++];
     next->kind = kind;
     next->bytes = bytes;
     next->ended = false;
-    status = record(trace, &next->begin, LKS_STREAM_COMM);
+    lks_status status = record(trace, &next->begin, LKS_STREAM_COMM);
     next->begun = status == LKS_OK;
     note(trace, status);
     return (int64_t)bank->transfer_count << BANK_BITS | trace->current;
