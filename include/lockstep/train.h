@@ -141,9 +141,10 @@ lks_status lks_step(lks_trainer *trainer, bool *epoch_done);
 lks_status lks_validate(lks_trainer *trainer, lks_dataset *dataset, double *loss, double *acc);
 
 /* Asks for an interruption: all ranks end the step under way (a validation is broken off), lks_fit
- * saves a checkpoint from which the run continues with the same bits, and returns. On any rank,
- * from any thread or a signal handler, at any time of the trainer's life; not collective. A request
- * that comes before lks_fit holds for its first step. */
+ * saves a checkpoint from which the run continues with the same bits, and returns; lks_epoch
+ * returns LKS_ESTOPPED, and steps of a program's own loop go on. On any rank, from any thread or a
+ * signal handler, at any time of the trainer's life; not collective. A request that comes before
+ * lks_fit holds for its first step. */
 void lks_trainer_request_stop(lks_trainer *trainer);
 
 /* Why the last lks_fit ended. */
