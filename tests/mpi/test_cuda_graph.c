@@ -320,8 +320,21 @@ static void what_cannot_be_recorded(void **state) {
         MPI_CHECK(strstr(lks_last_error(), "cuda_graph: true takes one rank") != NULL);
     }
     case_close(&run);
-    REQUIRE_OK(open_on(&run, "cpu", &config));
+    REQUIRE_OK(case_open_data(&run, MPI_COMM_WORLD, "cpu"));
+    FILE *log = run.context->logger.also = tmpfile();
+    MPI_REQUIRE(log != NULL);
+    REQUIRE_OK(lks_trainer_create(run.context, layers, &case_input, run.train, run.validation,
+                                  &config, &run.trainer));
     REQUIRE_OK(lks_epoch(run.trainer, NULL));
+    run.context->logger.also = NULL;
+    rewind(log);
+    char text[256] = "";
+    const size_t length = fread(text, 1, sizeof text - 1, log);
+    fclose(log);
+    MPI_CHECK(mpi_check_rank() == 0
+                  ? strstr(text, "warning: cuda_graph: true changes nothing") != NULL &&
+                        strchr(text, '\n') == text + length - 1
+                  : length == 0);
     case_close(&run);
     mpi_verdict();
 }
