@@ -216,7 +216,7 @@ static lks_status raise_flag(lks_exchange *exchange) {
     static const double failed[2] = {0, 1};
     lks_status status = lks_device_copy(exchange->device, compute_stream(exchange), exchange->norm,
                                         failed, sizeof failed, LKS_COPY_TO_DEVICE);
-    return status ? lks_fail_in(LKS_ECOMM, "this rank cannot tell of its failure") : LKS_OK;
+    return lks_failure_strand(exchange->failure, exchange->plan->size, status);
 }
 
 /* Every rank adds up what it owns, also where it holds the whole sum: so the order of the

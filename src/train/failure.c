@@ -18,3 +18,10 @@ void lks_failure_add_place(lks_failure *failure, const char *place) {
     lks_fail_in(failure->status, "%s", place);
     snprintf(failure->detail, sizeof failure->detail, "%s", lks_last_error());
 }
+
+lks_status lks_failure_strand(lks_failure *failure, int ranks, lks_status status) {
+    if (status == LKS_OK || status == LKS_ECOMM) return status;
+    lks_failure_note(failure, status);
+    status = lks_failure_tell(failure);
+    return ranks == 1 ? status : lks_fail_in(LKS_ECOMM, "this rank cannot go on with its peers");
+}

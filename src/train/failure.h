@@ -15,5 +15,9 @@ void lks_failure_note(lks_failure *failure, lks_status status);
 void lks_failure_add_place(lks_failure *failure, const char *place);
 /* Its status, with its detail as lks_last_error again: for lks_comm_agree. */
 lks_status lks_failure_tell(const lks_failure *failure);
+/* For a failure of which the peers among `ranks` cannot be told, or after which it is not known by
+ * which branch they go on: notes it, and returns LKS_ECOMM with the detail of the first one; where
+ * there is one rank, the first failure itself. LKS_OK and LKS_ECOMM come back as they are. */
+lks_status lks_failure_strand(lks_failure *failure, int ranks, lks_status status);
 
 #endif

@@ -108,7 +108,9 @@ static lks_status replay(lks_trainer *t, bool *queued) {
     lks_status status = lks_recording_replay(t->recorder->recording, stream);
     *queued = status == LKS_OK;
     lks_failure_note(&t->failure, status);
-    return *queued ? lks_trainer_strand(t, lks_event_record(t->decided, stream)) : LKS_OK;
+    if (!*queued) return LKS_OK;
+    return lks_failure_strand(&t->failure, lks_comm_size(t->context->comm),
+                              lks_event_record(t->decided, stream));
 }
 
 /* Is the step one of those that are replayed? A trace tells of single layers, which a replay does

@@ -185,9 +185,6 @@ lks_status lks_trainer_queue_work(lks_trainer *trainer, const lks_host_batch *ba
 /* Waits until the queued step is decided, and draws the consequences: it counts, or is skipped, or
  * fails with the same status on every rank. Collective. */
 lks_status lks_trainer_conclude(lks_trainer *trainer);
-/* A failure after which this rank cannot know by which branch the others go: returns LKS_ECOMM, or
- * where there are no others the failure itself. LKS_OK changes nothing. */
-lks_status lks_trainer_strand(lks_trainer *trainer, lks_status status);
 
 /* evaluate.c */
 /* Loss and accuracy of a loader's data set from its first step, exact means over all ranks.

@@ -68,24 +68,17 @@ static lks_status handle_nonfinite(lks_trainer *t, double loss, double lr) {
 
 /* ---- the verdict ---- */
 
-lks_status lks_trainer_strand(lks_trainer *t, lks_status status) {
-    if (status == LKS_OK || status == LKS_ECOMM) return status;
-    lks_failure_note(&t->failure, status);
-    status = lks_failure_tell(&t->failure);
-    if (lks_comm_size(t->context->comm) == 1) return status;
-    return lks_fail_in(LKS_ECOMM, "this rank does not know how its peers go on");
-}
-
 lks_status lks_trainer_conclude(lks_trainer *t) {
-    lks_status status = lks_trainer_strand(t, lks_event_synchronize(t->decided));
+    lks_comm *comm = t->context->comm;
+    lks_status status =
+        lks_failure_strand(&t->failure, lks_comm_size(comm), lks_event_synchronize(t->decided));
     if (status != LKS_OK) return status;
     const lks_update_control *control = t->control_host;
     const double *sums = t->step_sums_host;
-    if (control->failed) return lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
+    if (control->failed) return lks_comm_agree(comm, lks_failure_tell(&t->failure));
     t->grad_norm = control->norm;
     lks_trainer_agree_halt(t, sums + LKS_STEP_HALT);
-    lks_saver_agreed(t, sums[LKS_STEP_SAVE] > 0,
-                     sums[LKS_STEP_READY] == lks_comm_size(t->context->comm));
+    lks_saver_agreed(t, sums[LKS_STEP_SAVE] > 0, sums[LKS_STEP_READY] == lks_comm_size(comm));
     if (control->skip) return handle_nonfinite(t, sums[LKS_SUM_LOSS], sums[LKS_STEP_RATES]);
     t->skipped_in_row = 0;
     lks_optimizer_set_steps(t->optimizer, control->step);

@@ -127,7 +127,7 @@ static lks_status queue_decision(lks_trainer *t, const double *parts) {
         status = lks_device_copy(device, stream, t->step_sums_host, t->step_sums,
                                  t->step_block_bytes, LKS_COPY_TO_HOST);
     if (status == LKS_OK) status = lks_event_record(t->decided, stream);
-    return lks_trainer_strand(t, status);
+    return lks_failure_strand(&t->failure, lks_comm_size(t->context->comm), status);
 }
 
 static lks_status queue_update(lks_trainer *t) {

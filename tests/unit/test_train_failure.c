@@ -26,9 +26,24 @@ static void the_first_failure_keeps_its_words(void **state) {
     assert_string_equal(lks_last_error(), "epoch 2: sample 3 is broken");
 }
 
+static void who_cannot_tell_strands_the_others(void **state) {
+    (void)state;
+    lks_failure failure = {0};
+    assert_int_equal(lks_failure_strand(&failure, 2, LKS_OK), LKS_OK);
+    assert_int_equal(lks_failure_strand(&failure, 2, lks_fail(LKS_ECOMM, "they died")), LKS_ECOMM);
+    assert_string_equal(lks_last_error(), "they died");
+    assert_int_equal(failure.status, LKS_OK);
+    lks_failure_note(&failure, lks_fail(LKS_ENOMEM, "no room"));
+    assert_int_equal(lks_failure_strand(&failure, 2, lks_fail(LKS_EDEVICE, "no copy")), LKS_ECOMM);
+    assert_string_equal(lks_last_error(), "this rank cannot go on with its peers: no room");
+    assert_int_equal(lks_failure_strand(&failure, 1, lks_fail(LKS_EDEVICE, "no copy")), LKS_ENOMEM);
+    assert_string_equal(lks_last_error(), "no room");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_failure_keeps_its_words),
+        cmocka_unit_test(who_cannot_tell_strands_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
