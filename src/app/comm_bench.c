@@ -143,28 +143,27 @@ static lks_status time_kind(const bench *b, lks_collective kind, double *out) {
 /* Zeros stay zeros however often they are added up. */
 static lks_status measure(bench *b, lks_comm_sample *sample) {
     const int size = lks_comm_size(b->comm);
-    b->count = sample->bytes / (int64_t)sizeof(float);
-    for (int r = 0; r < size; r++) {
-        int64_t begin, end;
-        lks_split(b->count, r, size, &begin, &end);
-        b->counts[r] = end - begin;
-    }
+    const int64_t part = (sample->bytes / (int64_t)sizeof(float) + size - 1) / size;
+    b->count = part * size;
+    for (int r = 0; r < size; r++)
+        b->counts[r] = part;
     lks_status status = lks_comm_agree(b->comm, fill(b));
     if (!status) status = call(b, sample->kind);
     if (!status) status = lks_comm_agree(b->comm, check(b, sample->kind));
     if (!status)
-        status = lks_comm_agree(
-            b->comm, lks_device_zero(b->device, b->stream, b->data, (size_t)sample->bytes));
+        status = lks_comm_agree(b->comm, lks_device_zero(b->device, b->stream, b->data,
+                                                         (size_t)b->count * sizeof(float)));
     return status ? status : time_kind(b, sample->kind, &sample->seconds);
 }
 
 lks_status lks_comm_bench(lks_comm *comm, lks_device *device, int64_t most, lks_comm_sample *out) {
     bench b = {
         .comm = comm, .device = device, .stream = lks_device_stream(device, LKS_STREAM_COMPUTE)};
+    const size_t padding = (size_t)lks_comm_size(comm) * sizeof(float);
     b.counts = calloc((size_t)lks_comm_size(comm), sizeof *b.counts);
     b.piece = malloc(PIECE * sizeof *b.piece);
     lks_status status = b.counts && b.piece
-                            ? lks_device_alloc(device, (size_t)most, (void **)&b.data)
+                            ? lks_device_alloc(device, (size_t)most + padding, (void **)&b.data)
                             : lks_fail(LKS_ENOMEM, "out of memory");
     status = lks_comm_agree(comm, status);
     int samples = 0;

@@ -4,7 +4,8 @@
 
 #include "comm/comm.h"
 
-/* One measurement: `bytes` are those of all parts together, as nccl-tests counts them. */
+/* One measurement: `bytes` are those of all parts together, as nccl-tests counts them. The parts of
+ * the ranks are equally long, as those of buckets are; they may be up to an element longer. */
 typedef struct lks_comm_sample {
     lks_collective kind;
     int64_t bytes;

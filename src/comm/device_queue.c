@@ -209,12 +209,17 @@ static void warn_of_host_path(lks_comm *comm, const char *why) {
             "%s: gradients and parameters go through the host's memory%s", reason, cost);
 }
 
-/* Two ranks on one GPU, which a library for GPUs refuses; -1: none. */
+/* By NCCL's own rule. */
+static bool share_gpu(const lks_rank_place *a, const lks_rank_place *b) {
+    return a->host == b->host && strcmp(a->gpu, b->gpu) == 0 && strcmp(a->host_id, b->host_id) == 0;
+}
+
+/* Two ranks on one GPU, which NCCL refuses; -1: none. */
 static int find_shared_gpu(const lks_comm *comm, int *other) {
     const lks_rank_place *places = lks_watch_places(comm);
     for (int a = 0; a < comm->size; a++)
         for (int b = 0; b < a; b++)
-            if (places[a].host == places[b].host && strcmp(places[a].gpu, places[b].gpu) == 0) {
+            if (share_gpu(&places[a], &places[b])) {
                 *other = a;
                 return b;
             }

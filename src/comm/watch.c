@@ -212,8 +212,10 @@ lks_status lks_watch_look(lks_comm *comm, double waited) {
 lks_status lks_watch_fail(lks_comm *comm) {
     if (comm->watch->failed) return lks_watch_status(comm);
     char error[TEXT_BYTES];
+    bool elsewhere = false;
     snprintf(error, sizeof error, "%s", lks_last_error());
-    return end(comm, FAILED, error);
+    if (comm->queue) (void)comm->device_ops->check(comm, &elsewhere); /* why it failed */
+    return end(comm, elsewhere ? LOST : FAILED, error);
 }
 
 void lks_comm_set_deadline(lks_comm *comm, double seconds) {
@@ -258,6 +260,8 @@ static lks_status share_places(const lks_comm *comm) {
     if (gethostname(mine->host_name, sizeof mine->host_name - 1) != 0)
         snprintf(mine->host_name, sizeof mine->host_name, "unknown host");
     snprintf(mine->gpu, sizeof mine->gpu, "%s", gpu ? gpu : "");
+    const char *host_id = getenv("NCCL_HOSTID");
+    snprintf(mine->host_id, sizeof mine->host_id, "%s", host_id ? host_id : "");
     return lks_comm_check_mpi(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, watch->places,
                                             (int)sizeof *mine, MPI_BYTE, comm->mpi),
                               "MPI_Allgather");

@@ -14,7 +14,9 @@
 typedef struct lks_rank_place {
     int32_t host; /* the first rank of its host */
     char host_name[64];
-    char gpu[32]; /* lks_device_place; "": none */
+    char gpu[32];     /* lks_device_place; "": none */
+    char host_id[64]; /* NCCL_HOSTID: NCCL takes ranks with different ones for ranks of different
+                         hosts; "": not set */
 } lks_rank_place;
 
 /* Once the communicator has its device. Collective; the same status on every rank. LKS_ECOMM,

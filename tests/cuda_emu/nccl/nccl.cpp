@@ -88,8 +88,13 @@ static std::shared_ptr<Comm> open_comm(int size, const ncclUniqueId &id, int ran
     Member &mine = comm->shared->members[rank];
     mine.process = getpid();
     cudaDeviceGetPCIBusId(mine.gpu, sizeof mine.gpu, current_device());
+    if (const char *host = getenv("NCCL_HOSTID")) snprintf(mine.host, sizeof mine.host, "%s", host);
     comm->shared->joined.fetch_add(1);
     return comm;
+}
+
+static bool are_on_one_gpu(const Member &a, const Member &b) {
+    return strcmp(a.gpu, b.gpu) == 0 && strcmp(a.host, b.host) == 0;
 }
 
 /* Once all ranks have come: do they have GPUs of their own? */
@@ -101,7 +106,7 @@ static ncclResult_t finish_init(Comm &comm) {
     if (comm.shared->joined.load() < comm.size) return ncclInProgress;
     for (int a = 0; a < comm.size; a++)
         for (int b = 0; b < a; b++)
-            if (strcmp(comm.shared->members[a].gpu, comm.shared->members[b].gpu) == 0) {
+            if (are_on_one_gpu(comm.shared->members[a], comm.shared->members[b])) {
                 snprintf(comm.text, sizeof comm.text, "ranks %d and %d are both on GPU %s", b, a,
                          comm.shared->members[a].gpu);
                 return ncclInvalidUsage;

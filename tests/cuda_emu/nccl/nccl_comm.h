@@ -31,7 +31,7 @@ struct Member {
     std::atomic<uint64_t> published, consumed; /* chunks */
     std::atomic<bool> left;
     pid_t process;
-    char gpu[16];
+    char gpu[16], host[32]; /* host: NCCL_HOSTID */
     Call call;
 };
 
