@@ -34,6 +34,7 @@ typedef struct lks_context_config {
     int threads;        /* CPU threads of this rank; 0: its share of the cores it is bound to */
     int verbosity; /* -1 errors only, 0 warnings too, 1 start-up table and epochs, 2 debug; written
                       by rank 0 to stderr */
+    const char *precision; /* "fp32", "tf32" or "bf16" (docs/config.md); NULL: fp32 */
     lks_guard_config guard;
 } lks_context_config;
 #define LKS_CONTEXT_CONFIG_DEFAULT \

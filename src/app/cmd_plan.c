@@ -110,6 +110,7 @@ static lks_status build(planner *p, lks_context *context, lks_plan_row *row) {
 static lks_status outline(planner *p, lks_plan_row *row) {
     const lks_machine_settings *machine = &p->job.run.machine;
     const lks_context_config config = {.device = lks_device_names[machine->device],
+                                       .precision = lks_precision_names[machine->precision],
                                        .threads = machine->threads ? (int)machine->threads
                                                                    : p->cluster.threads,
                                        .verbosity = -1};

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "app/starting.h"
+#include "device/device.h"
 #include "train/train.h"
 
 /* Rank 0 reads the run file for all: not every rank can see the file system of the first. */
@@ -50,6 +51,7 @@ lks_status lks_job_open_context(lks_job *job) {
     lks_context_config config = {
         .device = lks_device_names[job->run.machine.device],
         .threads = (int)job->run.machine.threads,
+        .precision = lks_precision_names[job->run.machine.precision],
         .verbosity = job->args->verbosity,
         .guard = {.timeout = job->run.machine.stall_timeout, .tell = tell, .end = end},
     };

@@ -6,18 +6,26 @@ static bool has_forecast(const lks_plan_row *row) {
     return row->forecast.step > 0;
 }
 
+/* Does any plan have memory of this kind? (Not all runs have masters.) */
+static bool has_kind(const lks_plan_row *rows, int count, int kind) {
+    for (int i = 0; i < count; i++)
+        if (rows[i].needs.kinds[kind] > 0) return true;
+    return kind != LKS_MEMORY_MASTERS;
+}
+
 static void print_memory(const lks_plan_row *rows, int count, lks_strbuf *out) {
     char text[LKS_BYTES_TEXT_BYTES];
     lks_strbuf_add(out, "Device memory of a rank:\n\n%7s %10s %10s", "ranks", "zero_stage",
                    "samples");
     for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
-        lks_strbuf_add(out, " %15s", lks_memory_kind_names[kind]);
+        if (has_kind(rows, count, kind)) lks_strbuf_add(out, " %15s", lks_memory_kind_names[kind]);
     lks_strbuf_add(out, " %15s\n", "all");
     for (int i = 0; i < count; i++) {
         const lks_plan_row *row = &rows[i];
         lks_strbuf_add(out, "%7d %10d %10" PRId64, row->ranks, row->zero_stage, row->outline.rows);
         for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
-            lks_strbuf_add(out, " %15s", lks_bytes_text((size_t)row->needs.kinds[kind], text));
+            if (has_kind(rows, count, kind))
+                lks_strbuf_add(out, " %15s", lks_bytes_text((size_t)row->needs.kinds[kind], text));
         lks_strbuf_add(out, " %15s\n", lks_bytes_text((size_t)row->needs.device, text));
     }
 }
@@ -51,8 +59,8 @@ static void add_number(lks_strbuf *out, const char *key, double value) {
 }
 
 void lks_plan_print_json(const lks_plan_row *rows, int count, lks_strbuf *out) {
-    static const char *const keys[LKS_MEMORY_KINDS] = {"parameters", "gradients", "optimizer_state",
-                                                       "activations"};
+    static const char *const keys[LKS_MEMORY_KINDS] = {"parameters", "float32_masters", "gradients",
+                                                       "optimizer_state", "activations"};
     lks_strbuf_add(out, "{\"format\": \"lockstep plan 1\", \"plans\": [");
     for (int i = 0; i < count; i++) {
         const lks_plan_row *row = &rows[i];

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "data/data.h"
+#include "device/device.h"
 #include "engine/engine.h"
 #include "optim/optim.h"
 #include "sched/sched.h"
@@ -26,6 +27,16 @@ static const lks_option machine_options[] = {
      .low = 0,
      .high = 4096,
      .help = "CPU threads of each rank; 0: its share of the cores."},
+    {.key = "precision",
+     .type = LKS_OPTION_CHOICE,
+     .offset = offsetof(lks_machine_settings, precision),
+     .text = "fp32",
+     .choices = lks_precision_names,
+     .help = "In what the model computes. tf32: float32, but products round their factors to 10 "
+             "bits on a GPU; on a CPU the same as fp32. bf16: activations, gradients and the "
+             "parameters that are computed with are bfloat16, sums and the loss float32; what the "
+             "optimizer updates stays float32, each rank's share of it (zero_stage), and is what "
+             "checkpoints hold."},
     {.key = "stall_timeout",
      .type = LKS_OPTION_DURATION,
      .offset = offsetof(lks_machine_settings, stall_timeout),

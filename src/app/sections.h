@@ -29,6 +29,7 @@ lks_status lks_section_type(const lks_section *section, const char *type,
 typedef struct lks_machine_settings {
     int device; /* index into lks_device_names */
     int64_t threads;
+    int precision;        /* index into lks_precision_names */
     double stall_timeout; /* seconds; 0: no guard */
 } lks_machine_settings;
 extern const char *const lks_device_names[]; /* "auto", "cpu", "cuda", NULL */

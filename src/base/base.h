@@ -2,6 +2,7 @@
 #ifndef LKS_BASE_H
 #define LKS_BASE_H
 
+#include "base/bf16.h"
 #include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/dtype.h"

@@ -38,11 +38,10 @@ static bool convert_float16(const void *from, int64_t count, float *to) {
     return true;
 }
 
-/* The upper half of a float32. */
 static bool convert_bfloat16(const void *from, int64_t count, float *to) {
     const uint16_t *halves = from;
     for (int64_t i = 0; i < count; i++)
-        to[i] = float_from_bits((uint32_t)halves[i] << 16);
+        to[i] = lks_bf16_to_float(halves[i]);
     return true;
 }
 

@@ -46,20 +46,9 @@ static void max_i64(int64_t *restrict max, const int64_t *restrict x, int n) {
         max[i] = max[i] >= x[i] ? max[i] : x[i];
 }
 
-/* bfloat16 is the upper half of a float32. */
 static void bf16_to_f32(const uint16_t *restrict from, float *restrict to, int n) {
-    for (int i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)from[i] << 16;
-        memcpy(&to[i], &bits, sizeof bits);
-    }
-}
-
-/* To nearest, ties to even. A NaN needs no care: those that bfloat16 numbers make have a lower half
- * of zeros, so nothing carries into their exponent. */
-static uint16_t bf16_from_f32(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    for (int i = 0; i < n; i++)
+        to[i] = lks_bf16_to_float(from[i]);
 }
 
 static void reduce_block_bf16(const void *const *sources, int source_count, int64_t first, int n,
@@ -74,7 +63,7 @@ static void reduce_block_bf16(const void *const *sources, int source_count, int6
             max_f32(total, x, n);
     }
     for (int i = 0; i < n; i++)
-        out[first + i] = bf16_from_f32(total[i]);
+        out[first + i] = lks_bf16_of_float(total[i]);
 }
 
 static void combine(lks_dtype dtype, lks_reduce_op op, void *total, const void *x, int n) {

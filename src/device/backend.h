@@ -66,12 +66,14 @@ typedef struct lks_range_ops {
 typedef lks_status lks_loss_fn(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
                                int64_t batch, const float *logits, const void *targets,
                                float *dlogits, double *sums);
-typedef lks_status lks_add_f32_fn(lks_device *device, lks_stream *stream, int64_t count,
-                                  const float *x, float *y);
+typedef lks_status lks_cast_fn(lks_device *device, lks_stream *stream, int64_t count,
+                               lks_dtype from_type, const void *from, lks_dtype to_type, void *to);
+typedef lks_status lks_add_fn(lks_device *device, lks_stream *stream, int64_t count,
+                              lks_dtype x_type, const void *x, lks_dtype y_type, void *y);
 typedef lks_status lks_add_f64_fn(lks_device *device, lks_stream *stream, int64_t count,
                                   const double *x, double *y);
 typedef lks_status lks_norm_fn(lks_device *device, lks_stream *stream, lks_norm_kind kind,
-                               int64_t count, const float *x, double *norm);
+                               int64_t count, lks_dtype type, const void *x, double *norm);
 typedef lks_status lks_decide_fn(lks_device *device, lks_stream *stream,
                                  const lks_decision *decision, lks_update_control *control);
 typedef lks_status lks_sgd_fn(lks_device *device, lks_stream *stream, const lks_update *update,
@@ -85,7 +87,8 @@ typedef lks_status lks_adagrad_fn(lks_device *device, lks_stream *stream, const 
 
 typedef struct lks_math_ops {
     lks_loss_fn *loss;
-    lks_add_f32_fn *add_f32;
+    lks_cast_fn *cast;
+    lks_add_fn *add;
     lks_add_f64_fn *add_f64;
     lks_norm_fn *norm;
     lks_decide_fn *decide;
@@ -94,6 +97,9 @@ typedef struct lks_math_ops {
     lks_rmsprop_fn *rmsprop;
     lks_adagrad_fn *adagrad;
 } lks_math_ops;
+
+/* LKS_OP_CAST of every back end, by its cast. */
+extern const lks_op_type lks_op_cast;
 
 /* Does the description make sense? LKS_EINVAL, LKS_EUNSUPPORTED. */
 lks_status lks_op_check(lks_op_kind kind, const void *desc);
@@ -122,6 +128,10 @@ typedef struct lks_device_backend {
                   lks_activation activation);
     /* lks_op_chain for two operations of one kind; NULL: none can. */
     bool (*chain)(const lks_device *device, lks_op_kind kind, void *first, void *second);
+    /* Instead of the type's create, for a back end that makes operations in more than one way; may
+     * be NULL. */
+    lks_status (*create_op)(lks_device *device, lks_op_kind kind, const void *desc,
+                            int64_t max_batch, lks_op **out);
 } lks_device_backend;
 
 /* A back end's device embeds this as its first member. */

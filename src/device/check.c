@@ -115,13 +115,23 @@ static lks_status check_relayout(const void *desc) {
     return LKS_OK;
 }
 
+static lks_status check_cast(const void *desc) {
+    const lks_cast_desc *d = desc;
+    const bool narrows = d->from == LKS_F32 && d->to == LKS_BF16;
+    const bool widens = d->from == LKS_BF16 && d->to == LKS_F32;
+    if (d->count < 0 || (!narrows && !widens))
+        return lks_fail(LKS_EINVAL, "cast of %lld elements from %s to %s", (long long)d->count,
+                        lks_dtype_name(d->from), lks_dtype_name(d->to));
+    return LKS_OK;
+}
+
 lks_status lks_op_check(lks_op_kind kind, const void *desc) {
     static lks_status (*const check[LKS_OP_KIND_COUNT])(const void *desc) = {
         [LKS_OP_LINEAR] = check_linear,         [LKS_OP_CONV2D] = check_conv2d,
         [LKS_OP_POOL2D] = check_pool2d,         [LKS_OP_BATCH_NORM] = check_batch_norm,
         [LKS_OP_LAYER_NORM] = check_layer_norm, [LKS_OP_SOFTMAX] = check_softmax,
         [LKS_OP_ELTWISE] = check_eltwise,       [LKS_OP_DROPOUT] = check_dropout,
-        [LKS_OP_RELAYOUT] = check_relayout,
+        [LKS_OP_RELAYOUT] = check_relayout,     [LKS_OP_CAST] = check_cast,
     };
     return check[kind] ? check[kind](desc) : LKS_OK;
 }

@@ -7,6 +7,19 @@
 
 /* ---- the device ---- */
 
+const char *const lks_precision_names[] = {"fp32", "tf32", "bf16", NULL};
+
+lks_status lks_precision_by_name(const char *name, lks_precision *out) {
+    *out = LKS_PRECISION_FP32;
+    if (name == NULL) return LKS_OK;
+    for (int i = 0; lks_precision_names[i]; i++) {
+        if (strcmp(name, lks_precision_names[i]) != 0) continue;
+        *out = (lks_precision)i;
+        return LKS_OK;
+    }
+    return lks_fail(LKS_EINVAL, "precision \"%s\" is unknown: expected fp32, tf32 or bf16", name);
+}
+
 static lks_status refuse_kind(const char *kind) {
     lks_strbuf built = {0};
     lks_status status = LKS_EINVAL;
@@ -69,6 +82,14 @@ int lks_device_threads(const lks_device *device) {
 
 const char *lks_device_place(const lks_device *device) {
     return device->place[0] ? device->place : NULL;
+}
+
+lks_precision lks_device_precision(const lks_device *device) {
+    return device->precision;
+}
+
+lks_dtype lks_device_dtype(const lks_device *device) {
+    return device->precision == LKS_PRECISION_BF16 ? LKS_BF16 : LKS_F32;
 }
 
 bool lks_device_is_host(const lks_device *device) {
@@ -286,7 +307,10 @@ lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc,
         return lks_fail(LKS_EUNSUPPORTED, "operation %d: the %s device does not have it", (int)kind,
                         device->backend->kind);
     lks_status status = lks_op_check(kind, desc);
-    if (status == LKS_OK) status = type->create(device, desc, max_batch, out);
+    if (status != LKS_OK) return status;
+    status = device->backend->create_op
+                 ? device->backend->create_op(device, kind, desc, max_batch, out)
+                 : type->create(device, desc, max_batch, out);
     if (status != LKS_OK) return status;
     if (!(*out)->type) (*out)->type = type;
     (*out)->device = device;
@@ -367,11 +391,27 @@ lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_los
     return device->backend->math->loss(device, stream, desc, batch, logits, targets, dlogits, sums);
 }
 
-lks_status lks_device_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
-                              float *y) {
-    if (count < 0) return lks_fail(LKS_EINVAL, "adding %lld numbers", (long long)count);
+static bool is_element_type(lks_dtype type) {
+    return type == LKS_F32 || type == LKS_BF16;
+}
+
+lks_status lks_device_cast(lks_device *device, lks_stream *stream, int64_t count,
+                           lks_dtype from_type, const void *from, lks_dtype to_type, void *to) {
+    if (count < 0 || !is_element_type(from_type) || !is_element_type(to_type) ||
+        from_type == to_type)
+        return lks_fail(LKS_EINVAL, "cast of %lld numbers from %s to %s", (long long)count,
+                        lks_dtype_name(from_type), lks_dtype_name(to_type));
     if (count == 0) return LKS_OK;
-    return device->backend->math->add_f32(device, stream, count, x, y);
+    return device->backend->math->cast(device, stream, count, from_type, from, to_type, to);
+}
+
+lks_status lks_device_add(lks_device *device, lks_stream *stream, int64_t count, lks_dtype x_type,
+                          const void *x, lks_dtype y_type, void *y) {
+    if (count < 0 || !is_element_type(x_type) || !is_element_type(y_type))
+        return lks_fail(LKS_EINVAL, "adding %lld numbers, %s to %s", (long long)count,
+                        lks_dtype_name(x_type), lks_dtype_name(y_type));
+    if (count == 0) return LKS_OK;
+    return device->backend->math->add(device, stream, count, x_type, x, y_type, y);
 }
 
 lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
@@ -382,12 +422,12 @@ lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t co
 }
 
 lks_status lks_device_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind,
-                           int64_t count, const float *x, double *norm) {
-    if (count < 0 || (unsigned)kind > LKS_NORM_INF || !norm)
-        return lks_fail(LKS_EINVAL, "norm %d of %lld numbers: count, kind or result is wrong",
+                           int64_t count, lks_dtype type, const void *x, double *norm) {
+    if (count < 0 || (unsigned)kind > LKS_NORM_INF || !is_element_type(type) || !norm)
+        return lks_fail(LKS_EINVAL, "norm %d of %lld numbers: count, kind, type or result is wrong",
                         (int)kind, (long long)count);
     if (count == 0) return LKS_OK;
-    return device->backend->math->norm(device, stream, kind, count, x, norm);
+    return device->backend->math->norm(device, stream, kind, count, type, x, norm);
 }
 
 lks_status lks_device_decide(lks_device *device, lks_stream *stream, const lks_decision *decision,
@@ -406,6 +446,9 @@ static lks_status check_update(const lks_update *update) {
         return lks_fail(LKS_EINVAL, "optimizer update of %lld elements", (long long)update->count);
     if (update->count > 0 && (!update->param || !update->grad || !update->divisor))
         return lks_fail(LKS_EINVAL, "optimizer update: param, grad and divisor are required");
+    if (!is_element_type(update->grad_type))
+        return lks_fail(LKS_EINVAL, "optimizer update: gradients as %s",
+                        lks_dtype_name(update->grad_type));
     if (!(update->clip_value >= 0))
         return lks_fail(LKS_EINVAL, "optimizer update: clip_value %g: expected >= 0",
                         update->clip_value);

@@ -35,6 +35,11 @@ typedef enum lks_precision {
     LKS_PRECISION_BF16
 } lks_precision;
 
+/* "fp32", "tf32", "bf16", NULL: in the order of lks_precision. */
+extern const char *const lks_precision_names[];
+/* NULL: fp32. LKS_EINVAL for a name that is none of them. */
+lks_status lks_precision_by_name(const char *name, lks_precision *out);
+
 typedef struct lks_device_config {
     const char
         *kind;      /* "auto", "cpu", "cuda"; auto takes a GPU if this build and machine have one */
@@ -61,6 +66,9 @@ int lks_device_threads(const lks_device *device);
 /* Where it sits in its host, as "0000:3B:00.0": ranks of a host with the same place share it. NULL:
  * it is the host. */
 const char *lks_device_place(const lks_device *device);
+lks_precision lks_device_precision(const lks_device *device);
+/* What activations and parameters are: LKS_F32, or LKS_BF16 with LKS_PRECISION_BF16. */
+lks_dtype lks_device_dtype(const lks_device *device);
 /* Does host code read this device's memory directly? */
 bool lks_device_is_host(const lks_device *device);
 
@@ -264,6 +272,13 @@ typedef struct lks_add_desc {
     int64_t count;
 } lks_add_desc;
 
+/* y = x as another type of elements, in backward dx = dy: the way into and out of what the device
+ * computes in. float32 and bfloat16; rounds to the nearest. Any layout. */
+typedef struct lks_cast_desc {
+    int64_t count;
+    lks_dtype from, to;
+} lks_cast_desc;
+
 typedef enum lks_op_kind {
     LKS_OP_LINEAR,
     LKS_OP_CONV2D,
@@ -276,6 +291,7 @@ typedef enum lks_op_kind {
     LKS_OP_RELAYOUT,
     LKS_OP_ADD,
     LKS_OP_FORK,
+    LKS_OP_CAST,
     LKS_OP_KIND_COUNT
 } lks_op_kind;
 
@@ -336,8 +352,10 @@ bool lks_op_chain(lks_device *device, lks_op_kind first_kind, void *first, lks_o
                   void *second);
 
 /* Plans an operation for at most max_batch samples. `desc` is the struct of the kind, copied.
- * Float32 operands. Smaller batches reuse the plan (a back end may plan a new batch size when it
- * first sees it). LKS_EUNSUPPORTED, LKS_ENOMEM, LKS_EDEVICE. */
+ * Activations, their gradients (x, y, dx, dy) and params are of lks_device_dtype (but of a cast);
+ * dparams and buffers are float32, as is all arithmetic beyond a product's factors. Smaller batches
+ * reuse the plan (a back end may plan a new batch size when it first sees it). LKS_EUNSUPPORTED,
+ * LKS_ENOMEM, LKS_EDEVICE. */
 lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc, int64_t max_batch,
                          lks_op **out);
 void lks_op_destroy(lks_op *op);
@@ -385,9 +403,12 @@ lks_status lks_device_loss(lks_device *device, lks_stream *stream, const lks_los
 
 /* ---- vectors ---- */
 
-/* y += x, float32 (for gradients) */
-lks_status lks_device_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
-                              float *y);
+/* to = from as another type: LKS_F32 from LKS_BF16, or the reverse, rounded to the nearest. */
+lks_status lks_device_cast(lks_device *device, lks_stream *stream, int64_t count,
+                           lks_dtype from_type, const void *from, lks_dtype to_type, void *to);
+/* y += x in float32, rounded once (for gradients). Each LKS_F32 or LKS_BF16. */
+lks_status lks_device_add(lks_device *device, lks_stream *stream, int64_t count, lks_dtype x_type,
+                          const void *x, lks_dtype y_type, void *y);
 /* y += x, float64 (for sums of losses) */
 lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
                               const double *x, double *y);
@@ -398,23 +419,25 @@ typedef enum lks_norm_kind {
     LKS_NORM_INF /* max |x| */
 } lks_norm_kind;
 
-/* One part of a vector's norm: adds sum |x| or sum x^2 of x[count] to *norm (device memory,
- * float64, set by the caller before the first part), or raises it to max |x|. Sums in float64 over
- * fixed blocks: the same bits for any number of threads. NaN and infinities show in the result.
- * count 0 changes nothing. */
+/* One part of a vector's norm: adds sum |x| or sum x^2 of x[count], LKS_F32 or LKS_BF16, to *norm
+ * (device memory, float64, set by the caller before the first part), or raises it to max |x|. Sums
+ * in float64 over fixed blocks: the same bits for any number of threads. NaN and infinities show in
+ * the result. count 0 changes nothing. */
 lks_status lks_device_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind,
-                           int64_t count, const float *x, double *norm);
+                           int64_t count, lks_dtype type, const void *x, double *norm);
 
 /* ---- optimizer updates: one pass over param, grad and states ----
  *
- * Each works on `count` float32 elements. The gradient used is grad * grad_scale / *divisor
- * (divisor: device memory, float64: the global weight of the batch), clamped to [-clip_value,
- * clip_value] unless clip_value is 0 or INFINITY; `maximize` negates it. NaN stays NaN.
- * PyTorch 2.x's update rules in float32, with the scalars computed in double. */
+ * Each works on `count` elements, float32 where nothing else is said. The gradient used is grad *
+ * grad_scale / *divisor (divisor: device memory, float64: the global weight of the batch), clamped
+ * to [-clip_value, clip_value] unless clip_value is 0 or INFINITY; `maximize` negates it. NaN stays
+ * NaN. PyTorch 2.x's update rules in float32, with the scalars computed in double. */
 typedef struct lks_update {
     int64_t count;
     float *param;
-    const float *grad;
+    const void *grad;
+    lks_dtype grad_type; /* LKS_F32 (0) or LKS_BF16 */
+    void *copy; /* bfloat16 [count]: gets the updated parameters, rounded; NULL: not wanted */
     const double *divisor;
     double grad_scale, clip_value;
     double lr, weight_decay;

@@ -36,8 +36,8 @@ static bool alloc_table(lks_param_table *table, size_t capacity) {
 
 static lks_status alloc_arrays(lks_graph *graph, size_t layers) {
     /* A plain layer makes at most a relayout and its operation, a residual a fork, a relayout and
-     * an add; one more relayout stands at the end. */
-    size_t nodes = 3 * layers + 1;
+     * an add; a cast stands at the begin, a relayout and a cast at the end. */
+    size_t nodes = 3 * layers + 3;
     graph->layers = calloc(layers, sizeof *graph->layers);
     graph->nodes = calloc(nodes, sizeof *graph->nodes);
     graph->values = calloc(2 * nodes + 1, sizeof *graph->values);
@@ -50,7 +50,8 @@ static lks_status alloc_arrays(lks_graph *graph, size_t layers) {
 
 /* ---- nodes and values ---- */
 
-static lks_status add_value(lks_graph *graph, const lks_shape *shape, int producer, int *out) {
+static lks_status add_value(lks_graph *graph, const lks_shape *shape, lks_dtype type, int producer,
+                            int *out) {
     int64_t count;
     lks_status status = lks_shape_count(shape, &count);
     if (status != LKS_OK) return status;
@@ -58,12 +59,14 @@ static lks_status add_value(lks_graph *graph, const lks_shape *shape, int produc
         .producer = producer,
         .consumer = LKS_NO_NODE,
         .count = count,
+        .type = type,
     };
     *out = graph->value_count++;
     return LKS_OK;
 }
 
-/* Appends a node that takes flow's value and replaces it by its output of shape `output`. */
+/* Appends a node that takes flow's value and replaces it by its output of shape `output`, of the
+ * same type. */
 static lks_status add_node(lks_builder *builder, lks_op_kind kind, const lks_op_desc *desc,
                            const lks_shape *output, lks_flow *flow, lks_node **out) {
     lks_graph *graph = builder->graph;
@@ -78,7 +81,7 @@ static lks_status add_node(lks_builder *builder, lks_op_kind kind, const lks_op_
         .y2 = LKS_NO_VALUE,
     };
     graph->values[flow->value].consumer = index;
-    lks_status status = add_value(graph, output, index, &node->y);
+    lks_status status = add_value(graph, output, graph->values[flow->value].type, index, &node->y);
     if (status != LKS_OK) return status;
     flow->value = node->y;
     flow->shape = *output;
@@ -104,6 +107,18 @@ static lks_status want_layout(lks_builder *builder, lks_flow *flow, lks_layout l
     return add_node(builder, LKS_OP_RELAYOUT, &desc, &same, flow, &node);
 }
 
+static lks_status want_type(lks_builder *builder, lks_flow *flow, lks_dtype type) {
+    lks_graph *graph = builder->graph;
+    const lks_value *value = &graph->values[flow->value];
+    if (value->type == type) return LKS_OK;
+    lks_op_desc desc = {.cast = {.count = value->count, .from = value->type, .to = type}};
+    lks_node *node;
+    lks_shape same = flow->shape;
+    lks_status status = add_node(builder, LKS_OP_CAST, &desc, &same, flow, &node);
+    if (status == LKS_OK) graph->values[flow->value].type = type;
+    return status;
+}
+
 lks_status lks_build_fork(lks_builder *builder, lks_flow *flow, lks_flow *second) {
     lks_graph *graph = builder->graph;
     lks_op_desc desc = {.add = {.count = graph->values[flow->value].count}};
@@ -112,7 +127,8 @@ lks_status lks_build_fork(lks_builder *builder, lks_flow *flow, lks_flow *second
     lks_status status = add_node(builder, LKS_OP_FORK, &desc, &same, flow, &node);
     if (status != LKS_OK) return status;
     *second = *flow;
-    status = add_value(graph, &same, graph->node_count - 1, &node->y2);
+    status =
+        add_value(graph, &same, graph->values[flow->value].type, graph->node_count - 1, &node->y2);
     second->value = node->y2;
     return status;
 }
@@ -444,10 +460,12 @@ lks_status lks_graph_build(lks_graph *graph, const lks_layer_spec *layers) {
     if (flow.shape.rank == 3 && first_layout(layers) == LKS_LAYER_CHANNELS_LAST)
         flow.layout = LKS_LAYOUT_CHANNELS_LAST;
     graph->input_layout = flow.layout;
-    status = add_value(graph, &flow.shape, LKS_NO_NODE, &flow.value);
+    status = add_value(graph, &flow.shape, LKS_F32, LKS_NO_NODE, &flow.value);
     graph->input = flow.value;
+    if (status == LKS_OK) status = want_type(&builder, &flow, lks_device_dtype(graph->device));
     if (status == LKS_OK) status = lks_build_list(&builder, layers, NULL, &flow);
     if (status == LKS_OK) status = want_layout(&builder, &flow, LKS_LAYOUT_ROWS);
+    if (status == LKS_OK) status = want_type(&builder, &flow, LKS_F32);
     if (status != LKS_OK) return status;
     graph->output = flow.value;
     graph->output_shape = flow.shape;

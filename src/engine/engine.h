@@ -53,27 +53,30 @@ int64_t lks_graph_ignore_index(const lks_graph *graph);
 /* Which layout the engine wants its input in: the loader writes it so. */
 lks_layout lks_graph_input_layout(const lks_graph *graph);
 
-/* Flat buffers, on the device, float32. The trainable parameters stand first, in the order in which
- * backward completes their gradients (last layer first), then the frozen ones; each is aligned to
- * 16 elements; gaps are zero and stay zero. flat_count covers them all, trainable_count those that
- * have gradients, with the padding that the configuration asks for. */
+/* Flat buffers, on the device, of lks_device_dtype. The trainable parameters stand first, in the
+ * order in which backward completes their gradients (last layer first), then the frozen ones; each
+ * is aligned to 16 elements; gaps are zero and stay zero. flat_count covers them all,
+ * trainable_count those that have gradients, with the padding that the configuration asks for. */
 /* Index: the order in which the layers declare them, that of a state_dict. */
 int lks_graph_param_count(const lks_graph *graph);
 const lks_param *lks_graph_param(const lks_graph *graph, int index);
 int64_t lks_graph_flat_count(const lks_graph *graph);
 int64_t lks_graph_trainable_count(const lks_graph *graph);
-/* The caller supplies the flat buffers on the device, float32: params [flat_count], grads
- * [trainable_count], NULL for inference. They stay the caller's. Must be called once, before
- * anything below; writes the initial parameters, which freezing does not change. */
-lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads);
+/* The caller supplies the flat buffers: params [flat_count], grads [trainable_count], NULL for
+ * inference. They stay the caller's. Must be called once, before anything below; writes the initial
+ * parameters, which freezing does not change. */
+lks_status lks_graph_bind(lks_graph *graph, void *params, void *grads);
+/* The same initial parameters, elements [offset, offset + count) of the flat buffer, to device
+ * memory and unrounded. */
+lks_status lks_graph_initial_params(lks_graph *graph, int64_t offset, int64_t count, float *out);
 
 /* Asked on the host, in the order of the flat buffer, before the gradients of elements [offset,
  * offset + count) are computed: *out [count] is where they go, device memory, which is left alone
  * afterwards. */
-typedef lks_status (*lks_grads_place_fn)(void *data, int64_t offset, int64_t count, float **out);
+typedef lks_status (*lks_grads_place_fn)(void *data, int64_t offset, int64_t count, void **out);
 /* Instead of lks_graph_bind, for a caller that has no memory for all gradients at a time. Gaps and
  * padding are written, too: zeros. */
-lks_status lks_graph_bind_placed(lks_graph *graph, float *params, lks_grads_place_fn place,
+lks_status lks_graph_bind_placed(lks_graph *graph, void *params, lks_grads_place_fn place,
                                  void *data);
 /* The largest count that it is asked for. */
 int64_t lks_graph_largest_place(const lks_graph *graph);
@@ -96,7 +99,8 @@ typedef struct lks_graph_memory {
 lks_graph_memory lks_graph_get_memory(const lks_graph *graph);
 
 /* Where a batch goes in: device memory owned by the graph; [max_batch, input] float32 in
- * lks_graph_input_layout, and targets int32 [max_batch] or float32 [max_batch, output]. */
+ * lks_graph_input_layout, and targets int32 [max_batch] or float32 [max_batch, output]. Inputs, and
+ * the outputs that the loss takes, are float32 also where the device computes in bfloat16. */
 float *lks_graph_input(lks_graph *graph);
 void *lks_graph_targets(lks_graph *graph);
 

@@ -44,7 +44,8 @@ static lks_status create_buffers(lks_graph *graph) {
             node->buffers[b] =
                 graph->buffer_values + graph->buffers.params[node->first_buffer + b].offset;
     }
-    return lks_graph_init_flat(graph, &graph->buffers, graph->buffer_values);
+    return lks_graph_init_range(graph, &graph->buffers, 0, graph->buffers.flat_count, LKS_F32,
+                                graph->buffer_values);
 }
 
 static lks_status create(lks_graph *graph, const lks_layer_spec *layers, const lks_spec *loss) {
@@ -109,36 +110,46 @@ lks_status lks_graph_fail_in_layer(const lks_graph *graph, int layer, lks_status
 
 /* ---- binding ---- */
 
-static lks_status bind(lks_graph *graph, float *params, float *grads) {
+/* A gradient's place in the flat buffer, where backward can write it: as float32. */
+static float *place_in_flat(const lks_graph *graph, const lks_param *param) {
+    const bool direct = graph->grads != NULL && lks_device_dtype(graph->device) == LKS_F32;
+    return direct && !param->frozen ? (float *)graph->grads + param->offset : NULL;
+}
+
+static lks_status bind(lks_graph *graph, void *params, void *grads) {
+    const lks_dtype type = lks_device_dtype(graph->device);
+    const int64_t element = (int64_t)lks_dtype_bytes(type);
     if (graph->bound) return lks_fail(LKS_EINVAL, "a model's parameters are bound twice");
     bool has_place = grads != NULL || graph->place != NULL || graph->config.inference_only;
     if (params == NULL || !has_place)
         return lks_fail(LKS_EINVAL,
                         "a model that trains needs memory for parameters and gradients");
-    lks_status status = lks_graph_init_flat(graph, &graph->params, params);
+    lks_status status =
+        lks_graph_init_range(graph, &graph->params, 0, graph->params.flat_count, type, params);
     /* The gaps between gradients are summed and squared with them. */
     if (status == LKS_OK && grads != NULL)
         status =
             lks_device_zero(graph->device, lks_device_stream(graph->device, LKS_STREAM_COMPUTE),
-                            grads, (size_t)graph->trainable_count * sizeof(float));
+                            grads, (size_t)(graph->trainable_count * element));
     if (status != LKS_OK) return status;
+    graph->grads = grads;
     for (int i = 0; i < graph->node_count; i++) {
         lks_node *node = &graph->nodes[i];
         for (int p = 0; p < node->param_count; p++) {
             const lks_param *param = &graph->params.params[node->first_param + p];
-            node->params[p] = params + param->offset;
-            node->dparams[p] = grads != NULL && !param->frozen ? grads + param->offset : NULL;
+            node->params[p] = (char *)params + param->offset * element;
+            node->dparams[p] = place_in_flat(graph, param);
         }
     }
     graph->bound = true;
     return LKS_OK;
 }
 
-lks_status lks_graph_bind(lks_graph *graph, float *params, float *grads) {
+lks_status lks_graph_bind(lks_graph *graph, void *params, void *grads) {
     return bind(graph, params, grads);
 }
 
-lks_status lks_graph_bind_placed(lks_graph *graph, float *params, lks_grads_place_fn place,
+lks_status lks_graph_bind_placed(lks_graph *graph, void *params, lks_grads_place_fn place,
                                  void *data) {
     graph->place = place;
     graph->place_data = data;
@@ -149,7 +160,7 @@ int64_t lks_graph_largest_place(const lks_graph *graph) {
     int64_t largest = 0;
     for (int i = 0; i < graph->node_count; i++) {
         const lks_node *node = &graph->nodes[i];
-        int64_t count = node->trains ? node->ready_end - node->ready_begin : 0;
+        int64_t count = node->trains ? lks_node_grad_count(node) : 0;
         if (count > largest) largest = count;
     }
     return largest;

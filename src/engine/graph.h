@@ -12,9 +12,10 @@ enum { LKS_NO_VALUE = -1, LKS_NO_NODE = -1 };
 typedef struct lks_value {
     int producer;  /* LKS_NO_NODE: the graph's input */
     int consumer;  /* LKS_NO_NODE: the graph's output */
-    int64_t count; /* float32 elements of one sample */
+    int64_t count; /* elements of one sample */
+    lks_dtype type;
     bool needs_grad;
-    float *data, *grad; /* where the memory plan put it */
+    void *data, *grad; /* where the memory plan put it */
 } lks_value;
 
 typedef struct lks_node {
@@ -31,6 +32,8 @@ typedef struct lks_node {
     int64_t ready_begin, ready_end; /* flat elements whose gradients this node's backward adds to
                                        those that exist */
     void *saved, *scratch, *backward_scratch;
+    float *own_grads; /* [ready_end - ready_begin] of one backward, where gradients are not kept as
+                         float32; else NULL */
     const void *params[LKS_LAYER_MAX_PARAMS];
     void *dparams[LKS_LAYER_MAX_PARAMS], *buffers[LKS_LAYER_MAX_PARAMS];
 } lks_node;
@@ -73,6 +76,7 @@ struct lks_graph {
     float *buffer_values;
     int64_t batches_tracked;
     bool bound;
+    void *grads;              /* the flat buffer, of the device's type; NULL: they are placed */
     lks_grads_place_fn place; /* NULL: the gradients have a flat buffer */
     void *place_data;
 };
@@ -85,11 +89,18 @@ lks_status lks_graph_build(lks_graph *graph, const lks_layer_spec *layers);
  * values. The nodes have their operations. */
 lks_status lks_graph_plan_memory(lks_graph *graph);
 
-/* init.c: writes the initial values of a table to flat (device, [flat_count]); gaps are zero. */
-lks_status lks_graph_init_flat(lks_graph *graph, const lks_param_table *table, float *flat);
+/* init.c: writes the initial values of elements [offset, offset + count) of a table's flat array to
+ * device memory, as `type`; gaps are zero. */
+lks_status lks_graph_init_range(lks_graph *graph, const lks_param_table *table, int64_t offset,
+                                int64_t count, lks_dtype type, void *to);
 
 /* Puts the layer's name and type in front of the error's detail; returns status. */
 lks_status lks_graph_fail_in_layer(const lks_graph *graph, int layer, lks_status status);
+
+/* Elements of the flat buffer in whose place this node's gradients stand, gaps included. */
+static inline int64_t lks_node_grad_count(const lks_node *node) {
+    return node->ready_end - node->ready_begin;
+}
 
 /* Does this node take part in backward? */
 static inline bool lks_node_has_backward(const lks_graph *graph, const lks_node *node) {

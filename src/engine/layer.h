@@ -23,6 +23,7 @@ typedef union lks_op_desc {
     lks_dropout_desc dropout;
     lks_relayout_desc relayout;
     lks_add_desc add; /* of a fork as well */
+    lks_cast_desc cast;
 } lks_op_desc;
 
 typedef enum lks_init_rule {

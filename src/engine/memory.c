@@ -21,6 +21,7 @@ typedef struct memory_plan {
     int *saved;            /* [nodes] */
     int *scratch;          /* [nodes], of forward */
     int *backward_scratch; /* [nodes] */
+    int *own_grads;        /* [nodes] */
     int targets;
 } memory_plan;
 
@@ -60,7 +61,7 @@ static lks_status add_value_block(memory_plan *m, int value, int first, int last
     size_t bytes;
     if (!lks_size_mul((size_t)graph->values[value].count, (size_t)graph->config.max_batch,
                       &bytes) ||
-        !lks_size_mul(bytes, sizeof(float), &bytes))
+        !lks_size_mul(bytes, lks_dtype_bytes(graph->values[value].type), &bytes))
         return lks_fail(LKS_ENOMEM, "a batch of activations is more bytes than this machine can "
                                     "address: take a smaller batch");
     *out = add_block(m, bytes, first, last);
@@ -169,8 +170,9 @@ static lks_status place_grads(memory_plan *m) {
 static void place_node_memory(memory_plan *m) {
     const lks_graph *graph = m->graph;
     for (int i = 0; i < graph->node_count; i++) {
-        const lks_op_needs *needs = lks_op_get_needs(graph->nodes[i].op);
-        bool has_backward = lks_node_has_backward(graph, &graph->nodes[i]);
+        const lks_node *node = &graph->nodes[i];
+        const lks_op_needs *needs = lks_op_get_needs(node->op);
+        bool has_backward = lks_node_has_backward(graph, node);
         int forward = forward_step(i), backward = backward_step(graph, i);
         if (needs->saved_bytes > 0)
             m->saved[i] =
@@ -179,6 +181,9 @@ static void place_node_memory(memory_plan *m) {
             m->scratch[i] = add_block(m, needs->scratch_bytes, forward, forward);
         if (needs->scratch_bytes > 0 && has_backward)
             m->backward_scratch[i] = add_block(m, needs->scratch_bytes, backward, backward);
+        if (has_backward && node->trains && lks_device_dtype(graph->device) != LKS_F32)
+            m->own_grads[i] =
+                add_block(m, (size_t)lks_node_grad_count(node) * sizeof(float), backward, backward);
     }
 }
 
@@ -197,8 +202,8 @@ static lks_status place_targets(memory_plan *m) {
 
 static lks_status alloc_layout(memory_plan *m, lks_graph *graph) {
     size_t values = (size_t)graph->value_count, nodes = (size_t)graph->node_count;
-    int *ints = malloc((3 * values + 3 * nodes) * sizeof *ints);
-    lks_block *blocks = malloc((2 * values + 3 * nodes + 1) * sizeof *blocks);
+    int *ints = malloc((3 * values + 4 * nodes) * sizeof *ints);
+    lks_block *blocks = malloc((2 * values + 4 * nodes + 1) * sizeof *blocks);
     if (ints == NULL || blocks == NULL) {
         free(ints);
         free(blocks);
@@ -210,6 +215,7 @@ static lks_status alloc_layout(memory_plan *m, lks_graph *graph) {
     m->saved = m->grad + values;
     m->scratch = m->saved + nodes;
     m->backward_scratch = m->scratch + nodes;
+    m->own_grads = m->backward_scratch + nodes;
     return LKS_OK;
 }
 
@@ -223,7 +229,7 @@ static lks_status make_layout(memory_plan *m, bool share, size_t *out_bytes) {
     m->share = share;
     m->block_count = 0;
     m->targets = NO_BLOCK;
-    for (size_t i = 0; i < 3 * values + 3 * nodes; i++)
+    for (size_t i = 0; i < 3 * values + 4 * nodes; i++)
         m->last_use[i] = NO_BLOCK;
     find_last_uses(m);
     lks_status status = place_data(m);
@@ -250,6 +256,7 @@ static void set_pointers(const memory_plan *m) {
         node->saved = at(m, m->saved[i]);
         node->scratch = at(m, m->scratch[i]);
         node->backward_scratch = at(m, m->backward_scratch[i]);
+        node->own_grads = at(m, m->own_grads[i]);
     }
     graph->targets = at(m, m->targets);
 }

@@ -18,7 +18,7 @@ static lks_status check_call(const lks_graph *graph, const lks_batch_info *info,
     return LKS_OK;
 }
 
-static float *data_of(const lks_graph *graph, int value) {
+static void *data_of(const lks_graph *graph, int value) {
     return value == LKS_NO_VALUE ? NULL : graph->values[value].data;
 }
 
@@ -121,15 +121,29 @@ static lks_status place_gradients(const lks_graph *graph, const lks_node *node, 
         dparams[p] = at + begin;
         end = begin + param->count;
     }
-    const int64_t left = node->ready_end - node->ready_begin - end;
+    const int64_t left = lks_node_grad_count(node) - end;
     keep_first(lks_device_zero(graph->device, stream, at + end, (size_t)left * sizeof(float)),
                &status);
     return status;
 }
 
+/* From the node's own memory to where the device's type is kept: rounded once, also when added to
+ * what is there. at: NULL: in the flat buffer. */
+static lks_status store_own_gradients(const lks_graph *graph, const lks_node *node, bool accumulate,
+                                      void *at) {
+    const lks_dtype type = lks_device_dtype(graph->device);
+    const int64_t count = lks_node_grad_count(node);
+    lks_stream *stream = compute_stream(graph);
+    if (at == NULL) at = (char *)graph->grads + node->ready_begin * (int64_t)lks_dtype_bytes(type);
+    return accumulate
+               ? lks_device_add(graph->device, stream, count, LKS_F32, node->own_grads, type, at)
+               : lks_device_cast(graph->device, stream, count, LKS_F32, node->own_grads, type, at);
+}
+
 static lks_status run_backward(const lks_graph *graph, const lks_node *node,
                                const lks_batch_info *info, void *const *dparams) {
     lks_op_args args = make_args(graph, node, info);
+    args.accumulate = info->accumulate && node->own_grads == NULL;
     args.scratch = node->backward_scratch;
     args.dy = grad_of(graph, node->y);
     args.dy2 = grad_of(graph, node->y2);
@@ -158,17 +172,20 @@ lks_status lks_graph_backward(lks_graph *graph, const lks_batch_info *info,
     for (int i = graph->node_count - 1; failure != LKS_ECOMM && i >= 0; i--) {
         const lks_node *node = &graph->nodes[i];
         if (!lks_node_has_backward(graph, node)) continue;
-        float *at = NULL; /* in the flat buffer, unless the caller has another place */
+        void *at = NULL; /* in the flat buffer, unless the caller has another place */
         void *placed[LKS_LAYER_MAX_PARAMS] = {0};
         lks_status status = LKS_OK;
         if (node->trains && graph->place != NULL)
-            status = graph->place(graph->place_data, node->ready_begin,
-                                  node->ready_end - node->ready_begin, &at);
+            status =
+                graph->place(graph->place_data, node->ready_begin, lks_node_grad_count(node), &at);
         if (status != LKS_OK) return status;
-        if (at != NULL) keep_first(place_gradients(graph, node, at, placed), &failure);
+        float *direct = node->own_grads != NULL ? node->own_grads : at;
+        if (direct != NULL) keep_first(place_gradients(graph, node, direct, placed), &failure);
         if (goes_on(node, failure, &rest))
-            keep_first(run_backward(graph, node, &rest, at != NULL ? placed : node->dparams),
+            keep_first(run_backward(graph, node, &rest, direct != NULL ? placed : node->dparams),
                        &failure);
+        if (failure == LKS_OK && node->own_grads != NULL)
+            failure = store_own_gradients(graph, node, info->accumulate, at);
         if (node->trains && ready != NULL) status = ready(ready_data, node->ready_end);
         if (status != LKS_OK) return status;
     }

@@ -137,15 +137,22 @@ typedef struct lks_grad_scale {
  * flat buffers. Not collective: the caller gathers the parameters afterwards. */
 lks_status lks_optimizer_step(lks_optimizer *optimizer, const lks_group_rates *rates, float *params,
                               const float *grads, const lks_grad_scale *scale);
+/* This rank's shard of a bucket: [plan->shards[bucket].count] of everything, on the device. */
+typedef struct lks_shard_arrays {
+    float *params;       /* what is updated */
+    void *copy;          /* bfloat16: gets the updated parameters, rounded; NULL: not wanted */
+    const void *grads;   /* summed over the ranks */
+    lks_dtype grad_type; /* LKS_F32 (0) or LKS_BF16 */
+} lks_shard_arrays;
+
 /* The same for one bucket alone, so that buckets that arrive early are updated early: begin once,
- * then each bucket once. shard_grads: the gradients of this rank's shard of the bucket,
- * [plan->shards[bucket].count]. LKS_EINVAL for rates out of range: then no step has begun. Where
- * `scale` has rates and control on the device, no step is begun: check the rates before they go
- * there, and set the steps (lks_optimizer_set_steps) by what the control says. */
+ * then each bucket once. LKS_EINVAL for rates out of range: then no step has begun. Where `scale`
+ * has rates and control on the device, no step is begun: check the rates before they go there, and
+ * set the steps (lks_optimizer_set_steps) by what the control says. */
 lks_status lks_optimizer_check_rates(const lks_optimizer *optimizer, const lks_group_rates *rates);
 lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_rates *rates);
-lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
-                                     const float *shard_grads, const lks_grad_scale *scale);
+lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket,
+                                     const lks_shard_arrays *shard, const lks_grad_scale *scale);
 
 /* The registry, as in engine.h. */
 const lks_option_table *lks_optimizer_options(const char *type);

@@ -246,15 +246,18 @@ lks_status lks_optimizer_begin_step(lks_optimizer *optimizer, const lks_group_ra
     return LKS_OK;
 }
 
-/* grad: of the segment's first element. */
+/* first: of the segment in the shard. */
 static lks_status update_segment(lks_optimizer *optimizer, const lks_segment *segment,
-                                 float *params, const float *grad, const lks_grad_scale *scale) {
+                                 const lks_shard_arrays *shard, int64_t first,
+                                 const lks_grad_scale *scale) {
     const lks_group *group = &optimizer->groups[segment->group];
     const lks_optimizer_common *common = group->config;
     const lks_update update = {
         .count = segment->range.count,
-        .param = params + segment->range.offset,
-        .grad = grad,
+        .param = shard->params + first,
+        .grad = (const char *)shard->grads + first * (int64_t)lks_dtype_bytes(shard->grad_type),
+        .grad_type = shard->grad_type,
+        .copy = shard->copy ? (uint16_t *)shard->copy + first : NULL,
         .divisor = scale->divisor,
         .grad_scale = scale->scale,
         .clip_value = scale->clip_value,
@@ -274,15 +277,15 @@ static lks_status update_segment(lks_optimizer *optimizer, const lks_segment *se
                                    &update, group->config, states);
 }
 
-lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket, float *params,
-                                     const float *shard_grads, const lks_grad_scale *scale) {
+lks_status lks_optimizer_step_bucket(lks_optimizer *optimizer, int bucket,
+                                     const lks_shard_arrays *shard, const lks_grad_scale *scale) {
     const lks_segments *segments = &optimizer->segments;
-    const int64_t shard = optimizer->plan->shards[bucket].offset;
+    const int64_t shard_begin = optimizer->plan->shards[bucket].offset;
     lks_status status = LKS_OK;
     for (int s = segments->first[bucket]; !status && s < segments->first[bucket + 1]; s++) {
         const lks_segment *segment = &segments->all[s];
-        status = update_segment(optimizer, segment, params,
-                                shard_grads + (segment->range.offset - shard), scale);
+        status =
+            update_segment(optimizer, segment, shard, segment->range.offset - shard_begin, scale);
     }
     return status;
 }
@@ -291,8 +294,10 @@ lks_status lks_optimizer_step(lks_optimizer *optimizer, const lks_group_rates *r
                               const float *grads, const lks_grad_scale *scale) {
     const lks_shard_plan *plan = optimizer->plan;
     lks_status status = lks_optimizer_begin_step(optimizer, rates);
-    for (int b = 0; !status && b < plan->bucket_count; b++)
-        status =
-            lks_optimizer_step_bucket(optimizer, b, params, grads + plan->shards[b].offset, scale);
+    for (int b = 0; !status && b < plan->bucket_count; b++) {
+        const int64_t begin = plan->shards[b].offset;
+        const lks_shard_arrays shard = {.params = params + begin, .grads = grads + begin};
+        status = lks_optimizer_step_bucket(optimizer, b, &shard, scale);
+    }
     return status;
 }

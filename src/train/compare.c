@@ -190,6 +190,18 @@ static void compare_schedule(comparison *c, lks_trainer *t) {
                    expected);
 }
 
+/* Files from before there was a choice do not say it. */
+static void compare_precision(comparison *c, const lks_trainer *t) {
+    const char *mine = lks_precision_names[lks_device_precision(t->context->device)];
+    char *theirs = NULL;
+    if (c->status != LKS_OK) return;
+    if (lks_checkpoint_get_text(c->file, "/provenance", "precision", &theirs) != LKS_OK) return;
+    if (strcmp(theirs, mine) != 0)
+        lks_differ(&c->warnings, "precision is %s there, %s here (the run file's is used)", theirs,
+                   mine);
+    free(theirs);
+}
+
 lks_status lks_compare_with_run(lks_trainer *t, lks_checkpoint *file, const char *path,
                                 const lks_state_list *list) {
     comparison c = {.file = file};
@@ -201,6 +213,7 @@ lks_status lks_compare_with_run(lks_trainer *t, lks_checkpoint *file, const char
     compare_flag(&c, "/sampler", "drop_last", t->data_settings.drop_last);
     compare_flag(&c, "/sampler", "shuffle", t->data_settings.shuffle);
     compare_samples(&c, t);
+    compare_precision(&c, t);
     for (int i = 0; i < list->array_count; i++)
         lks_differ_array(file, &list->arrays[i], &c.differences);
     if (c.status == LKS_OK) c.status = lks_differ_unknown(file, list, &c.differences);

@@ -19,9 +19,10 @@ static lks_status open_device(lks_context *context, const lks_context_config *co
         .local_size = lks_comm_local_size(comm),
         .logger = &context->logger,
     };
-    status = threads < 0
-                 ? lks_fail(LKS_EINVAL, "threads: %d is out of range: expected 0 or more", threads)
-                 : lks_device_create(&device_config, &context->device);
+    status = lks_precision_by_name(config->precision, &device_config.precision);
+    if (threads < 0)
+        status = lks_fail(LKS_EINVAL, "threads: %d is out of range: expected 0 or more", threads);
+    if (status == LKS_OK) status = lks_device_create(&device_config, &context->device);
     return lks_comm_agree(comm, status);
 }
 

@@ -104,14 +104,14 @@ static lks_status share_buffers(lks_trainer *t) {
                               count * (int64_t)sizeof(float), 0);
 }
 
-/* Host copies of the best epoch's model, for restore_best; `out` of the device or back to it. */
+/* Host copies of the best epoch's model, for restore_best; out of the device or back to it. */
 static lks_status copy_best(lks_trainer *t, bool back) {
     lks_device *device = t->context->device;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    size_t params_bytes = (size_t)t->plan->padded_count * sizeof(float);
+    size_t params_bytes = (size_t)t->params.trained_count * sizeof(float);
     size_t buffers_bytes = (size_t)lks_graph_buffers_flat_count(t->graph) * sizeof(float);
     lks_copy_kind kind = back ? LKS_COPY_TO_DEVICE : LKS_COPY_TO_HOST;
-    float *params = t->params, *buffers = lks_graph_buffers(t->graph);
+    float *params = t->params.masters, *buffers = lks_graph_buffers(t->graph);
     lks_status status = lks_device_copy(device, stream, back ? params : t->best_params,
                                         back ? t->best_params : params, params_bytes, kind);
     if (status == LKS_OK && buffers_bytes > 0)
@@ -203,13 +203,19 @@ lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
     return status == LKS_OK || status == LKS_ESTOPPED ? status : lks_saver_after_failure(t, status);
 }
 
+static lks_status restore_best(lks_trainer *t) {
+    lks_status status = lks_comm_agree(t->context->comm, copy_best(t, true));
+    if (status != LKS_OK || !lks_param_store_has_masters(&t->params)) return status;
+    return lks_param_store_share(&t->params, t->context->comm);
+}
+
 /* Training has ended as it should. */
 static lks_status end_run(lks_trainer *t) {
     lks_status status = LKS_OK;
     bool complete = t->end == LKS_END_EPOCHS || t->end == LKS_END_EARLY_STOPPING;
     if (t->profile != NULL) status = lks_profile_finish(t);
     if (status == LKS_OK && t->best_params != NULL && complete && t->stopping.best_epoch > 0)
-        status = lks_comm_agree(t->context->comm, copy_best(t, true));
+        status = restore_best(t);
     return status == LKS_OK ? lks_saver_after_run(t) : status;
 }
 

@@ -9,7 +9,7 @@ struct lks_exchange {
     lks_device *device;
     const lks_shard_plan *plan;
     lks_optimizer *optimizer;
-    float *params;
+    const lks_param_store *params;
     lks_failure *failure;
     lks_grad_store *store;
     double *norm;          /* device, [2]: lks_decision's parts */
@@ -22,7 +22,7 @@ struct lks_exchange {
     lks_range *ranges;     /* [bucket_count] scratch */
 };
 
-static lks_status place_grads(void *data, int64_t offset, int64_t count, float **out);
+static lks_status place_grads(void *data, int64_t offset, int64_t count, void **out);
 
 /* ---- creation ---- */
 
@@ -46,18 +46,19 @@ static lks_status bind(lks_exchange *exchange, lks_graph *graph) {
     lks_status status = lks_grad_store_create(exchange->device, exchange->plan,
                                               lks_graph_largest_place(graph), &exchange->store);
     if (status) return status;
-    float *whole = lks_grad_store_whole(exchange->store);
+    void *whole = lks_grad_store_whole(exchange->store);
     /* A reduce-scatter leaves anything outside of this rank's part, also in the gaps between
      * gradients: a place is zeroed there before each backward. */
     const bool scatters = exchange->plan->zero_stage == 2 && exchange->plan->size > 1;
     return whole && !scatters
-               ? lks_graph_bind(graph, exchange->params, whole)
-               : lks_graph_bind_placed(graph, exchange->params, place_grads, exchange);
+               ? lks_graph_bind(graph, exchange->params->flat, whole)
+               : lks_graph_bind_placed(graph, exchange->params->flat, place_grads, exchange);
 }
 
 lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
-                               lks_optimizer *optimizer, lks_graph *graph, float *params,
-                               lks_failure *failure, lks_exchange **out) {
+                               lks_optimizer *optimizer, lks_graph *graph,
+                               const lks_param_store *params, lks_failure *failure,
+                               lks_exchange **out) {
     lks_exchange *exchange = calloc(1, sizeof *exchange);
     if (!exchange) return lks_fail(LKS_ENOMEM, "the exchange of gradients: out of host memory");
     *exchange = (lks_exchange){.comm = comm,
@@ -93,12 +94,13 @@ static int64_t *counts_of(const lks_exchange *exchange, int bucket) {
 /* Stage 2 needs the sum of its own part alone. */
 static lks_status start_reduce(lks_exchange *exchange, int bucket) {
     const lks_bucket *b = &exchange->plan->buckets[bucket];
-    float *grads = lks_grad_store_at(exchange->store, b->offset);
+    const lks_dtype type = lks_grad_store_type(exchange->store);
+    void *grads = lks_grad_store_at(exchange->store, b->offset);
     lks_comm_set_label(exchange->comm, "backward, gradients of bucket", bucket);
     if (exchange->plan->zero_stage == 2)
         return lks_comm_reduce_scatter_start(exchange->comm, grads, counts_of(exchange, bucket),
-                                             LKS_F32, LKS_REDUCE_SUM, &exchange->reduce[bucket]);
-    return lks_comm_all_reduce_start(exchange->comm, grads, b->count, LKS_F32, LKS_REDUCE_SUM,
+                                             type, LKS_REDUCE_SUM, &exchange->reduce[bucket]);
+    return lks_comm_all_reduce_start(exchange->comm, grads, b->count, type, LKS_REDUCE_SUM,
                                      &exchange->reduce[bucket]);
 }
 
@@ -133,7 +135,7 @@ static lks_status finish_started(lks_exchange *exchange) {
 
 /* An lks_grads_place_fn: where there is no room left, the window moves on behind the buckets that
  * have been started, which are all that were complete. */
-static lks_status place_grads(void *data, int64_t offset, int64_t count, float **out) {
+static lks_status place_grads(void *data, int64_t offset, int64_t count, void **out) {
     lks_exchange *exchange = data;
     if (!lks_grad_store_reaches(exchange->store, offset + count)) {
         lks_status status = finish_started(exchange);
@@ -197,6 +199,7 @@ static lks_status add_up_norm(lks_exchange *exchange, lks_norm_kind kind, const 
         lks_device_zero(exchange->device, stream, exchange->norm, 2 * sizeof *exchange->norm);
     for (int i = 0; i < count && !status; i++)
         status = lks_device_norm(exchange->device, stream, kind, ranges[i].count,
+                                 lks_grad_store_type(exchange->store),
                                  lks_grad_store_sums(exchange->store, &ranges[i]), exchange->norm);
     return status;
 }
@@ -243,19 +246,24 @@ lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
 
 /* ---- the update ---- */
 
+static lks_status update_bucket(lks_exchange *exchange, int bucket, const lks_grad_scale *scale) {
+    lks_shard_arrays shard = lks_param_store_shard(exchange->params, bucket);
+    shard.grads = lks_grad_store_sums(exchange->store, &exchange->plan->shards[bucket]);
+    shard.grad_type = lks_grad_store_type(exchange->store);
+    return lks_optimizer_step_bucket(exchange->optimizer, bucket, &shard, scale);
+}
+
 lks_status lks_exchange_update(lks_exchange *exchange, const lks_grad_scale *scale) {
     const lks_shard_plan *plan = exchange->plan;
     bool sharded = plan->size > 1 && plan->zero_stage >= 1;
     lks_status status = LKS_OK;
     for (int b = 0; b < plan->bucket_count && !status; b++) {
-        const float *sums = lks_grad_store_sums(exchange->store, &plan->shards[b]);
-        note(exchange,
-             lks_optimizer_step_bucket(exchange->optimizer, b, exchange->params, sums, scale));
+        note(exchange, update_bucket(exchange, b, scale));
         if (!sharded) continue;
         lks_comm_set_label(exchange->comm, "update, parameters of bucket", b);
-        status =
-            lks_comm_all_gather_start(exchange->comm, exchange->params + plan->buckets[b].offset,
-                                      counts_of(exchange, b), LKS_F32, &exchange->gather[b]);
+        status = lks_comm_all_gather_start(
+            exchange->comm, lks_param_store_at(exchange->params, plan->buckets[b].offset),
+            counts_of(exchange, b), exchange->params->type, &exchange->gather[b]);
     }
     for (int b = 0; b < plan->bucket_count && !status; b++)
         status = wait_for(exchange, &exchange->gather[b]);

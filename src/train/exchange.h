@@ -11,15 +11,17 @@
 #include "engine/engine.h"
 #include "optim/optim.h"
 #include "train/failure.h"
+#include "train/param_store.h"
 
 typedef struct lks_exchange lks_exchange;
 
-/* Of a graph that is not bound yet: binds it to params [lks_graph_flat_count] and to the exchange's
- * own gradients. All arguments are borrowed. *failure: why this rank cannot go on, noted by whoever
- * finds out first. LKS_ENOMEM, LKS_EDEVICE. Local. */
+/* Of a graph that is not bound yet: binds it to params->flat and to the exchange's own gradients.
+ * All arguments are borrowed. *failure: why this rank cannot go on, noted by whoever finds out
+ * first. LKS_ENOMEM, LKS_EDEVICE. Local. */
 lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
-                               lks_optimizer *optimizer, lks_graph *graph, float *params,
-                               lks_failure *failure, lks_exchange **out);
+                               lks_optimizer *optimizer, lks_graph *graph,
+                               const lks_param_store *params, lks_failure *failure,
+                               lks_exchange **out);
 /* Waits for what is under way. Collective. NULL is legal. */
 void lks_exchange_destroy(lks_exchange *exchange);
 

@@ -5,10 +5,11 @@
 struct lks_grad_store {
     lks_device *device;
     const lks_shard_plan *plan;
-    float *flat;   /* [capacity]: flat elements from `first` on */
+    lks_dtype type;
+    char *flat;    /* [capacity]: flat elements from `first` on */
     int64_t first; /* 0 without a window */
     int64_t capacity;
-    float *shards; /* [plan->state_count]; NULL without a window */
+    char *shards; /* [plan->state_count]; NULL without a window */
     size_t bytes;
 };
 
@@ -20,10 +21,14 @@ static int64_t window_capacity(const lks_shard_plan *plan, int64_t largest_place
     return 2 * largest + largest_place;
 }
 
-static lks_status allocate(lks_device *device, int64_t count, float **out) {
+static size_t bytes_of(const lks_grad_store *store, int64_t count) {
+    return (size_t)count * lks_dtype_bytes(store->type);
+}
+
+static lks_status allocate(lks_device *device, int64_t count, lks_dtype type, char **out) {
     size_t bytes;
     void *memory = NULL;
-    if (!lks_size_mul((size_t)count, sizeof(float), &bytes))
+    if (!lks_size_mul((size_t)count, lks_dtype_bytes(type), &bytes))
         return lks_fail(LKS_ENOMEM, "%lld gradients are more than this machine can address",
                         (long long)count);
     lks_status status = lks_device_alloc(device, bytes, &memory);
@@ -42,9 +47,11 @@ lks_status lks_grad_store_create(lks_device *device, const lks_shard_plan *plan,
         plan->zero_stage == 2 && plan->size > 1 && window + plan->state_count < plan->padded_count;
     store->device = device;
     store->plan = plan;
+    store->type = lks_device_dtype(device);
     store->capacity = slides ? window : plan->padded_count;
-    lks_status status = allocate(device, store->capacity, &store->flat);
-    if (!status && slides) status = allocate(device, plan->state_count, &store->shards);
+    lks_status status = allocate(device, store->capacity, store->type, &store->flat);
+    if (!status && slides)
+        status = allocate(device, plan->state_count, store->type, &store->shards);
     if (status) {
         lks_grad_store_destroy(store);
         return status;
@@ -65,7 +72,11 @@ size_t lks_grad_store_bytes(const lks_grad_store *store) {
     return store->bytes;
 }
 
-float *lks_grad_store_whole(const lks_grad_store *store) {
+lks_dtype lks_grad_store_type(const lks_grad_store *store) {
+    return store->type;
+}
+
+void *lks_grad_store_whole(const lks_grad_store *store) {
     return store->shards ? NULL : store->flat;
 }
 
@@ -73,18 +84,17 @@ bool lks_grad_store_reaches(const lks_grad_store *store, int64_t end) {
     return end <= store->first + store->capacity;
 }
 
-float *lks_grad_store_at(const lks_grad_store *store, int64_t offset) {
-    return store->flat + (offset - store->first);
+void *lks_grad_store_at(const lks_grad_store *store, int64_t offset) {
+    return store->flat + bytes_of(store, offset - store->first);
 }
 
 /* The window is full: what lies in front of `begin` is at least as long as what is kept, so that
  * the two places do not overlap. */
 lks_status lks_grad_store_slide(lks_grad_store *store, int64_t begin, int64_t end) {
-    const float *from = lks_grad_store_at(store, begin);
+    const void *from = lks_grad_store_at(store, begin);
     store->first = begin;
     return lks_device_copy(store->device, lks_device_stream(store->device, LKS_STREAM_COMPUTE),
-                           store->flat, from, (size_t)(end - begin) * sizeof(float),
-                           LKS_COPY_ON_DEVICE);
+                           store->flat, from, bytes_of(store, end - begin), LKS_COPY_ON_DEVICE);
 }
 
 void lks_grad_store_rewind(lks_grad_store *store) {
@@ -95,13 +105,16 @@ lks_status lks_grad_store_keep(lks_grad_store *store, int bucket, bool add) {
     const lks_range *shard = &store->plan->shards[bucket];
     lks_stream *stream = lks_device_stream(store->device, LKS_STREAM_COMPUTE);
     if (!store->shards) return LKS_OK;
-    const float *sum = lks_grad_store_at(store, shard->offset);
-    float *kept = store->shards + shard->state_offset;
-    if (add) return lks_device_add_f32(store->device, stream, shard->count, sum, kept);
-    return lks_device_copy(store->device, stream, kept, sum, (size_t)shard->count * sizeof(float),
+    const void *sum = lks_grad_store_at(store, shard->offset);
+    void *kept = store->shards + bytes_of(store, shard->state_offset);
+    if (add)
+        return lks_device_add(store->device, stream, shard->count, store->type, sum, store->type,
+                              kept);
+    return lks_device_copy(store->device, stream, kept, sum, bytes_of(store, shard->count),
                            LKS_COPY_ON_DEVICE);
 }
 
-float *lks_grad_store_sums(const lks_grad_store *store, const lks_range *range) {
-    return store->shards ? store->shards + range->state_offset : store->flat + range->offset;
+void *lks_grad_store_sums(const lks_grad_store *store, const lks_range *range) {
+    return store->shards ? store->shards + bytes_of(store, range->state_offset)
+                         : store->flat + bytes_of(store, range->offset);
 }

@@ -1,4 +1,4 @@
-/* Where a rank keeps the gradients of a step, on its device.
+/* Where a rank keeps the gradients of a step, on its device, as lks_device_dtype.
  *
  * Whole: all of the flat buffer, in which backward writes them and the ranks sum them. Or, where
  * zero_stage 2 makes that smaller, a window that slides over the flat buffer as backward goes on,
@@ -19,13 +19,14 @@ void lks_grad_store_destroy(lks_grad_store *store);
 
 /* What it took from the device, as measured there. */
 size_t lks_grad_store_bytes(const lks_grad_store *store);
+lks_dtype lks_grad_store_type(const lks_grad_store *store);
 /* The flat buffer [plan->padded_count]; NULL where there is a window. */
-float *lks_grad_store_whole(const lks_grad_store *store);
+void *lks_grad_store_whole(const lks_grad_store *store);
 
 /* Do flat elements up to `end` have their place, from the window's first on? */
 bool lks_grad_store_reaches(const lks_grad_store *store, int64_t end);
 /* The place of a flat element that is in the window, or anywhere in the whole buffer. */
-float *lks_grad_store_at(const lks_grad_store *store, int64_t offset);
+void *lks_grad_store_at(const lks_grad_store *store, int64_t offset);
 /* Moves the window: elements [begin, end), less than a bucket, become its first ones, those before
  * are gone. Moves also where that fails. LKS_EDEVICE. */
 lks_status lks_grad_store_slide(lks_grad_store *store, int64_t begin, int64_t end);
@@ -36,6 +37,6 @@ void lks_grad_store_rewind(lks_grad_store *store);
 lks_status lks_grad_store_keep(lks_grad_store *store, int bucket, bool add);
 
 /* The sums of a range that this rank holds, once kept. */
-float *lks_grad_store_sums(const lks_grad_store *store, const lks_range *range);
+void *lks_grad_store_sums(const lks_grad_store *store, const lks_range *range);
 
 #endif

@@ -14,7 +14,7 @@ static lks_status get_checkpoint_bytes(lks_trainer *t, int64_t *out) {
 static int64_t other_host_bytes(const lks_trainer *t) {
     int64_t bytes = 0;
     if (t->best_params != NULL)
-        bytes += (t->plan->padded_count + lks_graph_buffers_flat_count(t->graph)) *
+        bytes += (t->params.trained_count + lks_graph_buffers_flat_count(t->graph)) *
                  (int64_t)sizeof(float);
     if (t->train_data != NULL) bytes += lks_dataset_memory_bytes(t->train_data);
     if (t->validation_data != NULL) bytes += lks_dataset_memory_bytes(t->validation_data);

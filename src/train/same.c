@@ -53,6 +53,8 @@ static lks_status describe(const lks_trainer *t, const lks_layer_spec *layers, l
         lks_option_print(o, c, out);
         lks_strbuf_add(out, "\n");
     }
+    lks_strbuf_add(out, "precision: %s\n",
+                   lks_precision_names[lks_device_precision(t->context->device)]);
     add_layers(layers, "the model", out);
     add_spec("loss", &c->loss, out);
     add_spec("optimizer", &c->optimizer, out);
@@ -148,8 +150,8 @@ void lks_sync_check_destroy(lks_sync_check *check) {
 static lks_status hash_param(lks_trainer *t, const lks_param *param, int64_t *out) {
     lks_device *device = t->context->device;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    const float *values = t->params + param->offset;
-    size_t bytes = (size_t)param->count * sizeof(float);
+    const void *values = lks_param_store_at(&t->params, param->offset);
+    size_t bytes = (size_t)param->count * lks_dtype_bytes(t->params.type);
     lks_status status = LKS_OK;
     if (t->sync_check->staging != NULL) {
         status = lks_device_copy(device, stream, t->sync_check->staging, values, bytes,

@@ -28,6 +28,8 @@ static void list_provenance(lks_trainer *t, lks_state_list *list) {
     lks_state_list_add_text(list, "/provenance", "first_host", host);
     lks_state_list_add_text(list, "/provenance", "device",
                             lks_device_description(t->context->device));
+    lks_state_list_add_text(list, "/provenance", "precision",
+                            lks_precision_names[lks_device_precision(t->context->device)]);
     lks_state_list_add_text(list, "/provenance", "mpi", lks_comm_library(library));
     lks_state_list_add_text(list, "/provenance", "hdf5", lks_h5_version());
     lks_state_list_add_i64(list, "/provenance", "zero_stage", t->config.zero_stage);

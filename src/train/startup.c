@@ -60,11 +60,12 @@ static void log_training(const lks_trainer *t, const lks_logger *logger) {
 
 /* ---- memory ---- */
 
-const char *const lks_memory_kind_names[LKS_MEMORY_KINDS] = {"parameters", "gradients",
-                                                             "optimizer state", "activations"};
+const char *const lks_memory_kind_names[LKS_MEMORY_KINDS] = {
+    "parameters", "float32 masters", "gradients", "optimizer state", "activations"};
 
 void lks_trainer_device_bytes(const lks_trainer *t, int64_t bytes[LKS_MEMORY_KINDS]) {
-    bytes[LKS_MEMORY_PARAMETERS] = (int64_t)t->params_bytes;
+    bytes[LKS_MEMORY_PARAMETERS] = (int64_t)t->params.flat_bytes;
+    bytes[LKS_MEMORY_MASTERS] = (int64_t)t->params.master_bytes;
     bytes[LKS_MEMORY_GRADIENTS] = bytes[LKS_MEMORY_STATE] = 0;
     bytes[LKS_MEMORY_ACTIVATIONS] = (int64_t)lks_graph_get_memory(t->graph).planned_bytes;
     if (t->train_data == NULL) return;
@@ -104,6 +105,7 @@ static void log_memory(const lks_trainer *t, const lks_logger *logger, const int
         lks_strbuf text = {0};
         if (t->train_data == NULL && (kind == LKS_MEMORY_GRADIENTS || kind == LKS_MEMORY_STATE))
             continue;
+        if (kind == LKS_MEMORY_MASTERS && !lks_param_store_has_masters(&t->params)) continue;
         print_range(least[kind], most[kind], &text);
         if (kind == LKS_MEMORY_GRADIENTS)
             lks_strbuf_add(&text, " (zero_stage %d, %d bucket%s)", plan->zero_stage,

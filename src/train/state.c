@@ -23,22 +23,9 @@ static int state_array_count(const lks_trainer *t) {
     return t->optimizer == NULL ? 0 : lks_optimizer_state_array_count(t->optimizer);
 }
 
-/* Every rank's share of the frozen parameters, which stand behind the others. */
-static lks_range frozen_share(const lks_trainer *t, int rank) {
-    int64_t first = t->plan->padded_count, begin, end;
-    int64_t count = lks_graph_flat_count(t->graph) - first;
-    lks_split(count, rank, t->plan->size, &begin, &end);
-    return (lks_range){first + begin, end - begin, first + begin};
-}
-
-/* This rank's part of every bucket, with its place in the optimizer's state or in the flat
- * parameters. */
-static void add_shards(const lks_trainer *t, bool state, lks_state_part *part) {
-    const lks_shard_plan *plan = t->plan;
-    part->range_count =
-        lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, plan->padded_count, part->ranges);
-    for (int i = 0; i < part->range_count && !state; i++)
-        part->ranges[i].state_offset = part->ranges[i].offset;
+/* This rank's part of the parameters' masters, of the first `count` elements. */
+static void add_params(const lks_trainer *t, int64_t count, lks_state_part *part) {
+    part->range_count = lks_param_store_ranges(&t->params, LKS_SHARD_OWNED, 0, count, part->ranges);
 }
 
 /* Buffers are the same on every rank, and rank 0's count. */
@@ -56,9 +43,8 @@ static void lay_out_parts(lks_trainer *t, lks_snapshot *s) {
         s->parts[i].on_device = true;
     }
     lks_state_part *params = &s->parts[LKS_PART_PARAMS], *buffers = &s->parts[LKS_PART_BUFFERS];
-    params->live = t->params;
-    add_shards(t, false, params);
-    params->ranges[params->range_count++] = frozen_share(t, t->plan->rank);
+    params->live = t->params.masters;
+    add_params(t, t->params.flat_count, params);
     buffers->live = lks_graph_buffers(t->graph);
     add_buffers(t, buffers);
     if (t->best_params != NULL) {
@@ -67,12 +53,13 @@ static void lay_out_parts(lks_trainer *t, lks_snapshot *s) {
         best->live = t->best_params;
         best_buffers->live = t->best_buffers;
         best->on_device = best_buffers->on_device = false;
-        add_shards(t, false, best);
+        add_params(t, t->plan->padded_count, best);
         add_buffers(t, best_buffers);
     }
     for (int i = LKS_PART_STATES; i < s->part_count; i++) {
         s->parts[i].live = lks_optimizer_state(t->optimizer, i - LKS_PART_STATES);
-        add_shards(t, true, &s->parts[i]);
+        s->parts[i].range_count = lks_shard_plan_overlap(t->plan, LKS_SHARD_OWNED, 0,
+                                                         t->plan->padded_count, s->parts[i].ranges);
     }
 }
 
@@ -198,13 +185,9 @@ static lks_status share_buffers(lks_trainer *t, float *values) {
     return bytes == 0 ? LKS_OK : lks_comm_broadcast(t->context->comm, values, bytes, 0);
 }
 
-static lks_status gather_model(lks_trainer *t, lks_snapshot *s, int64_t *counts) {
+static lks_status gather_model(lks_trainer *t, lks_snapshot *s) {
     lks_comm *comm = t->context->comm;
-    lks_status status = gather_buckets(t, t->params, counts);
-    for (int r = 0; r < t->plan->size; r++)
-        counts[r] = frozen_share(t, r).count;
-    if (status == LKS_OK && lks_graph_flat_count(t->graph) > t->plan->padded_count)
-        status = lks_comm_all_gather(comm, t->params + t->plan->padded_count, counts, LKS_F32);
+    lks_status status = lks_param_store_share(&t->params, comm);
     if (status == LKS_OK) status = share_buffers(t, lks_graph_buffers(t->graph));
     if (status == LKS_OK)
         status = lks_comm_broadcast(comm, &s->batches_tracked, sizeof(s->batches_tracked), 0);
@@ -212,25 +195,27 @@ static lks_status gather_model(lks_trainer *t, lks_snapshot *s, int64_t *counts)
     return status;
 }
 
-/* A rank that updates everything has everybody's optimizer state; else its own part is all. */
+/* A rank that updates everything has everybody's optimizer state, and masters of the best model if
+ * there are masters; else its own part is all. */
 static lks_status gather_training(lks_trainer *t, lks_snapshot *s, int64_t *counts) {
+    const bool whole = t->plan->zero_stage == 0;
     lks_status status = LKS_OK;
-    for (int i = LKS_PART_STATES; i < s->part_count && t->plan->zero_stage == 0; i++)
+    for (int i = LKS_PART_STATES; i < s->part_count && whole; i++)
         if (status == LKS_OK) status = gather_buckets(t, s->parts[i].live, counts);
-    if (status == LKS_OK && t->best_params != NULL)
+    if (status == LKS_OK && t->best_params != NULL &&
+        (whole || !lks_param_store_has_masters(&t->params)))
         status = gather_buckets(t, t->best_params, counts);
     if (status == LKS_OK && t->best_params != NULL) status = share_buffers(t, t->best_buffers);
     return status;
 }
 
 lks_status lks_snapshot_gather(lks_trainer *t, lks_snapshot *s, bool training) {
-    if (t->plan->size == 1) return LKS_OK;
     int64_t *counts = calloc((size_t)t->plan->size, sizeof(*counts));
     lks_status status = counts == NULL
                             ? lks_fail(LKS_ENOMEM, "the parts of a checkpoint: out of host memory")
                             : LKS_OK;
     status = lks_comm_agree(t->context->comm, status);
-    if (status == LKS_OK) status = gather_model(t, s, counts);
+    if (status == LKS_OK) status = gather_model(t, s);
     if (status == LKS_OK && training) status = gather_training(t, s, counts);
     free(counts);
     return status;

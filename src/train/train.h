@@ -26,6 +26,7 @@ bool lks_strands_others(lks_status status);
 /* What a trainer has on the device, in the order of the start-up table. */
 typedef enum lks_memory_kind {
     LKS_MEMORY_PARAMETERS,
+    LKS_MEMORY_MASTERS, /* none where parameters are float32 */
     LKS_MEMORY_GRADIENTS,
     LKS_MEMORY_STATE,
     LKS_MEMORY_ACTIVATIONS,

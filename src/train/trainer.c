@@ -221,13 +221,10 @@ static lks_status build_parameters(lks_trainer *t) {
     lks_status status = lks_shard_plan_create(lks_graph_trainable_count(t->graph), c->bucket_bytes,
                                               c->first_bucket_bytes, c->zero_stage,
                                               lks_comm_rank(comm), lks_comm_size(comm), &t->plan);
-    const size_t before = lks_device_allocated_bytes(t->context->device);
     if (status == LKS_OK)
-        status = alloc_device(t, (size_t)lks_graph_flat_count(t->graph), sizeof(float),
-                              (void **)&t->params);
-    t->params_bytes = lks_device_allocated_bytes(t->context->device) - before;
+        status = lks_param_store_create(t->context->device, t->plan, t->graph, &t->params);
     if (status == LKS_OK && t->train_data == NULL)
-        status = lks_graph_bind(t->graph, t->params, NULL);
+        status = lks_graph_bind(t->graph, t->params.flat, NULL);
     return status;
 }
 
@@ -271,9 +268,9 @@ static lks_status build_training(lks_trainer *t) {
     if (status == LKS_OK) status = build_rates(t);
     if (status == LKS_OK)
         status = lks_exchange_create(context->comm, context->device, t->plan, t->optimizer,
-                                     t->graph, t->params, &t->failure, &t->exchange);
+                                     t->graph, &t->params, &t->failure, &t->exchange);
     if (status == LKS_OK && t->stopping_config.enabled && t->stopping_config.restore_best) {
-        t->best_params = malloc((size_t)t->plan->padded_count * sizeof(float));
+        t->best_params = malloc((size_t)t->params.trained_count * sizeof(float));
         t->best_buffers =
             malloc((size_t)lks_graph_buffers_flat_count(t->graph) * sizeof(float) + 1);
         if (t->best_params == NULL || t->best_buffers == NULL)
@@ -368,7 +365,7 @@ void lks_trainer_destroy(lks_trainer *t) {
     lks_step_recorder_destroy(t->recorder);
     lks_event_destroy(t->copied);
     lks_event_destroy(t->decided);
-    lks_device_free(device, t->params);
+    lks_param_store_destroy(&t->params);
     lks_device_free(device, t->step_sums);
     lks_device_free(device, t->epoch_sums);
     lks_device_free_host(device, t->step_sums_host);

@@ -15,6 +15,7 @@
 #include "train/exchange.h"
 #include "train/failure.h"
 #include "train/groups.h"
+#include "train/param_store.h"
 #include "train/profile.h"
 #include "train/rates.h"
 #include "train/run_dir.h"
@@ -84,8 +85,7 @@ struct lks_trainer {
 
     int64_t input_count, output_count; /* elements of one sample */
     int64_t max_rows;                  /* samples that go through the graph at a time */
-    float *params;                     /* device, [flat count] */
-    size_t params_bytes;               /* of them, as measured on the device */
+    lks_param_store params;
     /* A step's numbers, one block in device memory and its image in pinned host memory. Before the
      * step the host sends what it adds to the sums, and the counters; when the step is decided, all
      * of it comes back. */
@@ -102,9 +102,11 @@ struct lks_trainer {
 
     lks_position position;
     lks_early_stopping stopping;
-    double best_value;                 /* of the checkpoint's monitor */
-    int64_t best_epoch;                /* from 1; 0: none yet */
-    float *best_params, *best_buffers; /* host copies for restore_best, else NULL */
+    double best_value;  /* of the checkpoint's monitor */
+    int64_t best_epoch; /* from 1; 0: none yet */
+    float *best_params; /* host copy for restore_best of the params' masters, but for frozen ones;
+                           else NULL */
+    float *best_buffers;
     lks_epoch_result *history;
     bool *epoch_lost; /* beside the history: one of the best, whose checkpoint was not saved */
     int64_t history_count, history_capacity;

@@ -137,51 +137,42 @@ static size_t element_bytes(int64_t count) {
     return (size_t)count * (is_bf16() ? sizeof(uint16_t) : sizeof(float));
 }
 
-/* To the nearest bfloat16, ties to even; of finite numbers. */
-static uint16_t to_bf16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+double check_tolerance(double fp32) {
+    return is_bf16() ? fp32 + 0x1p-8 : fp32;
 }
 
-static float from_bf16(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+float check_rounded(float x) {
+    return is_bf16() ? lks_bf16_to_float(lks_bf16_of_float(x)) : x;
 }
 
 /* `count` numbers that the device's elements can hold, so that a test computes with the same. */
 static float *random_elements(uint64_t seed, int64_t count) {
     float *values = check_random(seed, count, -1, 1);
-    for (int64_t i = 0; i < count && is_bf16(); i++)
-        values[i] = from_bf16(to_bf16(values[i]));
+    for (int64_t i = 0; i < count; i++)
+        values[i] = check_rounded(values[i]);
     return values;
 }
 
-static void *upload_elements(lks_device *device, const float *from, int64_t count) {
+void *check_upload_elements(lks_device *device, const float *from, int64_t count) {
     if (!is_bf16()) return check_device_copy(device, from, element_bytes(count));
     uint16_t *halves = allocate(element_bytes(count));
     for (int64_t i = 0; i < count; i++)
-        halves[i] = to_bf16(from[i]);
+        halves[i] = lks_bf16_of_float(from[i]);
     void *memory = check_device_copy(device, halves, element_bytes(count));
     free(halves);
     return memory;
 }
 
-/* The caller frees them. */
-static float *download_elements(lks_device *device, const void *memory, size_t bytes) {
+float *check_download_elements(lks_device *device, const void *memory, int64_t count) {
+    float *values = allocate((size_t)count * sizeof *values);
     if (!is_bf16()) {
-        float *values = allocate(bytes);
-        check_download(device, values, memory, bytes);
+        check_download(device, values, memory, element_bytes(count));
         return values;
     }
-    const size_t count = bytes / sizeof(uint16_t);
-    uint16_t *halves = allocate(bytes);
-    float *values = allocate(count * sizeof *values);
-    check_download(device, halves, memory, bytes);
-    for (size_t i = 0; i < count; i++)
-        values[i] = from_bf16(halves[i]);
+    uint16_t *halves = allocate(element_bytes(count));
+    check_download(device, halves, memory, element_bytes(count));
+    for (int64_t i = 0; i < count; i++)
+        values[i] = lks_bf16_to_float(halves[i]);
     free(halves);
     return values;
 }
@@ -192,7 +183,7 @@ static float *download_elements(lks_device *device, const void *memory, size_t b
 typedef struct operands {
     lks_device *device;
     lks_op *op;
-    size_t x_bytes, y_bytes;
+    int64_t x_count, y_count;
     void *x, *x2, *y, *dy, *dy2, *dx, *dx2, *saved, *scratch;
     void *param[CHECK_MAX_PARAMS], *buffer[CHECK_MAX_PARAMS], *dparam[CHECK_MAX_PARAMS];
     lks_step_counters host_counters; /* parts of the call's numbers */
@@ -240,20 +231,20 @@ static void operands_create(operands *o, lks_device *device, lks_op *op, const c
         (lks_step_counters){.step = call->step / 3, .batches_tracked = call->batches_tracked / 2};
     o->counters = check_device_copy(device, &o->host_counters, sizeof o->host_counters);
     const int64_t x_count = call->batch * call->x_count, y_count = call->batch * call->y_count;
-    o->x_bytes = element_bytes(x_count);
-    o->y_bytes = element_bytes(y_count);
-    o->x = upload_elements(device, call->x, x_count);
-    o->y = poisoned(device, o->y_bytes);
-    if (call->has_x2) o->x2 = upload_elements(device, call->x2, x_count);
-    if (call->has_dy2) o->dy2 = upload_elements(device, call->dy2, y_count);
-    o->dy = upload_elements(device, call->dy, y_count);
-    if (!call->without_dx) o->dx = poisoned(device, o->x_bytes);
-    if (call->has_x2) o->dx2 = poisoned(device, o->x_bytes);
+    o->x_count = x_count;
+    o->y_count = y_count;
+    o->x = check_upload_elements(device, call->x, x_count);
+    o->y = poisoned(device, element_bytes(y_count));
+    if (call->has_x2) o->x2 = check_upload_elements(device, call->x2, x_count);
+    if (call->has_dy2) o->dy2 = check_upload_elements(device, call->dy2, y_count);
+    o->dy = check_upload_elements(device, call->dy, y_count);
+    if (!call->without_dx) o->dx = poisoned(device, element_bytes(x_count));
+    if (call->has_x2) o->dx2 = poisoned(device, element_bytes(x_count));
     o->saved = poisoned(device, needs->saved_bytes + GUARD_BYTES);
     o->scratch = poisoned(device, needs->scratch_bytes + GUARD_BYTES);
     for (int i = 0; i < call->params; i++) {
         const size_t bytes = (size_t)call->param_count[i] * sizeof(float);
-        o->param[i] = upload_elements(device, call->param[i], call->param_count[i]);
+        o->param[i] = check_upload_elements(device, call->param[i], call->param_count[i]);
         if (call->without_dparam[i]) continue;
         o->dparam[i] = call->accumulate ? check_device_copy(device, call->dparam[i], bytes)
                                         : poisoned(device, bytes);
@@ -337,23 +328,23 @@ static void expect_same(lks_device *device, const char *what, const void *want, 
 }
 
 static void expect_same_elements(lks_device *device, const char *what, const float *want,
-                                 const void *memory, size_t bytes) {
-    float *got = download_elements(device, memory, bytes);
-    const size_t count = bytes / element_bytes(1);
-    if (memcmp(got, want, count * sizeof *got) != 0) fail_msg("%s differs in a second run", what);
+                                 const void *memory, int64_t count) {
+    float *got = check_download_elements(device, memory, count);
+    if (memcmp(got, want, (size_t)count * sizeof *got) != 0)
+        fail_msg("%s differs in a second run", what);
     free(got);
 }
 
 static void take_results(const operands *o, check_call *call) {
-    call->y = download_elements(o->device, o->y, o->y_bytes);
+    call->y = check_download_elements(o->device, o->y, o->y_count);
     for (int i = 0; i < call->buffers; i++)
         check_download(o->device, call->buffer[i], o->buffer[i],
                        (size_t)call->buffer_count[i] * sizeof(float));
 }
 
 static void take_gradients(const operands *o, check_call *call) {
-    if (o->dx) call->dx = download_elements(o->device, o->dx, o->x_bytes);
-    if (o->dx2) call->dx2 = download_elements(o->device, o->dx2, o->x_bytes);
+    if (o->dx) call->dx = check_download_elements(o->device, o->dx, o->x_count);
+    if (o->dx2) call->dx2 = check_download_elements(o->device, o->dx2, o->x_count);
     for (int i = 0; i < call->params && !call->without_dparams; i++) {
         if (call->without_dparam[i]) continue;
         check_download(o->device, call->dparam[i], o->dparam[i],
@@ -377,19 +368,19 @@ static void second_run(operands *o, const check_call *call) {
     const lks_op_needs *needs = lks_op_get_needs(o->op);
     lks_op_args args = make_args(o, call);
     if (needs->in_place) {
-        assert_int_equal(o->x_bytes, o->y_bytes);
+        assert_int_equal(o->x_count, o->y_count);
         assert_false(needs->backward_needs_x);
         args.y = o->x;
     }
     check_ok(run_forward(o, &args));
-    expect_same_elements(o->device, "y", call->y, args.y, o->y_bytes);
+    expect_same_elements(o->device, "y", call->y, args.y, o->y_count);
     if (call->forward_only) return;
     if (needs->backward_in_place && o->dx) {
-        assert_int_equal(o->x_bytes, o->y_bytes);
+        assert_int_equal(o->x_count, o->y_count);
         args.dx = o->dy;
     }
     check_ok(run_backward(o, &args));
-    if (args.dx) expect_same_elements(o->device, "dx", call->dx, args.dx, o->x_bytes);
+    if (args.dx) expect_same_elements(o->device, "dx", call->dx, args.dx, o->x_count);
     for (int i = 0; i < call->params && args.dparams; i++) {
         if (call->without_dparam[i]) continue;
         expect_same(o->device, "dparam", call->dparam[i], o->dparam[i],

@@ -24,6 +24,11 @@ int check_on_every_device(int argc, char **argv, const struct CMUnitTest *tests,
 
 /* In what the devices compute. */
 lks_precision check_precision(void);
+/* What a device may be wrong by in its elements, relative: `fp32`, and with bf16 the rounding of
+ * the result, 2^-8 of itself at most, beside it. */
+double check_tolerance(double fp32);
+/* x as an element of the device holds it. */
+float check_rounded(float x);
 
 /* ---- numbers ---- */
 
@@ -44,6 +49,10 @@ void check_ok(lks_status status);
 /* `count` numbers from or to device memory. */
 void check_upload(lks_device *device, void *to, const void *from, size_t bytes);
 void check_download(lks_device *device, void *to, const void *from, size_t bytes);
+/* `count` elements of the device: float32 on the host, of lks_device_dtype there. The caller frees
+ * what is downloaded. */
+void *check_upload_elements(lks_device *device, const float *from, int64_t count);
+float *check_download_elements(lks_device *device, const void *memory, int64_t count);
 /* Device memory holding a copy of `bytes` of `from` (NULL: uninitialised); lks_device_free ends it.
  */
 void *check_device_copy(lks_device *device, const void *from, size_t bytes);

@@ -20,7 +20,8 @@ static double *to_double(const float *values, int64_t count) {
 static void check_any_threads(const lks_device *device, const check_call *call) {
     if (strcmp(lks_device_kind(device), "cpu") != 0) return;
     for (int threads = 1; threads <= 2; threads++) {
-        const lks_device_config config = {.kind = "cpu", .threads = threads, .local_size = 1};
+        const lks_device_config config = {
+            .kind = "cpu", .threads = threads, .local_size = 1, .precision = check_precision()};
         lks_device *other = NULL;
         check_ok(lks_device_create(&config, &other));
         check_call again = *call;
@@ -41,10 +42,10 @@ static void check_any_threads(const lks_device *device, const check_call *call) 
 /* ---- softmax ---- */
 
 static void reference_softmax(const lks_softmax_desc *d, int64_t batch, const double *x,
-                              const double *dy, double *y, double *dx) {
+                              double *y) {
     for (int64_t row = 0; row < batch * d->outer * d->inner; row++) {
         const int64_t base = row / d->inner * d->size * d->inner + row % d->inner;
-        double max = -INFINITY, sum = 0, dot = 0;
+        double max = -INFINITY, sum = 0;
         for (int64_t i = 0; i < d->size; i++)
             max = fmax(max, x[base + i * d->inner]);
         for (int64_t i = 0; i < d->size; i++)
@@ -52,11 +53,21 @@ static void reference_softmax(const lks_softmax_desc *d, int64_t batch, const do
         for (int64_t i = 0; i < d->size; i++) {
             const int64_t at = base + i * d->inner;
             y[at] = exp(x[at] - max) / sum;
-            dot += y[at] * dy[at];
         }
+    }
+}
+
+/* From the y that forward has left, which may be rounded. */
+static void reference_softmax_backward(const lks_softmax_desc *d, int64_t batch, const float *y,
+                                       const float *dy, double *dx) {
+    for (int64_t row = 0; row < batch * d->outer * d->inner; row++) {
+        const int64_t base = row / d->inner * d->size * d->inner + row % d->inner;
+        double dot = 0;
+        for (int64_t i = 0; i < d->size; i++)
+            dot += (double)y[base + i * d->inner] * (double)dy[base + i * d->inner];
         for (int64_t i = 0; i < d->size; i++) {
             const int64_t at = base + i * d->inner;
-            dx[at] = y[at] * (dy[at] - dot);
+            dx[at] = (double)y[at] * ((double)dy[at] - dot);
         }
     }
 }
@@ -72,17 +83,17 @@ static void softmax_case(lks_device *device, lks_softmax_desc desc, int64_t batc
                        .y_count = count};
     check_call_fill(&call, 7);
     for (int64_t i = 0; i < all; i++)
-        call.x[i] = call.x[i] * spread + offset;
-    double *x = to_double(call.x, all), *dy = to_double(call.dy, all);
-    double *y = check_zeros(all), *dx = check_zeros(all);
-    reference_softmax(&desc, batch, x, dy, y, dx);
+        call.x[i] = check_rounded(call.x[i] * spread + offset);
+    double *x = to_double(call.x, all), *y = check_zeros(all), *dx = check_zeros(all);
+    reference_softmax(&desc, batch, x, y);
     check_ok(check_call_run(device, &call));
-    check_close("y", call.y, y, all, tolerance);
+    reference_softmax_backward(&desc, batch, call.y, call.dy, dx);
+    check_close("y", call.y, y, all, check_tolerance(tolerance));
     for (int64_t i = 0; i < all; i++) /* a difference of numbers below 1: an absolute error */
-        assert_true(fabs((double)call.dx[i] - dx[i]) <= tolerance);
+        assert_true(fabs((double)call.dx[i] - dx[i]) <=
+                    tolerance + check_tolerance(0) * fabs(dx[i]));
     check_any_threads(device, &call);
     free(x);
-    free(dy);
     free(y);
     free(dx);
     check_call_free(&call);
@@ -145,6 +156,13 @@ static double reference_activation(const lks_eltwise_desc *d, double x, double *
     return x;
 }
 
+/* The slope where backward takes it from y, which may be rounded: y's own. */
+static double slope_from(const lks_eltwise_desc *d, float y, double slope) {
+    if (d->activation == LKS_ACTIVATION_TANH) return 1 - (double)y * (double)y;
+    if (d->activation == LKS_ACTIVATION_SIGMOID) return (double)y * (1 - (double)y);
+    return slope;
+}
+
 static void eltwise_case(lks_device *device, lks_eltwise_desc desc, int64_t batch, float spread) {
     const int64_t all = batch * desc.count;
     check_call call = {.kind = LKS_OP_ELTWISE,
@@ -155,16 +173,16 @@ static void eltwise_case(lks_device *device, lks_eltwise_desc desc, int64_t batc
                        .y_count = desc.count};
     check_call_fill(&call, 11);
     for (int64_t i = 0; i < all; i++)
-        call.x[i] *= spread;
+        call.x[i] = check_rounded(call.x[i] * spread);
     if (all > 2) call.x[1] = 0; /* where relu's slope is 0 and leaky relu's alpha, as in torch */
     double *y = check_zeros(all), *dx = check_zeros(all);
+    check_ok(check_call_run(device, &call));
     for (int64_t i = 0; i < all; i++) {
         y[i] = reference_activation(&desc, (double)call.x[i], &dx[i]);
-        dx[i] *= (double)call.dy[i];
+        dx[i] = slope_from(&desc, call.y[i], dx[i]) * (double)call.dy[i];
     }
-    check_ok(check_call_run(device, &call));
-    check_close("y", call.y, y, all, tolerance);
-    check_close("dx", call.dx, dx, all, tolerance);
+    check_close("y", call.y, y, all, check_tolerance(tolerance));
+    check_close("dx", call.dx, dx, all, check_tolerance(tolerance));
     check_any_threads(device, &call);
     free(y);
     free(dx);
@@ -206,7 +224,7 @@ static void test_eltwise_relative_error(void **state) {
         check_call_fill(&call, 3);
         for (int i = 0; i < COUNT; i++) { /* magnitudes from 2^-40 to 2^3.6 */
             const double size = exp2(-40 + 43.6 * i / COUNT);
-            call.x[i] = (float)(i % 2 ? size : -size);
+            call.x[i] = check_rounded((float)(i % 2 ? size : -size));
         }
         check_ok(check_call_run(*state, &call));
         for (int i = 0; i < COUNT; i++) {
@@ -214,7 +232,7 @@ static void test_eltwise_relative_error(void **state) {
             const double want = reference_activation(&desc, (double)call.x[i], &slope);
             /* gelu: the rounding of x^2 / 2, up to 74, is an error of the exponential; its 2^-24
              * times 74 is 4.4e-6 */
-            const double limit = kinds[k] == LKS_ACTIVATION_GELU ? 1e-5 : 1e-6;
+            const double limit = check_tolerance(kinds[k] == LKS_ACTIVATION_GELU ? 1e-5 : 1e-6);
             if (fabs((double)call.y[i] - want) > limit * fabs(want))
                 fail_msg("activation %d of %.9g is %.9g, expected %.9g", (int)kinds[k],
                          (double)call.x[i], (double)call.y[i], want);
@@ -275,8 +293,8 @@ static void dropout_case(lks_device *device, int64_t count, int64_t batch, doubl
         const lks_philox_block block = lks_philox(
             desc.key, (uint64_t)(element / 4 + sample * ((count + 3) / 4)), UINT64_C(5000000000));
         const bool keep = (double)lks_philox_uniform(block.word[element % 4]) >= p;
-        const float y = !training ? call.x[i] : (keep ? call.x[i] * scale : 0.0f);
-        const float dx = !training ? call.dy[i] : (keep ? call.dy[i] * scale : 0.0f);
+        const float y = !training ? call.x[i] : (keep ? check_rounded(call.x[i] * scale) : 0.0f);
+        const float dx = !training ? call.dy[i] : (keep ? check_rounded(call.dy[i] * scale) : 0.0f);
         if (call.y[i] != y || call.dx[i] != dx)
             fail_msg("count %lld p %g: element %lld is %.9g and %.9g, expected %.9g and %.9g",
                      (long long)count, p, (long long)i, (double)call.y[i], (double)call.dx[i],
@@ -368,7 +386,7 @@ static void test_add(void **state) {
             check_call_fill(&call, 13);
             check_ok(check_call_run(*state, &call));
             for (int64_t e = 0; e < batch * desc.count; e++) {
-                assert_true(call.y[e] == call.x[e] + call.x2[e]);
+                assert_true(call.y[e] == check_rounded(call.x[e] + call.x2[e]));
                 assert_true(call.dx[e] == call.dy[e]);
                 assert_true(call.dx2[e] == call.dy[e]);
             }
@@ -384,22 +402,24 @@ static void test_fork(void **state) {
     for (size_t i = 0; i < sizeof add_counts / sizeof *add_counts; i++) {
         const lks_add_desc desc = {add_counts[i]};
         const int64_t all = 3 * desc.count;
-        const size_t bytes = (size_t)all * sizeof(float);
         float *a = check_random(1, all, -1, 1), *b = check_random(2, all, -1, 1);
-        float *got = check_random(3, all, -1, 1);
         lks_op *op = NULL;
         check_ok(lks_op_create(device, LKS_OP_FORK, &desc, 3, &op));
         assert_true(lks_op_get_needs(op)->backward_in_place);
         for (int in_place = 0; in_place < 2; in_place++) {
-            void *dy = check_device_copy(device, a, bytes);
-            void *dy2 = check_device_copy(device, b, bytes);
-            void *dx = in_place ? dy : check_device_copy(device, NULL, bytes);
-            const lks_op_args args = {.batch = 3, .dy = dy, .dy2 = dy2, .dx = dx};
+            void *dy = check_upload_elements(device, a, all);
+            void *dy2 = check_upload_elements(device, b, all);
+            void *dx = in_place ? dy : check_upload_elements(device, b, all);
+            void *scratch = check_device_copy(device, NULL, lks_op_get_needs(op)->scratch_bytes);
+            const lks_op_args args = {
+                .batch = 3, .dy = dy, .dy2 = dy2, .dx = dx, .scratch = scratch};
             check_ok(lks_op_forward(op, stream, &args));
             check_ok(lks_op_backward(op, stream, &args));
-            check_download(device, got, dx, bytes);
+            float *got = check_download_elements(device, dx, all);
             for (int64_t e = 0; e < all; e++)
-                assert_true(got[e] == a[e] + b[e]);
+                assert_true(got[e] == check_rounded(check_rounded(a[e]) + check_rounded(b[e])));
+            free(got);
+            lks_device_free(device, scratch);
             if (!in_place) lks_device_free(device, dx);
             lks_device_free(device, dy);
             lks_device_free(device, dy2);
@@ -407,7 +427,6 @@ static void test_fork(void **state) {
         lks_op_destroy(op);
         free(a);
         free(b);
-        free(got);
     }
 }
 

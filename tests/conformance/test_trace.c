@@ -25,7 +25,8 @@ static void work(lks_device *device, double seconds) {
     check_ok(lks_device_zero(device, stream, x, COUNT * sizeof(float)));
     const double begin = lks_clock_seconds();
     do
-        check_ok(lks_device_add_f32(device, stream, COUNT / 2, x, (float *)x + COUNT / 2));
+        check_ok(
+            lks_device_add(device, stream, COUNT / 2, LKS_F32, x, LKS_F32, (float *)x + COUNT / 2));
     while (lks_device_is_host(device) && lks_clock_seconds() - begin < seconds);
     lks_device_free(device, x);
 }

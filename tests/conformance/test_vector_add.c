@@ -19,8 +19,8 @@ static void test_add_f32(void **state) {
         x[0] = NAN;
         void *from = check_device_copy(*state, x, bytes + sizeof(float));
         void *to = check_device_copy(*state, y, bytes + sizeof(float));
-        check_ok(lks_device_add_f32(*state, stream, count, from, to));
-        check_ok(lks_device_add_f32(*state, stream, 0, from, to));
+        check_ok(lks_device_add(*state, stream, count, LKS_F32, from, LKS_F32, to));
+        check_ok(lks_device_add(*state, stream, 0, LKS_F32, from, LKS_F32, to));
         check_download(*state, sum, to, bytes + sizeof(float));
         assert_true(isnan(sum[0]));
         for (int64_t i = 1; i < count; i++)
@@ -32,6 +32,39 @@ static void test_add_f32(void **state) {
         free(x);
         free(y);
     }
+}
+
+/* bfloat16 numbers are summed as float32 and rounded once. */
+static void test_add_bf16(void **state) {
+    static const int64_t counts[] = {1, 7, 8, 9, 4101, (1 << 18) + 13};
+    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+        for (int wide_x = 0; wide_x < 2; wide_x++) {
+            const int64_t count = counts[c];
+            float *x = check_random(3, count, -2, 2), *y = check_random(5, count, -2, 2);
+            uint16_t *half_x = malloc((size_t)count * 2), *half_y = malloc((size_t)count * 2);
+            assert_true(half_x && half_y);
+            for (int64_t i = 0; i < count; i++) {
+                half_x[i] = lks_bf16_of_float(x[i]);
+                half_y[i] = lks_bf16_of_float(y[i]);
+                const float more = wide_x ? x[i] : lks_bf16_to_float(half_x[i]);
+                y[i] = lks_bf16_to_float(half_y[i]) + more;
+            }
+            void *from = wide_x ? check_device_copy(*state, x, (size_t)count * 4)
+                                : check_device_copy(*state, half_x, (size_t)count * 2);
+            void *to = check_device_copy(*state, half_y, (size_t)count * 2);
+            check_ok(lks_device_add(*state, stream, count, wide_x ? LKS_F32 : LKS_BF16, from,
+                                    LKS_BF16, to));
+            check_download(*state, half_y, to, (size_t)count * 2);
+            for (int64_t i = 0; i < count; i++)
+                assert_int_equal(half_y[i], lks_bf16_of_float(y[i]));
+            lks_device_free(*state, from);
+            lks_device_free(*state, to);
+            free(half_x);
+            free(half_y);
+            free(x);
+            free(y);
+        }
 }
 
 static void test_add_f64(void **state) {
@@ -53,13 +86,16 @@ static void test_refused(void **state) {
     lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
     float x32 = 1, y32 = 1;
     double x64 = 1, y64 = 1;
-    assert_int_equal(lks_device_add_f32(*state, stream, -1, &x32, &y32), LKS_EINVAL);
+    assert_int_equal(lks_device_add(*state, stream, -1, LKS_F32, &x32, LKS_F32, &y32), LKS_EINVAL);
+    assert_int_equal(lks_device_add(*state, stream, 1, LKS_I32, &x32, LKS_F32, &y32), LKS_EINVAL);
+    assert_int_equal(lks_device_add(*state, stream, 1, LKS_F32, &x32, LKS_F64, &y32), LKS_EINVAL);
     assert_int_equal(lks_device_add_f64(*state, stream, -1, &x64, &y64), LKS_EINVAL);
 }
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_add_f32),
+        cmocka_unit_test(test_add_bf16),
         cmocka_unit_test(test_add_f64),
         cmocka_unit_test(test_refused),
     };

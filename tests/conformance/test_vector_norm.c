@@ -11,7 +11,7 @@ static double norm_of(lks_device *device, lks_norm_kind kind, int64_t count, con
     void *there = check_device_copy(device, x, (size_t)count * sizeof *x);
     void *norm = check_device_copy(device, &start, sizeof start);
     double result;
-    check_ok(lks_device_norm(device, stream, kind, count, there, norm));
+    check_ok(lks_device_norm(device, stream, kind, count, LKS_F32, there, norm));
     check_download(device, &result, norm, sizeof result);
     lks_device_free(device, norm);
     lks_device_free(device, there);
@@ -110,9 +110,10 @@ static void test_refused(void **state) {
     lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
     const float x[1] = {1};
     double norm = 0;
-    assert_int_equal(lks_device_norm(*state, stream, LKS_NORM_2, -1, x, &norm), LKS_EINVAL);
-    assert_int_equal(lks_device_norm(*state, stream, LKS_NORM_2, 1, x, NULL), LKS_EINVAL);
-    assert_int_equal(lks_device_norm(*state, stream, (lks_norm_kind)KINDS, 1, x, &norm),
+    assert_int_equal(lks_device_norm(*state, stream, LKS_NORM_2, -1, LKS_F32, x, &norm),
+                     LKS_EINVAL);
+    assert_int_equal(lks_device_norm(*state, stream, LKS_NORM_2, 1, LKS_F32, x, NULL), LKS_EINVAL);
+    assert_int_equal(lks_device_norm(*state, stream, (lks_norm_kind)KINDS, 1, LKS_F32, x, &norm),
                      LKS_EINVAL);
 }
 

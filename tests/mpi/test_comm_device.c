@@ -167,8 +167,8 @@ static void work_waits_for_work(void **state) {
         MPI_CHECK(lks_device_zero(device, compute(), sums, BUCKET * sizeof(float)) == LKS_OK);
         for (int b = 0; b < BUCKETS; b++) {
             MPI_CHECK(lks_comm_wait(comm, requests[b]) == LKS_OK);
-            MPI_CHECK(lks_device_add_f32(device, compute(), BUCKET, buckets + b * BUCKET, sums) ==
-                      LKS_OK);
+            MPI_CHECK(lks_device_add(device, compute(), BUCKET, LKS_F32, buckets + b * BUCKET,
+                                     LKS_F32, sums) == LKS_OK);
         }
         float *out = allocate(BUCKET * sizeof *out);
         download(out, sums, BUCKET * sizeof *out);

@@ -27,7 +27,7 @@ typedef struct party {
     lks_shard_plan *plan;
     lks_optimizer *optimizer;
     lks_exchange *exchange;
-    float *params;
+    lks_param_store params;
     lks_failure failure;
 } party;
 
@@ -49,12 +49,10 @@ static lks_status open_party(party *p, int stage, int64_t bucket_bytes) {
     if (!status)
         status = lks_shard_plan_create(lks_graph_trainable_count(p->graph), bucket_bytes, 256,
                                        stage, mpi_check_rank(), size, &p->plan);
-    if (!status)
-        status = lks_device_alloc(device, (size_t)p->plan->padded_count * sizeof(float),
-                                  (void **)&p->params);
+    if (!status) status = lks_param_store_create(device, p->plan, p->graph, &p->params);
     if (!status) status = lks_optimizer_create(device, &groups, p->plan, &p->optimizer);
     if (!status)
-        status = lks_exchange_create(comm, device, p->plan, p->optimizer, p->graph, p->params,
+        status = lks_exchange_create(comm, device, p->plan, p->optimizer, p->graph, &p->params,
                                      &p->failure, &p->exchange);
     return status;
 }
@@ -64,7 +62,7 @@ static void close_party(party *p) {
     lks_optimizer_destroy(p->optimizer);
     lks_shard_plan_destroy(p->plan);
     lks_graph_destroy(p->graph);
-    lks_device_free(device, p->params);
+    lks_param_store_destroy(&p->params);
 }
 
 /* A micro-batch of its own on every rank, through forward and the loss. */
@@ -112,7 +110,7 @@ static lks_status update(party *p) {
     const double divisor = 1, rates[] = {1, NAN};
     const lks_update_control control = {.step = 1, .grad_scale = 1};
     const lks_grad_scale scale = {.divisor = &divisor, .control = &control, .rates = rates};
-    memset(p->params, 0, (size_t)p->plan->padded_count * sizeof(float));
+    memset(p->params.flat, 0, (size_t)p->plan->padded_count * sizeof(float));
     return lks_exchange_update(p->exchange, &scale);
 }
 
@@ -159,7 +157,7 @@ static void check_sums(party *p, int micro_batches) {
     add_up_exactly(p, micro_batches, sums, magnitudes);
     int64_t nonzero = 0;
     for (int64_t i = 0; i < count; i++) {
-        MPI_CHECK(fabs((double)p->params[i] + sums[i]) <= additions * u * magnitudes[i]);
+        MPI_CHECK(fabs((double)p->params.masters[i] + sums[i]) <= additions * u * magnitudes[i]);
         nonzero += sums[i] != 0;
     }
     MPI_CHECK(nonzero >= LAYERS * WIDTH * WIDTH - WIDTH);
@@ -183,7 +181,8 @@ static void compare_stages(int micro_batches, int64_t bucket_bytes) {
         MPI_REQUIRE(update(p) == LKS_OK);
         check_sums(p, micro_batches);
         const size_t bytes = (size_t)p->plan->padded_count * sizeof(float);
-        const bool same = memcmp(p->params, stages[0].params, bytes) == 0 && norms[s] == norms[0];
+        const bool same =
+            memcmp(p->params.flat, stages[0].params.flat, bytes) == 0 && norms[s] == norms[0];
         const bool whole = lks_exchange_grad_bytes(p->exchange) == bytes;
         MPI_CHECK(norms[s] > 0 && (same || (micro_batches > 1 && !whole)));
     }
@@ -245,9 +244,9 @@ static lks_status broken_copy(lks_device *device, lks_stream *stream, void *to, 
 }
 
 static lks_status broken_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind,
-                              int64_t count, const float *x, double *norm) {
+                              int64_t count, lks_dtype type, const void *x, double *norm) {
     if (broken.fails) return lks_fail(LKS_EDEVICE, "the norm broke");
-    return broken.good->math->norm(device, stream, kind, count, x, norm);
+    return broken.good->math->norm(device, stream, kind, count, type, x, norm);
 }
 
 static lks_status broken_sgd(lks_device *device, lks_stream *stream, const lks_update *u,

@@ -99,7 +99,7 @@ static void test_parameters(void **state) {
             param = lks_graph_param(run.trainer->graph, i);
     MPI_REQUIRE(param != NULL);
     uint32_t bits;
-    float *number = run.trainer->params + param->offset + 3;
+    float *number = run.trainer->params.masters + param->offset + 3;
     memcpy(&bits, number, sizeof bits);
     bits ^= is_other();
     memcpy(number, &bits, sizeof bits);

@@ -133,7 +133,7 @@ static void test_memory_of_a_rank(void **state) {
         const size_t shards = (size_t)plan->state_count * element;
         MPI_CHECK(lks_exchange_grad_bytes(t->exchange) ==
                   (stage < 2 || plan->size == 1 ? whole : shards + window));
-        MPI_CHECK(t->params_bytes == (size_t)lks_graph_flat_count(t->graph) * element);
+        MPI_CHECK(t->params.flat_bytes == (size_t)lks_graph_flat_count(t->graph) * element);
         case_close(&run);
     }
     mpi_verdict();
@@ -161,9 +161,9 @@ static lks_status broken_loss(lks_device *device, lks_stream *stream, const lks_
 }
 
 static lks_status broken_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind,
-                              int64_t count, const float *x, double *norm) {
+                              int64_t count, lks_dtype type, const void *x, double *norm) {
     if (breaks()) return lks_fail(LKS_EDEVICE, "the device broke");
-    return broken.good->math->norm(device, stream, kind, count, x, norm);
+    return broken.good->math->norm(device, stream, kind, count, type, x, norm);
 }
 
 static lks_status broken_sgd(lks_device *device, lks_stream *stream, const lks_update *update,

@@ -34,7 +34,7 @@ typedef struct places {
     lks_status fails;
 } places;
 
-static lks_status place(void *data, int64_t offset, int64_t count, float **out) {
+static lks_status place(void *data, int64_t offset, int64_t count, void **out) {
     places *p = data;
     assert_true(offset == p->end && offset == p->ready_end && p->count < 8);
     if (p->fails) return lks_fail(p->fails, "no place");

@@ -6,8 +6,7 @@
 #include "device/cpu/update.h"
 
 typedef struct adagrad_job {
-    float *param, *sum;
-    const float *grad;
+    float *sum;
     lks_cpu_gradient gradient;
     float rate; /* lr / (1 + (step - 1) lr_decay) */
     float weight_decay, eps;
@@ -26,9 +25,9 @@ static void adagrad_range(const adagrad_job *shared, int64_t n, float *param, co
     }
 }
 
-static void adagrad_part(const void *data, int64_t begin, int64_t end) {
+static void adagrad_part(const void *data, int64_t at, int64_t n, float *param, const float *grad) {
     const adagrad_job *job = data;
-    adagrad_range(job, end - begin, job->param + begin, job->grad + begin, job->sum + begin);
+    adagrad_range(job, n, param, grad, job->sum + at);
 }
 
 lks_status lks_cpu_adagrad(lks_device *device, lks_stream *stream, const lks_update *update,
@@ -38,14 +37,12 @@ lks_status lks_cpu_adagrad(lks_device *device, lks_stream *stream, const lks_upd
     if (!lks_cpu_update_now(update, &now)) return LKS_OK;
     const double decay = 1 + (double)(now.step - 1) * adagrad->lr_decay;
     const adagrad_job job = {
-        .param = now.param,
         .sum = adagrad->sum,
-        .grad = now.grad,
         .gradient = lks_cpu_gradient_of(&now),
         .rate = (float)(now.lr / decay),
         .weight_decay = (float)now.weight_decay,
         .eps = (float)adagrad->eps,
     };
-    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adagrad_part, &job);
+    lks_cpu_update_run(device, &now, adagrad_part, &job);
     return LKS_OK;
 }

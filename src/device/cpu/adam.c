@@ -6,8 +6,7 @@
 #include "device/cpu/update.h"
 
 typedef struct adam_job {
-    float *param, *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
-    const float *grad;
+    float *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
     lks_cpu_gradient gradient;
     float param_scale;  /* decoupled decay: 1 - lr weight_decay, else 1 */
     float weight_decay; /* added to the gradient, 0 when decoupled */
@@ -62,14 +61,13 @@ static void amsgrad_range(const adam_job *shared, int64_t n, float *param, const
     }
 }
 
-static void adam_part(const void *data, int64_t begin, int64_t end) {
+static void adam_part(const void *data, int64_t at, int64_t n, float *param, const float *grad) {
     const adam_job *job = data;
     if (job->max_exp_avg_sq)
-        amsgrad_range(job, end - begin, job->param + begin, job->grad + begin, job->exp_avg + begin,
-                      job->exp_avg_sq + begin, job->max_exp_avg_sq + begin);
+        amsgrad_range(job, n, param, grad, job->exp_avg + at, job->exp_avg_sq + at,
+                      job->max_exp_avg_sq + at);
     else
-        adam_range(job, end - begin, job->param + begin, job->grad + begin, job->exp_avg + begin,
-                   job->exp_avg_sq + begin);
+        adam_range(job, n, param, grad, job->exp_avg + at, job->exp_avg_sq + at);
 }
 
 lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update *update,
@@ -82,11 +80,9 @@ lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update
     const double bias1 = 1 - pow(beta1, (double)now.step);
     const double bias2 = 1 - pow(adam->beta2, (double)now.step);
     const adam_job job = {
-        .param = now.param,
         .exp_avg = adam->exp_avg,
         .exp_avg_sq = adam->exp_avg_sq,
         .max_exp_avg_sq = adam->max_exp_avg_sq,
-        .grad = now.grad,
         .gradient = lks_cpu_gradient_of(&now),
         .param_scale = adam->decoupled ? (float)(1 - now.lr * decay) : 1.0f,
         .weight_decay = adam->decoupled ? 0.0f : (float)decay,
@@ -97,6 +93,6 @@ lks_status lks_cpu_adam(lks_device *device, lks_stream *stream, const lks_update
         .inverse_root2 = (float)(1 / sqrt(bias2)),
         .eps = (float)adam->eps,
     };
-    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, adam_part, &job);
+    lks_cpu_update_run(device, &now, adam_part, &job);
     return LKS_OK;
 }

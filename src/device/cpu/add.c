@@ -1,6 +1,7 @@
 /* The join of a residual block and its mirror, the fork; and sums of vectors. */
 #include <stdlib.h>
 
+#include "device/cpu/cast.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/parallel.h"
 
@@ -80,10 +81,30 @@ const lks_op_type lks_cpu_fork = {.create = create, .backward = fork_backward, .
 
 /* ---- vectors ---- */
 
-lks_status lks_cpu_add_f32(lks_device *device, lks_stream *stream, int64_t count, const float *x,
-                           float *y) {
+typedef struct vector_job {
+    lks_dtype x_type, y_type;
+    const void *x;
+    void *y;
+} vector_job;
+
+static void vector_part(const void *data, int64_t begin, int64_t end) {
+    const vector_job *job = data;
+    float x_room[LKS_CPU_CAST_BLOCK], y_room[LKS_CPU_CAST_BLOCK];
+    for (int64_t at = begin; at < end; at += LKS_CPU_CAST_BLOCK) {
+        const int64_t n = end - at < LKS_CPU_CAST_BLOCK ? end - at : LKS_CPU_CAST_BLOCK;
+        const float *x = lks_cpu_floats(job->x_type, job->x, at, n, x_room);
+        const float *y = lks_cpu_floats(job->y_type, job->y, at, n, y_room);
+        float *sum = job->y_type == LKS_F32 ? (float *)job->y + at : y_room;
+        add_range(n, y, x, sum);
+        if (job->y_type == LKS_BF16) lks_cpu_narrow(n, sum, (uint16_t *)job->y + at);
+    }
+}
+
+lks_status lks_cpu_vector_add(lks_device *device, lks_stream *stream, int64_t count,
+                              lks_dtype x_type, const void *x, lks_dtype y_type, void *y) {
     (void)stream;
-    add(device, count, y, x, y);
+    const vector_job job = {x_type, y_type, x, y};
+    lks_cpu_parallel(device, count, 2 * LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, vector_part, &job);
     return LKS_OK;
 }
 

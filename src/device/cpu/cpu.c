@@ -157,8 +157,6 @@ static void describe(lks_device *device) {
 }
 
 static lks_status create(const lks_device_config *config, lks_device **out) {
-    if (config->precision == LKS_PRECISION_BF16)
-        return lks_fail(LKS_EUNSUPPORTED, "precision bf16: the cpu device does not have it");
     lks_cpu_device *device = calloc(1, sizeof *device);
     if (!device) return lks_fail(LKS_ENOMEM, "cannot allocate the CPU device");
     lks_status status = lks_onednn_open(&device->onednn);
@@ -168,6 +166,7 @@ static lks_status create(const lks_device_config *config, lks_device **out) {
     }
     device->base.backend = &lks_cpu_backend;
     device->base.logger = config->logger;
+    device->base.precision = config->precision;
     device->base.threads = config->threads ? config->threads : default_threads(config->local_size);
     for (int i = 0; i < LKS_STREAM_COUNT; i++)
         device->streams[i].device = &device->base;
@@ -188,7 +187,8 @@ static void destroy(lks_device *base) {
 
 static const lks_math_ops math_ops = {
     .loss = lks_cpu_loss,
-    .add_f32 = lks_cpu_add_f32,
+    .cast = lks_cpu_cast,
+    .add = lks_cpu_vector_add,
     .add_f64 = lks_cpu_add_f64,
     .norm = lks_cpu_norm,
     .decide = lks_cpu_decide,
@@ -210,7 +210,16 @@ static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_RELAYOUT] = &lks_cpu_relayout,
     [LKS_OP_ADD] = &lks_cpu_add,
     [LKS_OP_FORK] = &lks_cpu_fork,
+    [LKS_OP_CAST] = &lks_op_cast,
 };
+
+static lks_status create_op(lks_device *device, lks_op_kind kind, const void *desc,
+                            int64_t max_batch, lks_op **out) {
+    const lks_op_type *type = op_types[kind];
+    if (device->precision != LKS_PRECISION_BF16 || kind == LKS_OP_CAST)
+        return type->create(device, desc, max_batch, out);
+    return lks_cpu_widened_create(device, kind, type, desc, max_batch, out);
+}
 
 const lks_device_backend lks_cpu_backend = {
     .kind = "cpu",
@@ -221,4 +230,5 @@ const lks_device_backend lks_cpu_backend = {
     .streams = &stream_ops,
     .math = &math_ops,
     .ops = op_types,
+    .create_op = create_op,
 };

@@ -33,8 +33,14 @@ extern const lks_op_type lks_cpu_relayout;
 extern const lks_op_type lks_cpu_add;
 extern const lks_op_type lks_cpu_fork;
 
+/* Any of these, planned for float32, as an operation on bfloat16: its operands are widened before
+ * and rounded after it. Unlike the others it may not be asked for by a table. */
+lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lks_op_type *type,
+                                  const void *desc, int64_t max_batch, lks_op **out);
+
 lks_loss_fn lks_cpu_loss;
-lks_add_f32_fn lks_cpu_add_f32;
+lks_cast_fn lks_cpu_cast;
+lks_add_fn lks_cpu_vector_add;
 lks_add_f64_fn lks_cpu_add_f64;
 lks_norm_fn lks_cpu_norm;
 lks_decide_fn lks_cpu_decide;

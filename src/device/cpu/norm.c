@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "device/cpu/cast.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/parallel.h"
 
@@ -10,9 +11,10 @@
 enum { BLOCK = 4096, WAVE_BLOCKS = 256 };
 
 typedef struct norm_job {
-    const float *x;
-    int64_t count;
-    double *partial; /* of each block */
+    lks_dtype type;
+    const void *x;
+    int64_t first, count; /* first: element at which the wave begins */
+    double *partial;      /* of each block */
     lks_norm_kind kind;
 } norm_job;
 
@@ -68,9 +70,10 @@ static double largest_magnitude(int64_t n, const float *x) {
 
 static void norm_blocks(const void *data, int64_t begin, int64_t end) {
     const norm_job *job = data;
+    float room[BLOCK];
     for (int64_t b = begin; b < end; b++) {
-        const float *x = job->x + b * BLOCK;
         const int64_t left = job->count - b * BLOCK, n = left < BLOCK ? left : BLOCK;
+        const float *x = lks_cpu_floats(job->type, job->x, job->first + b * BLOCK, n, room);
         job->partial[b] = job->kind == LKS_NORM_1   ? sum_of_magnitudes(n, x)
                           : job->kind == LKS_NORM_2 ? sum_of_squares(n, x)
                                                     : largest_magnitude(n, x);
@@ -78,11 +81,11 @@ static void norm_blocks(const void *data, int64_t begin, int64_t end) {
 }
 
 lks_status lks_cpu_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind, int64_t count,
-                        const float *x, double *norm) {
+                        lks_dtype type, const void *x, double *norm) {
     (void)stream;
     double partial[WAVE_BLOCKS], result = *norm;
     for (int64_t done = 0; done < count; done += (int64_t)WAVE_BLOCKS * BLOCK) {
-        const norm_job job = {x + done, count - done, partial, kind};
+        const norm_job job = {type, x, done, count - done, partial, kind};
         const int64_t left = (job.count + BLOCK - 1) / BLOCK;
         const int64_t blocks = left < WAVE_BLOCKS ? left : WAVE_BLOCKS;
         lks_cpu_parallel(device, blocks, 1, LKS_CPU_GRAIN / BLOCK, norm_blocks, &job);

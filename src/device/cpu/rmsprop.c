@@ -6,8 +6,7 @@
 #include "device/cpu/update.h"
 
 typedef struct rmsprop_job {
-    float *param, *square_avg, *grad_avg, *buffer;
-    const float *grad;
+    float *square_avg, *grad_avg, *buffer;
     lks_cpu_gradient gradient;
     float lr, weight_decay, momentum, eps;
     float alpha, weight; /* weight: 1 - alpha */
@@ -73,17 +72,15 @@ static void rmsprop_both(const rmsprop_job *shared, int64_t n, float *param, con
     }
 }
 
-static void rmsprop_part(const void *data, int64_t begin, int64_t end) {
+static void rmsprop_part(const void *data, int64_t at, int64_t n, float *param, const float *grad) {
     const rmsprop_job *job = data;
-    const int64_t n = end - begin;
-    float *param = job->param + begin, *square = job->square_avg + begin;
-    const float *grad = job->grad + begin;
+    float *square = job->square_avg + at;
     if (job->grad_avg && job->buffer)
-        rmsprop_both(job, n, param, grad, square, job->grad_avg + begin, job->buffer + begin);
+        rmsprop_both(job, n, param, grad, square, job->grad_avg + at, job->buffer + at);
     else if (job->grad_avg)
-        rmsprop_centered(job, n, param, grad, square, job->grad_avg + begin);
+        rmsprop_centered(job, n, param, grad, square, job->grad_avg + at);
     else if (job->buffer)
-        rmsprop_momentum(job, n, param, grad, square, job->buffer + begin);
+        rmsprop_momentum(job, n, param, grad, square, job->buffer + at);
     else
         rmsprop_plain(job, n, param, grad, square);
 }
@@ -94,11 +91,9 @@ lks_status lks_cpu_rmsprop(lks_device *device, lks_stream *stream, const lks_upd
     lks_update now;
     if (!lks_cpu_update_now(update, &now)) return LKS_OK;
     const rmsprop_job job = {
-        .param = now.param,
         .square_avg = rmsprop->square_avg,
         .grad_avg = rmsprop->grad_avg,
         .buffer = rmsprop->momentum_buffer,
-        .grad = now.grad,
         .gradient = lks_cpu_gradient_of(&now),
         .lr = (float)now.lr,
         .weight_decay = (float)now.weight_decay,
@@ -107,6 +102,6 @@ lks_status lks_cpu_rmsprop(lks_device *device, lks_stream *stream, const lks_upd
         .alpha = (float)rmsprop->alpha,
         .weight = (float)(1 - rmsprop->alpha),
     };
-    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, rmsprop_part, &job);
+    lks_cpu_update_run(device, &now, rmsprop_part, &job);
     return LKS_OK;
 }

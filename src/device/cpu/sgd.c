@@ -4,8 +4,7 @@
 #include "device/cpu/update.h"
 
 typedef struct sgd_job {
-    float *param, *buffer;
-    const float *grad;
+    float *buffer;
     lks_cpu_gradient gradient;
     float lr, weight_decay, momentum, undamped; /* undamped: 1 - dampening */
     bool nesterov, first;
@@ -67,19 +66,16 @@ static void sgd_nesterov(const sgd_job *job, int64_t n, float *param, const floa
     }
 }
 
-static void sgd_part(const void *data, int64_t begin, int64_t end) {
+static void sgd_part(const void *data, int64_t at, int64_t n, float *param, const float *grad) {
     const sgd_job *job = data;
-    const int64_t n = end - begin;
-    float *param = job->param + begin;
-    const float *grad = job->grad + begin;
     if (!job->buffer)
         sgd_plain(job, n, param, grad);
     else if (job->first)
-        sgd_first(job, n, param, grad, job->buffer + begin);
+        sgd_first(job, n, param, grad, job->buffer + at);
     else if (job->nesterov)
-        sgd_nesterov(job, n, param, grad, job->buffer + begin);
+        sgd_nesterov(job, n, param, grad, job->buffer + at);
     else
-        sgd_momentum(job, n, param, grad, job->buffer + begin);
+        sgd_momentum(job, n, param, grad, job->buffer + at);
 }
 
 lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update *update,
@@ -87,9 +83,7 @@ lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update 
     (void)stream;
     lks_update now;
     if (!lks_cpu_update_now(update, &now)) return LKS_OK;
-    const sgd_job job = {.param = now.param,
-                         .buffer = sgd->momentum_buffer,
-                         .grad = now.grad,
+    const sgd_job job = {.buffer = sgd->momentum_buffer,
                          .gradient = lks_cpu_gradient_of(&now),
                          .lr = (float)now.lr,
                          .weight_decay = (float)now.weight_decay,
@@ -97,6 +91,6 @@ lks_status lks_cpu_sgd(lks_device *device, lks_stream *stream, const lks_update 
                          .undamped = (float)(1 - sgd->dampening),
                          .nesterov = sgd->nesterov,
                          .first = now.step == 1};
-    lks_cpu_parallel(device, now.count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, sgd_part, &job);
+    lks_cpu_update_run(device, &now, sgd_part, &job);
     return LKS_OK;
 }

@@ -43,6 +43,15 @@ LKS_CPU_INLINE float lks_cpu_scaled(lks_cpu_gradient gradient, float grad) {
     return -gradient.clip > below ? -gradient.clip : below;
 }
 
+/* Updates elements [at, at + n): param and grad begin there, the job's states at element 0. */
+typedef void (*lks_cpu_update_part)(const void *job, int64_t at, int64_t n, float *param,
+                                    const float *grad);
+
+/* Runs `part` over all elements with the device's threads; gradients come as float32, and the copy
+ * is written. */
+void lks_cpu_update_run(const lks_device *device, const lks_update *update,
+                        lks_cpu_update_part part, const void *job);
+
 /* a + w (b - a), in the form that is exact at the nearer end, as torch.lerp. */
 LKS_CPU_INLINE float lks_cpu_lerp(float a, float b, float w) {
     return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w);

@@ -102,7 +102,8 @@ static lks_status create(const lks_device_config *config, lks_device **out) {
 
 static const lks_math_ops math_ops = {
     .loss = lks_cuda_loss,
-    .add_f32 = lks_cuda_add_f32,
+    .cast = lks_cuda_cast,
+    .add = lks_cuda_vector_add,
     .add_f64 = lks_cuda_add_f64,
     .norm = lks_cuda_norm,
     .decide = lks_cuda_decide,
@@ -124,6 +125,7 @@ static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_RELAYOUT] = &lks_cuda_relayout,
     [LKS_OP_ADD] = &lks_cuda_add,
     [LKS_OP_FORK] = &lks_cuda_fork,
+    [LKS_OP_CAST] = &lks_op_cast,
 };
 
 const lks_device_backend lks_cuda_backend = {

@@ -51,9 +51,14 @@ static inline unsigned lks_cuda_blocks(const lks_stream *stream, int64_t items, 
     return (unsigned)(wanted < full ? wanted : full);
 }
 
-/* Calls work(T()) with the element type that the device computes in. */
+/* Calls work(T()) with the element type that stands for LKS_F32 or LKS_BF16. */
+template <typename Work> lks_status lks_cuda_of_type(lks_dtype type, Work &&work) {
+    return type == LKS_BF16 ? work(__nv_bfloat16()) : work(float());
+}
+
+/* The same with what the device computes in. */
 template <typename Work> lks_status lks_cuda_typed(const lks_device *device, Work &&work) {
-    return lks_cuda_dtype(device) == LKS_BF16 ? work(__nv_bfloat16()) : work(float());
+    return lks_cuda_of_type(lks_cuda_dtype(device), work);
 }
 
 /* The place of this thread in the grid, and how many threads it has: the loop over items is

@@ -21,11 +21,10 @@ static __device__ void store_partials(const loss_sums &sums, double *partials) {
 
 /* ---- classes ---- */
 
-template <typename T, typename Team>
-static __device__ void write_zeros(Team team, int64_t width, T *d) {
+template <typename Team> static __device__ void write_zeros(Team team, int64_t width, float *d) {
     if (!d) return;
     for (int64_t i = team.thread(); i < width; i += team.threads())
-        lks_set(&d[i], 0.0f);
+        d[i] = 0.0f;
 }
 
 /* One sample of cross-entropy with class probabilities (1 - s) [c == target] + s / width:
@@ -33,9 +32,9 @@ static __device__ void write_zeros(Team team, int64_t width, T *d) {
  *     d loss / d x = softmax(x) - probabilities
  * d may be x or NULL. A target that is not a class gives NaN: the device cannot stop here. The sums
  * are the same in all threads of the team. */
-template <typename T, typename Team>
+template <typename Team>
 static __device__ void cross_entropy_sample(Team team, const lks_loss_desc &desc, int32_t target,
-                                            const T *x, T *d, loss_sums *sums) {
+                                            const float *x, float *d, loss_sums *sums) {
     enum { N = Team::WIDTH };
     const int64_t width = desc.width;
     const double smoothing = desc.label_smoothing;
@@ -50,7 +49,7 @@ static __device__ void cross_entropy_sample(Team team, const lks_loss_desc &desc
         write_zeros(team, width, d);
         return;
     }
-    const float chosen = lks_to_float(x[target]);
+    const float chosen = x[target];
     float max = -INFINITY;
     team.each(x, width, [&](int64_t, const float *v) {
         for (int j = 0; j < N; j++)
@@ -83,9 +82,10 @@ static __device__ void cross_entropy_sample(Team team, const lks_loss_desc &desc
     });
 }
 
-template <typename T, typename Team>
-static __global__ void cross_entropy(Team team, lks_loss_desc desc, int64_t batch, const T *logits,
-                                     const int32_t *targets, T *dlogits, double *partials) {
+template <typename Team>
+static __global__ void cross_entropy(Team team, lks_loss_desc desc, int64_t batch,
+                                     const float *logits, const int32_t *targets, float *dlogits,
+                                     double *partials) {
     loss_sums sums = {};
     for (int64_t r = team.first(); r < batch; r += team.stride()) {
         const int64_t at = r * desc.width;
@@ -121,11 +121,11 @@ static __device__ float element(float delta, float x, float t, float *slope) {
 }
 
 /* N elements from place i on; d may be x or NULL. */
-template <lks_loss_kind KIND, int N, typename T>
-static __device__ void add_elements(float delta, int64_t i, const T *x, const float *t, T *d,
-                                    loss_sums *sums) {
+template <lks_loss_kind KIND, int N>
+static __device__ void add_elements(float delta, int64_t i, const float *x, const float *t,
+                                    float *d, loss_sums *sums) {
     float logit[N], target[N], slope[N];
-    lks_load<T, N>(x + i, logit);
+    lks_load<float, N>(x + i, logit);
     lks_load<float, N>(t + i, target);
     for (int j = 0; j < N; j++) {
         sums->value[LKS_SUM_LOSS] += (double)element<KIND>(delta, logit[j], target[j], &slope[j]);
@@ -134,14 +134,14 @@ static __device__ void add_elements(float delta, int64_t i, const T *x, const fl
     }
     sums->value[LKS_SUM_WEIGHT] += N;
     if (KIND == LKS_LOSS_BCE_WITH_LOGITS) sums->value[LKS_SUM_COUNTED] += N;
-    if (d) lks_store<T, N>(d + i, slope);
+    if (d) lks_store<float, N>(d + i, slope);
 }
 
-enum { QUAD = 4 }; /* elements of an access: 16 bytes of the float32 targets */
+enum { QUAD = 4 }; /* elements of an access */
 
-template <lks_loss_kind KIND, typename T>
-static __global__ void elements(float delta, int64_t count, int64_t quads, const T *x,
-                                const float *t, T *d, double *partials) {
+template <lks_loss_kind KIND>
+static __global__ void elements(float delta, int64_t count, int64_t quads, const float *x,
+                                const float *t, float *d, double *partials) {
     loss_sums sums = {};
     for (int64_t q = lks_thread(); q < quads; q += lks_threads())
         add_elements<KIND, QUAD>(delta, q * QUAD, x, t, d, &sums);
@@ -152,33 +152,31 @@ static __global__ void elements(float delta, int64_t count, int64_t quads, const
 
 /* ---- the batch ---- */
 
-template <typename T>
 static lks_status run_classes(lks_stream *stream, const lks_loss_desc *desc, int64_t batch,
-                              const T *logits, const int32_t *targets, T *dlogits,
+                              const float *logits, const int32_t *targets, float *dlogits,
                               unsigned *blocks) {
     *blocks = lks_cuda_partial_blocks(batch, lks_rows_of_block(desc->width));
-    return lks_with_row_team<T>(desc->width, lks_cuda_aligned(logits, dlogits), [&](auto team) {
-        return lks_cuda_launch(stream, "cross-entropy", cross_entropy<T, decltype(team)>, *blocks,
+    return lks_with_row_team<float>(desc->width, lks_cuda_aligned(logits, dlogits), [&](auto team) {
+        return lks_cuda_launch(stream, "cross-entropy", cross_entropy<decltype(team)>, *blocks,
                                LKS_CUDA_BLOCK, 0, team, *desc, batch, logits, targets, dlogits,
                                lks_cuda_partials(stream));
     });
 }
 
-template <lks_loss_kind KIND, typename T>
+template <lks_loss_kind KIND>
 static lks_status run_elements(lks_stream *stream, const lks_loss_desc *desc, int64_t batch,
-                               const T *logits, const float *targets, T *dlogits,
+                               const float *logits, const float *targets, float *dlogits,
                                unsigned *blocks) {
     const int64_t count = batch * desc->width;
     const int64_t quads = lks_cuda_aligned(logits, targets, dlogits) ? count / QUAD : 0;
     *blocks = lks_cuda_partial_blocks(count, LKS_CUDA_BLOCK * QUAD);
-    return lks_cuda_launch(stream, "loss", elements<KIND, T>, *blocks, LKS_CUDA_BLOCK, 0,
+    return lks_cuda_launch(stream, "loss", elements<KIND>, *blocks, LKS_CUDA_BLOCK, 0,
                            (float)desc->delta, count, quads, logits, targets, dlogits,
                            lks_cuda_partials(stream));
 }
 
-template <typename T>
-static lks_status run(lks_stream *stream, const lks_loss_desc *desc, int64_t batch, const T *logits,
-                      const void *targets, T *dlogits, unsigned *blocks) {
+static lks_status run(lks_stream *stream, const lks_loss_desc *desc, int64_t batch,
+                      const float *logits, const void *targets, float *dlogits, unsigned *blocks) {
     const float *values = (const float *)targets;
     switch (desc->kind) {
     case LKS_LOSS_CROSS_ENTROPY:
@@ -199,11 +197,9 @@ static lks_status run(lks_stream *stream, const lks_loss_desc *desc, int64_t bat
 lks_status lks_cuda_loss(lks_device *device, lks_stream *stream, const lks_loss_desc *desc,
                          int64_t batch, const float *logits, const void *targets, float *dlogits,
                          double *sums) {
+    (void)device;
     unsigned blocks = 0;
-    lks_status status = lks_cuda_typed(device, [&](auto zero) {
-        typedef decltype(zero) T;
-        return run(stream, desc, batch, (const T *)logits, targets, (T *)dlogits, &blocks);
-    });
+    lks_status status = run(stream, desc, batch, logits, targets, dlogits, &blocks);
     if (status != LKS_OK) return status;
     return lks_cuda_combine<LKS_LOSS_SUM_COUNT>(stream, "loss", blocks, sums, lks_plus());
 }

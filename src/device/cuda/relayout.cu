@@ -16,8 +16,8 @@ struct relayout_op {
 
 } // namespace
 
-/* to[sample][column][row] = from[sample][row][column]; blocks take tiles in turn, `across` to a row
- * of tiles and `down` such rows to a sample. */
+/* to[sample][column][row] = from[sample][row][column]; T has the elements' size, and bits are
+ * moved. Blocks take tiles in turn, `across` to a row of tiles and `down` such rows to a sample. */
 template <typename T>
 static __global__ void transpose(int64_t tiles, int64_t across, int64_t down, int64_t rows,
                                  int64_t columns, const T *from, T *to) {
@@ -36,16 +36,21 @@ static __global__ void transpose(int64_t tiles, int64_t across, int64_t down, in
 }
 
 /* from[batch][rows][columns] to to[batch][columns][rows]. */
-static lks_status run_transpose(lks_stream *stream, int64_t batch, int64_t rows, int64_t columns,
-                                const void *from, void *to) {
+template <typename T>
+static lks_status transpose_of(lks_stream *stream, int64_t batch, int64_t rows, int64_t columns,
+                               const void *from, void *to) {
     const int64_t across = (columns + TILE - 1) / TILE, down = (rows + TILE - 1) / TILE;
     const int64_t tiles = batch * across * down;
-    return lks_cuda_typed(stream->device, [&](auto zero) {
-        typedef decltype(zero) T;
-        return lks_cuda_launch(stream, "relayout", transpose<T>, lks_cuda_blocks(stream, tiles, 1),
-                               LKS_CUDA_BLOCK, 0, tiles, across, down, rows, columns,
-                               (const T *)from, (T *)to);
-    });
+    return lks_cuda_launch(stream, "relayout", transpose<T>, lks_cuda_blocks(stream, tiles, 1),
+                           LKS_CUDA_BLOCK, 0, tiles, across, down, rows, columns, (const T *)from,
+                           (T *)to);
+}
+
+static lks_status run_transpose(lks_stream *stream, int64_t batch, int64_t rows, int64_t columns,
+                                const void *from, void *to) {
+    return lks_cuda_dtype(stream->device) == LKS_BF16
+               ? transpose_of<uint16_t>(stream, batch, rows, columns, from, to)
+               : transpose_of<uint32_t>(stream, batch, rows, columns, from, to);
 }
 
 /* Do both layouts have the same order in memory? */

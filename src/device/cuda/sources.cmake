@@ -23,6 +23,7 @@ set(LKS_CUDA_UNFUSED
   batch_norm.cu
   batch_norm_columns.cu
   batch_norm_rows.cu
+  cast.cu
   decide.cu
   dropout.cu
   eltwise.cu

@@ -54,20 +54,21 @@ static __device__ inline float lks_lerp(float a, float b, float w) {
     return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w);
 }
 
-template <int STATES> struct lks_update_arrays {
+template <typename Grad, int STATES> struct lks_update_arrays {
     float *param;
-    const float *grad;
+    const Grad *grad;
+    __nv_bfloat16 *copy; /* NULL: not wanted */
     float *state[STATES > 0 ? STATES : 1];
 };
 
 /* N elements from `at` on; every element's result is its own, however it is reached. */
-template <int N, typename Rule>
-static __device__ void lks_update_elements(const lks_update_arrays<Rule::STATES> &arrays,
+template <int N, typename Grad, typename Rule>
+static __device__ void lks_update_elements(const lks_update_arrays<Grad, Rule::STATES> &arrays,
                                            const lks_update_gradient &gradient, const Rule &rule,
                                            int64_t at) {
     float p[N], g[N], s[Rule::STATES + 1][N];
     lks_load<float, N>(arrays.param + at, p);
-    lks_load<float, N>(arrays.grad + at, g);
+    lks_load<Grad, N>(arrays.grad + at, g);
     for (int k = 0; k < Rule::STATES; k++)
         lks_load<float, N>(arrays.state[k] + at, s[k]);
     for (int j = 0; j < N; j++) {
@@ -79,14 +80,15 @@ static __device__ void lks_update_elements(const lks_update_arrays<Rule::STATES>
             s[k][j] = own[k];
     }
     lks_store<float, N>(arrays.param + at, p);
+    if (arrays.copy) lks_store<__nv_bfloat16, N>(arrays.copy + at, p);
     for (int k = 0; k < Rule::STATES; k++)
         lks_store<float, N>(arrays.state[k] + at, s[k]);
 }
 
 /* Packs begin at element `head`; what is in front of and behind them goes one by one. */
-template <typename Rule>
+template <typename Grad, typename Rule>
 static __global__ void lks_update_kernel(int64_t count, int64_t head, int64_t packs,
-                                         lks_update_arrays<Rule::STATES> arrays,
+                                         lks_update_arrays<Grad, Rule::STATES> arrays,
                                          lks_update_rates rates, const double *device_rates,
                                          const lks_update_control *control,
                                          typename Rule::Options options) {
@@ -108,37 +110,56 @@ static __global__ void lks_update_kernel(int64_t count, int64_t head, int64_t pa
         lks_update_elements<1>(arrays, gradient, rule, i < head ? i : i + packs * LKS_UPDATE_PACK);
 }
 
-/* Elements in front of the first 16-byte boundary that all arrays have in common; -1: there is
- * none, as the arrays lie differently. */
-static inline int64_t lks_update_head(const float *param, const float *grad, float *const *state,
-                                      int states) {
-    const uintptr_t place = (uintptr_t)param % 16;
-    bool alike = (uintptr_t)grad % 16 == place;
+/* How many elements lie in front of an array's next boundary at which a pack may begin. */
+static inline int64_t lks_elements_to_pack(const void *array, size_t element_bytes) {
+    const uintptr_t pack = LKS_UPDATE_PACK * element_bytes;
+    return (int64_t)((pack - (uintptr_t)array % pack) % pack / element_bytes);
+}
+
+/* Elements in front of the first place at which a pack may begin in all arrays; -1: there is none,
+ * as the arrays lie differently. */
+static inline int64_t lks_update_head(const lks_update *update, float *const *state, int states) {
+    const int64_t head = lks_elements_to_pack(update->param, sizeof(float));
+    const size_t grad_bytes = lks_dtype_bytes(update->grad_type);
+    bool alike = lks_elements_to_pack(update->grad, grad_bytes) == head;
+    if (update->copy)
+        alike = alike && lks_elements_to_pack(update->copy, sizeof(__nv_bfloat16)) == head;
     for (int k = 0; k < states; k++)
-        alike = alike && (uintptr_t)state[k] % 16 == place;
-    return alike ? (int64_t)((16 - place) % 16 / sizeof(float)) : -1;
+        alike = alike && lks_elements_to_pack(state[k], sizeof(float)) == head;
+    return alike ? head : -1;
 }
 
 /* momentum: as configured; states: [STATES] */
-template <typename Rule>
-static lks_status lks_cuda_update(lks_stream *stream, const char *what, const lks_update *update,
-                                  double momentum, float *const *states,
-                                  const typename Rule::Options &options) {
-    lks_update_arrays<Rule::STATES> arrays = {};
+template <typename Grad, typename Rule>
+static lks_status
+lks_cuda_update_from(lks_stream *stream, const char *what, const lks_update *update,
+                     double momentum, float *const *states, const typename Rule::Options &options) {
+    lks_update_arrays<Grad, Rule::STATES> arrays = {};
     arrays.param = update->param;
-    arrays.grad = update->grad;
+    arrays.grad = (const Grad *)update->grad;
+    arrays.copy = (__nv_bfloat16 *)update->copy;
     for (int k = 0; k < Rule::STATES; k++)
         arrays.state[k] = states[k];
     const lks_update_rates rates = {update->lr,      momentum,           (double)update->step,
                                     update->divisor, update->grad_scale, update->clip_value,
                                     update->maximize};
     const int64_t count = update->count;
-    const int64_t head = lks_update_head(update->param, update->grad, states, Rule::STATES);
+    const int64_t head = lks_update_head(update, states, Rule::STATES);
     const int64_t packs = head >= 0 && head < count ? (count - head) / LKS_UPDATE_PACK : 0;
-    return lks_cuda_launch(stream, what, lks_update_kernel<Rule>,
+    return lks_cuda_launch(stream, what, lks_update_kernel<Grad, Rule>,
                            lks_cuda_blocks(stream, packs > 0 ? packs : count, LKS_CUDA_BLOCK),
                            LKS_CUDA_BLOCK, 0, count, packs > 0 ? head : 0, packs, arrays, rates,
                            update->rates, update->control, options);
+}
+
+template <typename Rule>
+static lks_status lks_cuda_update(lks_stream *stream, const char *what, const lks_update *update,
+                                  double momentum, float *const *states,
+                                  const typename Rule::Options &options) {
+    return lks_cuda_of_type(update->grad_type, [&](auto zero) {
+        return lks_cuda_update_from<decltype(zero), Rule>(stream, what, update, momentum, states,
+                                                          options);
+    });
 }
 
 #endif
