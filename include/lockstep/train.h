@@ -192,8 +192,9 @@ lks_status lks_trainer_init_from(lks_trainer *trainer, const char *path, const c
  * until its next epoch. */
 const lks_epoch_result *lks_trainer_history(const lks_trainer *trainer, int64_t *out_count);
 
-/* Parameters by their state_dict names, copied to host memory; not collective. shape and values may
- * be NULL. LKS_EINVAL for an unknown name; a name is NULL where the index is out of range. */
+/* Parameters by their state_dict names, copied to host memory; not collective. With precision bf16
+ * as they are computed with, rounded. shape and values may be NULL. LKS_EINVAL for an unknown name;
+ * a name is NULL where the index is out of range. */
 int lks_trainer_param_count(const lks_trainer *trainer);
 const char *lks_trainer_param_name(const lks_trainer *trainer, int index);
 lks_status lks_trainer_get_param(lks_trainer *trainer, const char *name, lks_shape *shape,

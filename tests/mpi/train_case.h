@@ -72,11 +72,11 @@ static inline lks_train_config case_config(void) {
 }
 
 /* All but the trainer. */
-static inline lks_status case_open_data(train_case *run, MPI_Comm comm, const char *device) {
+static inline lks_status case_open_in(train_case *run, MPI_Comm comm,
+                                      const lks_context_config *context) {
     memset(run, 0, sizeof(*run));
     case_fill(run);
-    const lks_context_config context = {.device = device, .threads = 1, .verbosity = 0};
-    lks_status status = lks_context_create(comm, &context, &run->context);
+    lks_status status = lks_context_create(comm, context, &run->context);
     if (status == LKS_OK)
         status = lks_dataset_from_arrays(CASE_SAMPLES - 40, &case_input, run->inputs, run->labels,
                                          NULL, NULL, &run->train);
@@ -85,6 +85,11 @@ static inline lks_status case_open_data(train_case *run, MPI_Comm comm, const ch
             lks_dataset_from_arrays(40, &case_input, run->inputs + (CASE_SAMPLES - 40) * CASE_INPUT,
                                     run->labels + CASE_SAMPLES - 40, NULL, NULL, &run->validation);
     return status;
+}
+
+static inline lks_status case_open_data(train_case *run, MPI_Comm comm, const char *device) {
+    const lks_context_config context = {.device = device, .threads = 1, .verbosity = 0};
+    return case_open_in(run, comm, &context);
 }
 
 static inline lks_status case_open_on(train_case *run, MPI_Comm comm, const char *device,
