@@ -106,6 +106,7 @@ class Collective : public Work {
     bool collect();
     void collect_chunk(size_t first, size_t count);
     void check_others() const;
+    void leave_anything();
     void finish();
     std::vector<Piece> written() const;
 
@@ -203,6 +204,13 @@ bool Collective::collect() {
     return true;
 }
 
+/* What an aborted collective leaves is not worth reading, and kernels behind it read it all the
+ * same. */
+void Collective::leave_anything() {
+    for (const Piece &piece : written())
+        memset(arena::shadow(to + piece.first), arena::written, piece.bytes);
+}
+
 void Collective::finish() {
     for (const Piece &piece : written()) {
         arena::check(name_of(call.kind), to + piece.first, piece.bytes, Access::write);
@@ -219,6 +227,7 @@ bool Collective::step() {
         return false;
     }
     if (is_stuck && !comm->is_aborted) return false;
+    if (comm->is_aborted && is_started) leave_anything();
     if (!comm->is_aborted) finish();
     if (is_counted) comm->queued--;
     return true;
