@@ -218,9 +218,12 @@ lks_status lks_trainer_open_loader(lks_trainer *t, lks_dataset *dataset, bool tr
 static lks_status build_parameters(lks_trainer *t) {
     lks_comm *comm = t->context->comm;
     const lks_train_config *c = &t->config;
-    lks_status status = lks_shard_plan_create(lks_graph_trainable_count(t->graph), c->bucket_bytes,
-                                              c->first_bucket_bytes, c->zero_stage,
-                                              lks_comm_rank(comm), lks_comm_size(comm), &t->plan);
+    /* The plan counts a bucket's bytes in float32, the options in what gradients are. */
+    const int64_t scale =
+        (int64_t)(sizeof(float) / lks_dtype_bytes(lks_device_dtype(t->context->device)));
+    lks_status status = lks_shard_plan_create(
+        lks_graph_trainable_count(t->graph), scale * c->bucket_bytes, scale * c->first_bucket_bytes,
+        c->zero_stage, lks_comm_rank(comm), lks_comm_size(comm), &t->plan);
     if (status == LKS_OK)
         status = lks_param_store_create(t->context->device, t->plan, t->graph, &t->params);
     if (status == LKS_OK && t->train_data == NULL)
