@@ -70,8 +70,6 @@ typedef lks_status lks_cast_fn(lks_device *device, lks_stream *stream, int64_t c
                                lks_dtype from_type, const void *from, lks_dtype to_type, void *to);
 typedef lks_status lks_add_fn(lks_device *device, lks_stream *stream, int64_t count,
                               lks_dtype x_type, const void *x, lks_dtype y_type, void *y);
-typedef lks_status lks_add_f64_fn(lks_device *device, lks_stream *stream, int64_t count,
-                                  const double *x, double *y);
 typedef lks_status lks_norm_fn(lks_device *device, lks_stream *stream, lks_norm_kind kind,
                                int64_t count, lks_dtype type, const void *x, double *norm);
 typedef lks_status lks_decide_fn(lks_device *device, lks_stream *stream,
@@ -89,7 +87,6 @@ typedef struct lks_math_ops {
     lks_loss_fn *loss;
     lks_cast_fn *cast;
     lks_add_fn *add;
-    lks_add_f64_fn *add_f64;
     lks_norm_fn *norm;
     lks_decide_fn *decide;
     lks_sgd_fn *sgd;

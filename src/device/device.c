@@ -98,7 +98,7 @@ bool lks_device_is_host(const lks_device *device) {
 
 /* ---- memory ---- */
 
-/* An address that nothing stands at, aligned as memory is and other than all before. */
+/* An address that nothing stands at, aligned as memory is. */
 static void *measured_address(const lks_device *device) {
     enum { ALIGNMENT_BYTES = 64 };
     size_t taken = device->allocated_bytes + device->host_bytes;
@@ -412,13 +412,6 @@ lks_status lks_device_add(lks_device *device, lks_stream *stream, int64_t count,
                         lks_dtype_name(x_type), lks_dtype_name(y_type));
     if (count == 0) return LKS_OK;
     return device->backend->math->add(device, stream, count, x_type, x, y_type, y);
-}
-
-lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
-                              const double *x, double *y) {
-    if (count < 0) return lks_fail(LKS_EINVAL, "adding %lld numbers", (long long)count);
-    if (count == 0) return LKS_OK;
-    return device->backend->math->add_f64(device, stream, count, x, y);
 }
 
 lks_status lks_device_norm(lks_device *device, lks_stream *stream, lks_norm_kind kind,

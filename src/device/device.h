@@ -409,9 +409,6 @@ lks_status lks_device_cast(lks_device *device, lks_stream *stream, int64_t count
 /* y += x in float32, rounded once (for gradients). Each LKS_F32 or LKS_BF16. */
 lks_status lks_device_add(lks_device *device, lks_stream *stream, int64_t count, lks_dtype x_type,
                           const void *x, lks_dtype y_type, void *y);
-/* y += x, float64 (for sums of losses) */
-lks_status lks_device_add_f64(lks_device *device, lks_stream *stream, int64_t count,
-                              const double *x, double *y);
 
 typedef enum lks_norm_kind {
     LKS_NORM_1,  /* sum |x| */

@@ -4,9 +4,8 @@
 
 #include "base/base.h"
 
-/* Over lks_train_config: seed, epochs, batch_size, zero_stage, bucket_bytes, first_bucket_bytes,
- * check_sync, time_limit, output. The struct of a table starts zeroed but for these members;
- * LKS_TRAIN_CONFIG_DEFAULT agrees with the defaults (a test says so). */
+/* Over the scalars of lks_train_config. The struct of a table starts zeroed but for the members
+ * that it has an option for; LKS_TRAIN_CONFIG_DEFAULT agrees with the defaults (a test says so). */
 extern const lks_option_table lks_train_options;
 
 /* What is done to gradients between their sum over the ranks and the update. */

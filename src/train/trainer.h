@@ -1,4 +1,4 @@
-/* What a trainer is made of; included by src/train alone, and by a test that moves a run on. */
+/* What a trainer is made of; included by src/train alone, and by tests. */
 #ifndef LKS_TRAIN_TRAINER_H
 #define LKS_TRAIN_TRAINER_H
 

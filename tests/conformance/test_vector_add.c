@@ -67,36 +67,18 @@ static void test_add_bf16(void **state) {
         }
 }
 
-static void test_add_f64(void **state) {
-    const double x[] = {1, 1e-17, -3, 0.5, 7}, y[] = {1e16, 1, 3, 0.25, -7};
-    void *from = check_device_copy(*state, x, sizeof x);
-    void *to = check_device_copy(*state, y, sizeof y);
-    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
-    double sum[5];
-    check_ok(lks_device_add_f64(*state, stream, 4, from, to));
-    check_ok(lks_device_add_f64(*state, stream, 0, from, to));
-    check_download(*state, sum, to, sizeof sum);
-    for (int i = 0; i < 5; i++)
-        assert_true(sum[i] == (i < 4 ? y[i] + x[i] : y[i]));
-    lks_device_free(*state, from);
-    lks_device_free(*state, to);
-}
-
 static void test_refused(void **state) {
     lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
     float x32 = 1, y32 = 1;
-    double x64 = 1, y64 = 1;
     assert_int_equal(lks_device_add(*state, stream, -1, LKS_F32, &x32, LKS_F32, &y32), LKS_EINVAL);
     assert_int_equal(lks_device_add(*state, stream, 1, LKS_I32, &x32, LKS_F32, &y32), LKS_EINVAL);
     assert_int_equal(lks_device_add(*state, stream, 1, LKS_F32, &x32, LKS_F64, &y32), LKS_EINVAL);
-    assert_int_equal(lks_device_add_f64(*state, stream, -1, &x64, &y64), LKS_EINVAL);
 }
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_add_f32),
         cmocka_unit_test(test_add_bf16),
-        cmocka_unit_test(test_add_f64),
         cmocka_unit_test(test_refused),
     };
     return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -107,13 +107,3 @@ lks_status lks_cpu_vector_add(lks_device *device, lks_stream *stream, int64_t co
     lks_cpu_parallel(device, count, 2 * LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, vector_part, &job);
     return LKS_OK;
 }
-
-/* A handful of sums, never worth a second thread. */
-lks_status lks_cpu_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
-                           double *y) {
-    (void)device;
-    (void)stream;
-    for (int64_t i = 0; i < count; i++)
-        y[i] += x[i];
-    return LKS_OK;
-}

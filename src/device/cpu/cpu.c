@@ -189,7 +189,6 @@ static const lks_math_ops math_ops = {
     .loss = lks_cpu_loss,
     .cast = lks_cpu_cast,
     .add = lks_cpu_vector_add,
-    .add_f64 = lks_cpu_add_f64,
     .norm = lks_cpu_norm,
     .decide = lks_cpu_decide,
     .sgd = lks_cpu_sgd,

@@ -41,7 +41,6 @@ lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lk
 lks_loss_fn lks_cpu_loss;
 lks_cast_fn lks_cpu_cast;
 lks_add_fn lks_cpu_vector_add;
-lks_add_f64_fn lks_cpu_add_f64;
 lks_norm_fn lks_cpu_norm;
 lks_decide_fn lks_cpu_decide;
 lks_sgd_fn lks_cpu_sgd;

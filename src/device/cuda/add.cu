@@ -94,16 +94,3 @@ lks_status lks_cuda_vector_add(lks_device *device, lks_stream *stream, int64_t c
         });
     });
 }
-
-/* A handful of sums. */
-static __global__ void add_f64(int64_t count, const double *x, double *y) {
-    for (int64_t i = lks_thread(); i < count; i += lks_threads())
-        y[i] += x[i];
-}
-
-lks_status lks_cuda_add_f64(lks_device *device, lks_stream *stream, int64_t count, const double *x,
-                            double *y) {
-    (void)device;
-    return lks_cuda_launch(stream, "add", add_f64, lks_cuda_blocks(stream, count, LKS_CUDA_BLOCK),
-                           LKS_CUDA_BLOCK, 0, count, x, y);
-}

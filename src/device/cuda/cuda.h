@@ -140,7 +140,6 @@ extern const lks_op_type lks_cuda_fork;
 lks_loss_fn lks_cuda_loss;
 lks_cast_fn lks_cuda_cast;
 lks_add_fn lks_cuda_vector_add;
-lks_add_f64_fn lks_cuda_add_f64;
 lks_norm_fn lks_cuda_norm;
 lks_decide_fn lks_cuda_decide;
 lks_sgd_fn lks_cuda_sgd;

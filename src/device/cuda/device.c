@@ -104,7 +104,6 @@ static const lks_math_ops math_ops = {
     .loss = lks_cuda_loss,
     .cast = lks_cuda_cast,
     .add = lks_cuda_vector_add,
-    .add_f64 = lks_cuda_add_f64,
     .norm = lks_cuda_norm,
     .decide = lks_cuda_decide,
     .sgd = lks_cuda_sgd,
