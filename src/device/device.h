@@ -27,8 +27,8 @@ typedef struct lks_op lks_op;
 
 /* ---- the device ---- */
 
-/* In what activations and parameters are kept and products are computed. Gradients of parameters,
- * optimizer states and sums are float32 or better with all of them. */
+/* In what activations, gradients and the parameters that layers compute with are kept, and products
+ * are computed. Master parameters, optimizer states and sums are float32 or better with all. */
 typedef enum lks_precision {
     LKS_PRECISION_FP32,
     LKS_PRECISION_TF32, /* float32 in memory; the factors of products are rounded to 10 bits */
