@@ -158,18 +158,21 @@ lks_status lks_saver_settle(lks_trainer *t) {
     double began = lks_clock_seconds();
     lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_SAVE);
     lks_status status = lks_save_finish(s->running);
-    lks_guard_enter(t->context->guard, before);
     s->running = NULL;
     s->stall_seconds += lks_clock_seconds() - began;
     lks_snapshot_close(t, &s->snapshot, true);
-    return conclude(t, status);
+    status = conclude(t, status);
+    lks_guard_enter(t->context->guard, before);
+    return status;
 }
 
 static lks_status advance(lks_trainer *t) {
     lks_saver *s = t->saver;
     double began = lks_clock_seconds();
     bool done = false;
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_SAVE);
     lks_status status = lks_save_advance(s->running, &done);
+    lks_guard_enter(t->context->guard, before);
     s->stall_seconds += lks_clock_seconds() - began;
     if (done) return lks_saver_settle(t);
     return status;
@@ -206,9 +209,8 @@ static void add_name(save_plan *plan, const char *name) {
     snprintf(plan->names[plan->count++], LKS_SAVED_NAME_BYTES, "%s", name);
 }
 
-static lks_status save(lks_trainer *t, const save_plan *plan, bool async) {
+static lks_status begin(lks_trainer *t, const save_plan *plan, bool async) {
     lks_saver *s = t->saver;
-    if (plan->count == 0) return LKS_OK;
     /* what a rank has noted since the last reduction: its state is not worth a name */
     lks_status status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
     if (status == LKS_OK) status = lks_saver_settle(t); /* never two at a time */
@@ -225,6 +227,15 @@ static lks_status save(lks_trainer *t, const save_plan *plan, bool async) {
     status = lks_trainer_write_state(t, s->path);
     s->stall_seconds = lks_clock_seconds() - s->began;
     return conclude(t, status);
+}
+
+/* All that it does to files may take as long as the guard grants a checkpoint. */
+static lks_status save(lks_trainer *t, const save_plan *plan, bool async) {
+    if (plan->count == 0) return LKS_OK;
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_SAVE);
+    lks_status status = begin(t, plan, async);
+    lks_guard_enter(t->context->guard, before);
+    return status;
 }
 
 bool lks_saver_wants(const lks_trainer *t) {

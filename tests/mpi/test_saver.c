@@ -225,6 +225,66 @@ static void test_a_save_that_fails(void **state) {
     mpi_verdict();
 }
 
+static void tell_nothing(void *data, const char *message) {
+    (void)data, (void)message;
+}
+
+static void end_nothing(void *data) {
+    (void)data;
+}
+
+/* The guard's phase in which a line is logged. */
+typedef struct phase_note {
+    lks_guard *guard;
+    lks_guard_phase phase;
+    int lines;
+} phase_note;
+
+static void note_phase(void *data) {
+    phase_note *note = data;
+    note->phase = lks_guard_enter(note->guard, LKS_GUARD_SAVE);
+    lks_guard_enter(note->guard, note->phase);
+    note->lines++;
+}
+
+/* The guard grants names and links as much time as the data: it is in the phase of saving when rank
+ * 0 warns that there is no latest.h5, because a folder stands in its place; and not afterwards. */
+static void test_files_are_named_while_saving(void **state) {
+    (void)state;
+    static train_case run;
+    static const char *const settings[] = {"every.steps=2", "every.steps=2 async=true"};
+    static const lks_guard_config guard = {
+        .timeout = 3600, .tell = tell_nothing, .end = end_nothing};
+    char folder[64], path[128];
+    snprintf(folder, sizeof folder, "%s", folder_of("saver-phase"));
+    snprintf(path, sizeof path, "%s/checkpoints/latest.h5", folder);
+    for (int i = 0; i < 2; i++) {
+        remove_folder(folder);
+        lks_train_config config = resume_config();
+        config.output = folder;
+        config.checkpoint = settings[i];
+        REQUIRE_OK(resume_open(&run, MPI_COMM_WORLD, &config));
+        lks_context *context = run.context;
+        REQUIRE_OK(lks_guard_create(context->comm, &guard, NULL, &context->guard));
+        phase_note note = {.guard = context->guard};
+        context->logger.stream = fopen("/dev/null", "w");
+        context->logger.before_line = note_phase;
+        context->logger.before_line_data = &note;
+        if (mpi_check_rank() == 0) MPI_CHECK(mkdir(path, 0700) == 0);
+        MPI_REQUIRE(context->logger.stream != NULL);
+        REQUIRE_OK(lks_epoch(run.trainer, NULL));
+        REQUIRE_OK(lks_saver_settle(run.trainer));
+        MPI_CHECK(note.lines == (mpi_check_rank() == 0));
+        MPI_CHECK(note.lines == 0 || note.phase == LKS_GUARD_SAVE);
+        MPI_CHECK(lks_guard_enter(context->guard, LKS_GUARD_START) == LKS_GUARD_START);
+        FILE *stream = context->logger.stream;
+        case_close(&run);
+        fclose(stream);
+    }
+    remove_folder(folder);
+    mpi_verdict();
+}
+
 /* The best epoch of all was not saved: the best of the others is. */
 static void test_a_best_epoch_that_was_lost(void **state) {
     (void)state;
@@ -332,6 +392,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_the_background_writes_the_same),
         cmocka_unit_test(test_a_save_under_way_is_finished),
         cmocka_unit_test(test_a_save_that_fails),
+        cmocka_unit_test(test_files_are_named_while_saving),
         cmocka_unit_test(test_a_best_epoch_that_was_lost),
         cmocka_unit_test(test_a_best_epoch_that_is_lost_later),
         cmocka_unit_test(test_no_save_after_a_failure),
