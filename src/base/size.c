@@ -85,6 +85,10 @@ const char *lks_bytes_text(size_t bytes, char *text) {
     return text;
 }
 
+const char *lks_plural(int64_t count) {
+    return count == 1 ? "" : "s";
+}
+
 void lks_split(int64_t count, int part, int parts, int64_t *begin, int64_t *end) {
     assert(count >= 0 && part >= 0 && part < parts);
     int64_t each = count / parts, longer = count % parts;

@@ -32,6 +32,8 @@ const char *lks_shape_text(const lks_shape *shape, char *text);
 enum { LKS_BYTES_TEXT_BYTES = 24 };
 /* "512 B", "1.5 GiB" into text[LKS_BYTES_TEXT_BYTES]; returns text. */
 const char *lks_bytes_text(size_t bytes, char *text);
+/* What follows a word for so many things: "" or "s". */
+const char *lks_plural(int64_t count);
 
 /* The part of `count` things that part `part` of `parts` gets: [*begin, *end). The parts are
  * contiguous, in order, differ by at most one in length, and are empty where count < parts. */

@@ -95,6 +95,22 @@ void lks_strbuf_add_json_number(lks_strbuf *buffer, double value) {
         lks_strbuf_add(buffer, "null");
 }
 
+static void add_key(lks_strbuf *buffer, const char *key) {
+    lks_strbuf_add(buffer, ", ");
+    lks_strbuf_add_json(buffer, key);
+    lks_strbuf_add(buffer, ": ");
+}
+
+void lks_strbuf_add_text_member(lks_strbuf *buffer, const char *key, const char *value) {
+    add_key(buffer, key);
+    lks_strbuf_add_json(buffer, value);
+}
+
+void lks_strbuf_add_number_member(lks_strbuf *buffer, const char *key, double value) {
+    add_key(buffer, key);
+    lks_strbuf_add_json_number(buffer, value);
+}
+
 void lks_strbuf_free(lks_strbuf *buffer) {
     free(buffer->text);
     *buffer = (lks_strbuf){0};

@@ -24,6 +24,9 @@ void lks_strbuf_add_bytes(lks_strbuf *buffer, const char *bytes, size_t count);
 void lks_strbuf_add_json(lks_strbuf *buffer, const char *text);
 /* Appends a JSON number with 17 significant digits; null where it is not finite. */
 void lks_strbuf_add_json_number(lks_strbuf *buffer, double value);
+/* Append `, "key": value`, another member of an object that has one already. */
+void lks_strbuf_add_text_member(lks_strbuf *buffer, const char *key, const char *value);
+void lks_strbuf_add_number_member(lks_strbuf *buffer, const char *key, double value);
 void lks_strbuf_free(lks_strbuf *buffer);
 
 /* A copy of `text` (NULL gives NULL) or of printf's result; NULL when out of memory. The caller
