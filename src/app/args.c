@@ -1,6 +1,8 @@
 #include "app/args.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,12 +63,16 @@ static lks_status set_split(lks_args *args, const char *value) {
     return LKS_OK;
 }
 
-static lks_status set_count(const lks_cli_option *option, const char *value, int64_t *out) {
+static lks_status set_count(const lks_cli_option *option, const char *value, int64_t most,
+                            int64_t *out) {
     char *end;
     errno = 0;
     long long count = strtoll(value, &end, 10);
     if (errno || end == value || *end || count < 1)
         return lks_fail(LKS_EUSAGE, "--%s %s: expected an integer >= 1", option->name, value);
+    if (count > most)
+        return lks_fail(LKS_EUSAGE, "--%s %s: expected %" PRId64 " at most", option->name, value,
+                        most);
     *out = count;
     return LKS_OK;
 }
@@ -107,13 +113,13 @@ static lks_status apply(lks_args *args, const lks_cli_option *option, char *valu
     case LKS_CLI_EPOCHS:
         return add_override(args, "--epochs", "epochs", value);
     case LKS_CLI_STEPS:
-        return set_count(option, value, &args->steps_per_epoch);
+        return set_count(option, value, INT64_MAX, &args->steps_per_epoch);
     case LKS_CLI_PROFILE_FILE:
         return add_profile(args, value);
     case LKS_CLI_RANKS_PER_NODE:
-        return set_count(option, value, &args->ranks_per_node);
+        return set_count(option, value, INT_MAX, &args->ranks_per_node);
     case LKS_CLI_CORES:
-        return set_count(option, value, &args->cores);
+        return set_count(option, value, INT_MAX, &args->cores);
     case LKS_CLI_RANKS:
         args->ranks = value;
         break;
@@ -126,7 +132,7 @@ static lks_status apply(lks_args *args, const lks_cli_option *option, char *valu
     case LKS_CLI_MAX_BYTES:
         return set_max_bytes(args, value);
     case LKS_CLI_PROFILE:
-        return set_count(option, value, &args->profile_steps);
+        return set_count(option, value, INT64_MAX, &args->profile_steps);
     case LKS_CLI_SPLIT:
         return set_split(args, value);
     case LKS_CLI_RESUME:

@@ -42,7 +42,7 @@ typedef struct lks_args {
     const char *ranks, *node, *network;
     const char *profiles[LKS_ARGS_MAX_PROFILES];
     int profile_count;
-    int64_t ranks_per_node, cores; /* 0: not given */
+    int64_t ranks_per_node, cores; /* 0: not given; INT_MAX at most */
     int64_t steps_per_epoch;       /* 0: not given */
     int64_t profile_steps;         /* 0: no profile */
     int64_t max_bytes;             /* of a collective */

@@ -58,6 +58,11 @@ static lks_status read_profile(const char *path, const json_t *root, lks_plan_pr
     out->overlaps = json_is_true(json_object_get(root, "overlaps"));
     lks_status status = get_count(path, root, "ranks", &out->ranks);
     if (!status) status = get_count(path, root, "hosts", &out->hosts);
+    if (!status && out->hosts > out->ranks)
+        status = lks_fail(LKS_EDATA,
+                          "%s: it has %d rank%s on %d hosts: expected one rank or more "
+                          "on each host",
+                          path, out->ranks, lks_plural(out->ranks), out->hosts);
     if (!status) status = get_count(path, root, "threads", &out->threads);
     if (!status) status = get(path, root, "samples", &samples);
     if (!status) status = get(path, root, "updated_parameters", &out->updated);

@@ -170,6 +170,9 @@ static void mistakes(void **state) {
     refused("bench comm --max-bytes lots", "--max-bytes: ");
     refused("plan run.yaml", "plan: --ranks LIST is missing");
     refused("plan run.yaml --ranks 2 --cores none", "--cores none: expected an integer >= 1");
+    refused("plan run.yaml --ranks 2 --cores 2147483648", "--cores 2147483648: expected 21");
+    refused("plan run.yaml --ranks 2 --ranks-per-node 4294967296",
+            "--ranks-per-node 4294967296: expected 2147483647 at most");
     refused("plan run.yaml --profile 1 --profile 2 --profile 3 --profile 4 --profile 5",
             "expected 4 profiles at most");
     refused("plot", "plot: expected RUN_DIR...");
