@@ -14,18 +14,13 @@ static void print_table(const lks_comm *comm, const lks_device *device,
                         const lks_comm_sample *samples, int count) {
     const int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);
     printf("%d ranks on %d host%s, %s, each: %s\n\n%-16s %12s %12s %12s %12s\n", size, hosts,
-           hosts == 1 ? "" : "s", lks_comm_device_path(comm), lks_device_description(device),
+           lks_plural(hosts), lks_comm_device_path(comm), lks_device_description(device),
            "collective", "bytes", "time us", "algbw GB/s", "busbw GB/s");
     for (int i = 0; i < count; i++)
         printf("%-16s %12" PRId64 " %12.2f %12.3f %12.3f\n", lks_collective_name(samples[i].kind),
                samples[i].bytes, 1e6 * samples[i].seconds, 1e-9 * rate_of(&samples[i]),
                1e-9 * rate_of(&samples[i]) * lks_collective_bus_factor(samples[i].kind, size));
     puts("\nEvery result was checked.");
-}
-
-static void add_number(lks_strbuf *out, const char *key, double value) {
-    lks_strbuf_add(out, ", \"%s\": ", key);
-    lks_strbuf_add_json_number(out, value);
 }
 
 static void print_json(const lks_comm *comm, const lks_device *device,
@@ -40,10 +35,10 @@ static void print_json(const lks_comm *comm, const lks_device *device,
         const double rate = rate_of(&samples[i]);
         lks_strbuf_add(out, "%s\n  {\"collective\": \"%s\", \"bytes\": %" PRId64, i ? "," : "",
                        lks_collective_name(samples[i].kind), samples[i].bytes);
-        add_number(out, "seconds", samples[i].seconds);
-        add_number(out, "algbw", rate);
-        add_number(out, "busbw",
-                   rate * lks_collective_bus_factor(samples[i].kind, lks_comm_size(comm)));
+        lks_strbuf_add_number_member(out, "seconds", samples[i].seconds);
+        lks_strbuf_add_number_member(out, "algbw", rate);
+        lks_strbuf_add_number_member(
+            out, "busbw", rate * lks_collective_bus_factor(samples[i].kind, lks_comm_size(comm)));
         lks_strbuf_add(out, "}");
     }
     lks_strbuf_add(out, "\n]}\n");
@@ -70,15 +65,15 @@ static lks_status bench(const lks_args *args, lks_context *context) {
     lks_comm_sample *samples = calloc((size_t)count, sizeof *samples);
     lks_status status =
         lks_comm_agree(comm, samples ? LKS_OK : lks_fail(LKS_ENOMEM, "out of memory"));
-    if (!status) status = lks_comm_bench(comm, device, args->max_bytes, samples);
+    if (!status) lks_comm_bench_list(args->max_bytes, samples);
+    if (!status) status = lks_comm_measure(comm, device, samples, count);
     if (!status && lks_comm_rank(comm) == 0) status = print(args, comm, device, samples, count);
     free(samples);
     return status;
 }
 
 lks_status lks_command_bench(const lks_args *args) {
-    const lks_context_config config = {
-        .device = args->device, .threads = 0, .verbosity = args->verbosity > 1 ? 2 : 0};
+    const lks_context_config config = {.device = args->device, .threads = 0, .verbosity = 0};
     lks_context *context = NULL;
     if (strcmp(args->operands[0], "comm") != 0)
         return lks_fail(LKS_EUSAGE, "bench %s: expected comm", args->operands[0]);

@@ -30,11 +30,11 @@ static lks_status examine_run(lks_doctor *d) {
 
 static lks_status examine(lks_doctor *d, lks_status run_file) {
     const bool has_run = d->job.args->operand_count > 0;
-    lks_doctor_check_libraries(d);
-    if (run_file)
+    if (run_file) /* first, while its error is the last one */
         lks_report_fail(&d->report, run_file, "run file", NULL);
     else if (has_run)
         lks_report_ok(&d->report, "run file", "%s: every key is known", d->job.args->operands[0]);
+    lks_doctor_check_libraries(d);
     lks_status status = lks_doctor_check_machine(d);
     if (status || !d->job.context) return status;
     return has_run && !run_file ? examine_run(d) : lks_doctor_time_all_reduce(d);
@@ -46,7 +46,7 @@ static lks_status conclude(lks_doctor *d) {
     lks_status status = lks_comm_broadcast(d->job.comm, verdict, sizeof verdict, 0);
     if (status || !verdict[0]) return status;
     return lks_fail((lks_status)verdict[0], "%lld problem%s: see the report", (long long)verdict[1],
-                    verdict[1] == 1 ? "" : "s");
+                    lks_plural(verdict[1]));
 }
 
 lks_status lks_command_doctor(const lks_args *args) {

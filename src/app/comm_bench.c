@@ -156,24 +156,28 @@ static lks_status measure(bench *b, lks_comm_sample *sample) {
     return status ? status : time_kind(b, sample->kind, &sample->seconds);
 }
 
-lks_status lks_comm_bench(lks_comm *comm, lks_device *device, int64_t most, lks_comm_sample *out) {
+void lks_comm_bench_list(int64_t most, lks_comm_sample *out) {
+    for (int k = 0; k < LKS_COMM_BENCH_KINDS; k++)
+        for (int64_t bytes = LKS_COMM_BENCH_LEAST; bytes <= most; bytes *= LKS_COMM_BENCH_FACTOR)
+            *out++ = (lks_comm_sample){.kind = kinds[k], .bytes = bytes};
+}
+
+lks_status lks_comm_measure(lks_comm *comm, lks_device *device, lks_comm_sample *samples,
+                            int count) {
     bench b = {
         .comm = comm, .device = device, .stream = lks_device_stream(device, LKS_STREAM_COMPUTE)};
     const size_t padding = (size_t)lks_comm_size(comm) * sizeof(float);
+    int64_t most = 0;
+    for (int i = 0; i < count; i++)
+        most = samples[i].bytes > most ? samples[i].bytes : most;
     b.counts = calloc((size_t)lks_comm_size(comm), sizeof *b.counts);
     b.piece = malloc(PIECE * sizeof *b.piece);
     lks_status status = b.counts && b.piece
                             ? lks_device_alloc(device, (size_t)most + padding, (void **)&b.data)
                             : lks_fail(LKS_ENOMEM, "out of memory");
     status = lks_comm_agree(comm, status);
-    int samples = 0;
-    for (int k = 0; k < LKS_COMM_BENCH_KINDS; k++)
-        for (int64_t bytes = LKS_COMM_BENCH_LEAST; bytes <= most && !status;
-             bytes *= LKS_COMM_BENCH_FACTOR) {
-            lks_comm_sample *sample = &out[samples++];
-            *sample = (lks_comm_sample){.kind = kinds[k], .bytes = bytes};
-            status = measure(&b, sample);
-        }
+    for (int i = 0; i < count && !status; i++)
+        status = measure(&b, &samples[i]);
     lks_device_free(device, b.data);
     free(b.piece);
     free(b.counts);

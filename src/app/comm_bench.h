@@ -16,10 +16,13 @@ enum { LKS_COMM_BENCH_KINDS = 3, LKS_COMM_BENCH_LEAST = 4096, LKS_COMM_BENCH_FAC
 
 /* Samples that a bench up to `most` bytes takes. */
 int lks_comm_bench_count(int64_t most);
-/* All-reduce, reduce-scatter and all-gather of float32, each from LKS_COMM_BENCH_LEAST to `most`
- * bytes in steps of LKS_COMM_BENCH_FACTOR, into out[lks_comm_bench_count]. Every result is checked
- * before the calls are timed. Collective; the same numbers on every rank. LKS_ECOMM where a result
- * is wrong; LKS_ENOMEM, LKS_EDEVICE. */
-lks_status lks_comm_bench(lks_comm *comm, lks_device *device, int64_t most, lks_comm_sample *out);
+/* Lists them in out[lks_comm_bench_count], without seconds: all-reduce, reduce-scatter and
+ * all-gather, each from LKS_COMM_BENCH_LEAST to `most` bytes in steps of LKS_COMM_BENCH_FACTOR. */
+void lks_comm_bench_list(int64_t most, lks_comm_sample *out);
+/* Measures the seconds of samples[count], collectives of float32 between the memory of devices.
+ * Every result is checked before the calls are timed. Collective; the same numbers on every rank.
+ * LKS_ECOMM where a result is wrong; LKS_ENOMEM, LKS_EDEVICE. */
+lks_status lks_comm_measure(lks_comm *comm, lks_device *device, lks_comm_sample *samples,
+                            int count);
 
 #endif

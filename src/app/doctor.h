@@ -8,7 +8,7 @@
 #include "app/report.h"
 #include "train/train.h"
 
-enum { LKS_STATION_NAME_BYTES = 64, LKS_STATION_DEVICE_BYTES = 160 };
+enum { LKS_STATION_NAME_BYTES = 64, LKS_STATION_DEVICE_BYTES = 160, LKS_STATION_PLACE_BYTES = 32 };
 
 /* Where a rank computes. */
 typedef struct lks_station {
@@ -18,6 +18,7 @@ typedef struct lks_station {
     int threads;
     bool is_host; /* the device is the host */
     char kind[8], device[LKS_STATION_DEVICE_BYTES];
+    char place[LKS_STATION_PLACE_BYTES];      /* lks_device_place; "": the host */
     int64_t host_available, device_available; /* bytes, before anything of the run is there */
 } lks_station;
 
@@ -34,6 +35,10 @@ void lks_doctor_check_libraries(lks_doctor *doctor);
 /* Opens the context and asks every rank where it is: hosts, cores, threads, devices. Without a
  * context, job.context is NULL. */
 lks_status lks_doctor_check_machine(lks_doctor *doctor);
+
+/* Do two ranks compute on one GPU? What a device calls itself does not tell: its number counts
+ * those that a rank may see. Local. */
+bool lks_station_shares_gpu(const lks_station *a, const lks_station *b);
 
 /* doctor_folder.c */
 /* The folder that the run would write to: can all ranks write, flush and lock there? *out_free:

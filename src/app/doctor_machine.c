@@ -6,10 +6,6 @@
 #include "app/doctor.h"
 #include "h5/h5.h"
 
-static const char *plural(int count) {
-    return count == 1 ? "" : "s";
-}
-
 /* ---- libraries ---- */
 
 void lks_doctor_check_libraries(lks_doctor *d) {
@@ -45,6 +41,7 @@ static void describe_self(const lks_doctor *d, const lks_cpu_share *cpus, lks_st
     if (gethostname(out->host, sizeof out->host - 1) != 0) strcpy(out->host, "unknown");
     snprintf(out->kind, sizeof out->kind, "%s", lks_device_kind(device));
     snprintf(out->device, sizeof out->device, "%s", lks_device_description(device));
+    snprintf(out->place, sizeof out->place, "%s", out->is_host ? "" : lks_device_place(device));
 }
 
 static void number_hosts(lks_doctor *d, int size) {
@@ -126,8 +123,8 @@ static void report_hosts(lks_doctor *d) {
     if (d->host_count > MOST_SHOWN) lks_strbuf_add(&names, ", ...");
     lks_report_number(&d->report, "ranks", size);
     lks_report_number(&d->report, "hosts", d->host_count);
-    lks_report_ok(&d->report, "ranks", "%d rank%s on %d host%s: %s", size, plural(size),
-                  d->host_count, plural(d->host_count), names.failed ? "" : names.text);
+    lks_report_ok(&d->report, "ranks", "%d rank%s on %d host%s: %s", size, lks_plural(size),
+                  d->host_count, lks_plural(d->host_count), names.failed ? "" : names.text);
     lks_strbuf_free(&names);
 }
 
@@ -150,8 +147,8 @@ static void report_cores(lks_doctor *d) {
         char text[512];
         snprintf(text, sizeof text,
                  "%s: %d rank%s with %d thread%s in all on %d core%s, bound to CPU %s",
-                 h.first->host, h.ranks, plural(h.ranks), h.threads, plural(h.threads), cores,
-                 plural(cores), h.cpus.failed ? "?" : h.cpus.text);
+                 h.first->host, h.ranks, lks_plural(h.ranks), h.threads, lks_plural(h.threads),
+                 cores, lks_plural(cores), h.cpus.failed ? "?" : h.cpus.text);
         lks_report_number(&d->report, "ranks", h.ranks);
         lks_report_number(&d->report, "threads", h.threads);
         lks_report_number(&d->report, "cores", cores);
@@ -172,13 +169,15 @@ static void report_cores(lks_doctor *d) {
 
 /* ---- devices ---- */
 
-/* Does another rank before this one use the same GPU? */
+bool lks_station_shares_gpu(const lks_station *a, const lks_station *b) {
+    return !a->is_host && !b->is_host && a->host_index == b->host_index &&
+           strcmp(a->place, b->place) == 0;
+}
+
+/* The first rank before this one that uses the same GPU; -1: none. */
 static int sharer_of(const lks_doctor *d, int rank) {
-    const lks_station *s = &d->stations[rank];
-    for (int r = 0; r < rank && !s->is_host; r++)
-        if (d->stations[r].host_index == s->host_index &&
-            strcmp(d->stations[r].device, s->device) == 0)
-            return r;
+    for (int r = 0; r < rank; r++)
+        if (lks_station_shares_gpu(&d->stations[r], &d->stations[rank])) return r;
     return -1;
 }
 

@@ -71,7 +71,7 @@ static int64_t bytes_of(const lks_station *s, const lks_trainer_needs *needs, bo
 }
 
 static bool share_memory(const lks_station *a, const lks_station *b, bool gpu) {
-    return a->host_index == b->host_index && (!gpu || strcmp(a->device, b->device) == 0);
+    return gpu ? lks_station_shares_gpu(a, b) : a->host_index == b->host_index;
 }
 
 static demand demand_at(const lks_doctor *d, const lks_trainer_needs *needs, int rank, bool gpu) {
@@ -131,7 +131,7 @@ static lks_status report_memory(lks_doctor *d, const lks_trainer_needs *needs, b
     describe_needs(s, &needs[need.rank], gpu, &parts);
     snprintf(text, sizeof text, "%s%s%s has %s left, its %d rank%s take%s %s (rank %d: %s)",
              gpu ? s->device : "", gpu ? " of " : "", s->host,
-             lks_bytes_text((size_t)need.available, left), need.ranks, need.ranks == 1 ? "" : "s",
+             lks_bytes_text((size_t)need.available, left), need.ranks, lks_plural(need.ranks),
              need.ranks == 1 ? "s" : "", lks_bytes_text((size_t)need.bytes, takes), need.rank,
              parts.failed || !parts.text ? "" : parts.text);
     lks_strbuf_free(&parts);

@@ -61,13 +61,11 @@ static void add_json(lks_report *report, lks_verdict verdict, const char *check,
 }
 
 void lks_report_number(lks_report *report, const char *key, double value) {
-    lks_strbuf_add(&report->values, ", \"%s\": ", key);
-    lks_strbuf_add_json_number(&report->values, value);
+    lks_strbuf_add_number_member(&report->values, key, value);
 }
 
 void lks_report_text(lks_report *report, const char *key, const char *value) {
-    lks_strbuf_add(&report->values, ", \"%s\": ", key);
-    lks_strbuf_add_json(&report->values, value);
+    lks_strbuf_add_text_member(&report->values, key, value);
 }
 
 /* ---- findings ---- */
@@ -106,10 +104,6 @@ void lks_report_fail(lks_report *report, lks_status status, const char *check, c
     add(report, LKS_VERDICT_PROBLEM, check, lks_last_error(), advice);
 }
 
-static const char *plural(int count) {
-    return count == 1 ? "" : "s";
-}
-
 void lks_report_end(lks_report *report) {
     int problems = report->counts[LKS_VERDICT_PROBLEM];
     int warnings = report->counts[LKS_VERDICT_WARNING];
@@ -119,8 +113,8 @@ void lks_report_end(lks_report *report) {
                 "\", \"problems\": %d, \"warnings\": %d, \"findings\": [%s\n]}\n",
                 problems, warnings, report->findings.failed ? "" : report->findings.text);
     else if (report->stream)
-        fprintf(report->stream, "\n%d problem%s, %d warning%s.\n", problems, plural(problems),
-                warnings, plural(warnings));
+        fprintf(report->stream, "\n%d problem%s, %d warning%s.\n", problems, lks_plural(problems),
+                warnings, lks_plural(warnings));
     if (report->stream) fflush(report->stream);
     lks_strbuf_free(&report->findings);
     lks_strbuf_free(&report->values);
