@@ -20,7 +20,7 @@ static char *default_output(const char *from) {
 
 static void print_converted(int count, const char *type) {
     if (count > 0)
-        printf("note: %d array%s of %s became float32\n", count, count == 1 ? "" : "s", type);
+        printf("note: %d array%s of %s became float32\n", count, lks_plural(count), type);
 }
 
 static void print_result(const lks_exchange_summary *found, const char *path) {

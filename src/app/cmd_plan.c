@@ -123,8 +123,7 @@ static lks_status outline(planner *p, lks_plan_row *row) {
                           "the profile has %d layers and the model has %d: expected a "
                           "profile of this model",
                           p->pace.layer_count, row->outline.layer_count);
-    return status ? lks_fail_in(status, "%d rank%s", row->ranks, row->ranks == 1 ? "" : "s")
-                  : LKS_OK;
+    return status ? lks_fail_in(status, "%d rank%s", row->ranks, lks_plural(row->ranks)) : LKS_OK;
 }
 
 static lks_status predict(planner *p, lks_plan_row *row) {

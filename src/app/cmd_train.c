@@ -69,7 +69,7 @@ static void report(const lks_job *job, double seconds) {
         printf("Best: %s\n", line.failed ? "" : line.text);
         lks_strbuf_free(&line);
     }
-    printf("%" PRId64 " epoch%s done in %.1f s", epochs, epochs == 1 ? "" : "s", seconds);
+    printf("%" PRId64 " epoch%s done in %.1f s", epochs, lks_plural(epochs), seconds);
     if (job->run.config.output) printf("; results in %s", job->run.config.output);
     puts(".");
     fflush(stdout);

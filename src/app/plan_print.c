@@ -53,11 +53,6 @@ void lks_plan_print(const lks_plan_row *rows, int count, lks_strbuf *out) {
                        "long a step takes.\n");
 }
 
-static void add_number(lks_strbuf *out, const char *key, double value) {
-    lks_strbuf_add(out, ", \"%s\": ", key);
-    lks_strbuf_add_json_number(out, value);
-}
-
 void lks_plan_print_json(const lks_plan_row *rows, int count, lks_strbuf *out) {
     static const char *const keys[LKS_MEMORY_KINDS] = {"parameters", "float32_masters", "gradients",
                                                        "optimizer_state", "activations"};
@@ -71,11 +66,11 @@ void lks_plan_print_json(const lks_plan_row *rows, int count, lks_strbuf *out) {
             lks_strbuf_add(out, ", \"%s\": %" PRId64, keys[kind], row->needs.kinds[kind]);
         lks_strbuf_add(out, "}");
         if (has_forecast(row)) {
-            add_number(out, "step_seconds", row->forecast.step);
-            add_number(out, "computing_seconds", row->forecast.computing);
-            add_number(out, "communication_seconds", row->forecast.communication);
-            add_number(out, "exposed_seconds", row->forecast.exposed);
-            add_number(out, "efficiency", row->efficiency);
+            lks_strbuf_add_number_member(out, "step_seconds", row->forecast.step);
+            lks_strbuf_add_number_member(out, "computing_seconds", row->forecast.computing);
+            lks_strbuf_add_number_member(out, "communication_seconds", row->forecast.communication);
+            lks_strbuf_add_number_member(out, "exposed_seconds", row->forecast.exposed);
+            lks_strbuf_add_number_member(out, "efficiency", row->efficiency);
         }
         lks_strbuf_add(out, "}");
     }

@@ -4,17 +4,13 @@
 
 #include "app/summary.h"
 
-static const char *plural(int64_t count) {
-    return count == 1 ? "" : "s";
-}
-
 /* ---- for people ---- */
 
 static void print_origin(const lks_summary *s, lks_strbuf *out) {
     lks_strbuf_add(out, "  %-10s", "saved");
     lks_strbuf_add(out, "%s", s->created ? s->created : "at an unknown time");
     if (s->version) lks_strbuf_add(out, " by Lockstep %s", s->version);
-    if (s->ranks > 0) lks_strbuf_add(out, " on %" PRId64 " rank%s", s->ranks, plural(s->ranks));
+    if (s->ranks > 0) lks_strbuf_add(out, " on %" PRId64 " rank%s", s->ranks, lks_plural(s->ranks));
     if (s->imported_from) lks_strbuf_add(out, ", imported from %s", s->imported_from);
     lks_strbuf_add(out, "\n");
 }
@@ -23,9 +19,10 @@ static void print_progress(const lks_summary *s, lks_strbuf *out) {
     if (s->epoch < 0) return;
     lks_strbuf_add(out, "  %-10s%" PRId64, "epoch", s->epoch);
     if (s->step > 0)
-        lks_strbuf_add(out, " and %" PRId64 " step%s of the next", s->step, plural(s->step));
+        lks_strbuf_add(out, " and %" PRId64 " step%s of the next", s->step, lks_plural(s->step));
     if (s->global_step >= 0)
-        lks_strbuf_add(out, ", %" PRId64 " step%s in all", s->global_step, plural(s->global_step));
+        lks_strbuf_add(out, ", %" PRId64 " step%s in all", s->global_step,
+                       lks_plural(s->global_step));
     if (s->batch_size > 0 && s->sample_count > 0)
         lks_strbuf_add(out, ", batches of %" PRId64 " from %" PRId64 " samples", s->batch_size,
                        s->sample_count);
@@ -36,10 +33,10 @@ static void print_sizes(const lks_summary *s, lks_strbuf *out) {
     char size[LKS_BYTES_TEXT_BYTES];
     lks_strbuf_add(out, "  %-10s%" PRId64 " parameters", "model", s->parameters);
     if (s->buffers > 0) lks_strbuf_add(out, " and %" PRId64 " numbers in buffers", s->buffers);
-    lks_strbuf_add(out, ", %" PRId64 " array%s, %s\n", s->model_arrays, plural(s->model_arrays),
+    lks_strbuf_add(out, ", %" PRId64 " array%s, %s\n", s->model_arrays, lks_plural(s->model_arrays),
                    lks_bytes_text((size_t)s->model_bytes, size));
     lks_strbuf_add(out, "  %-10s%" PRId64 " array%s, %s\n", "in all", s->array_count,
-                   plural(s->array_count), lks_bytes_text((size_t)s->bytes, size));
+                   lks_plural(s->array_count), lks_bytes_text((size_t)s->bytes, size));
 }
 
 enum { COLUMN = 18 };

@@ -34,7 +34,7 @@ struct lks_request {
     lks_request *next; /* in comm->active (in the order of the starts) or comm->idle */
     bool done;
     int64_t traced; /* the number of its transfer in the device's trace; 0: none, or ended */
-    bool on_device; /* of device_path.c, whose requests have their own lists */
+    bool on_device; /* of device_queue.c, whose requests have their own lists */
     lks_staging staging;
 };
 
@@ -97,7 +97,7 @@ struct lks_comm {
     const lks_comm_device_ops *device_ops; /* NULL: device memory goes through the host */
     void *device_state;
     char device_path[LKS_COMM_PATH_BYTES];
-    struct lks_device_queue *queue; /* device_path.c's; with device_ops */
+    struct lks_device_queue *queue; /* device_queue.c's; with device_ops */
     struct lks_watch *watch;        /* watch.c's; NULL where size is 1 */
     const char *label;              /* of the collectives that start now */
     int64_t label_number;

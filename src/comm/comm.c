@@ -78,7 +78,7 @@ lks_status lks_comm_select(lks_comm *comm, const lks_comm_ops *ops) {
     if (status != LKS_OK) return status;
     comm->ops = ops;
     lks_log(comm->logger, LKS_LOG_DEBUG, "%d ranks on %d host%s, collectives through %s",
-            comm->size, comm->host_count, comm->host_count == 1 ? "" : "s", ops->name);
+            comm->size, comm->host_count, lks_plural(comm->host_count), ops->name);
     return LKS_OK;
 }
 

@@ -123,8 +123,8 @@ static void count_share(const lks_comm *comm, const offer *all, const lks_cpu_pl
     out->threads = by_quota < by_cores ? by_quota : by_cores;
     lks_cpu_mask_text(&all[comm->local_rank].bound, out->cpus);
     lks_log(comm->logger, LKS_LOG_DEBUG, "%d thread%s on CPU %s, %d rank%s on this host%s",
-            out->threads, out->threads == 1 ? "" : "s", out->cpus, comm->local_size,
-            comm->local_size == 1 ? "" : "s",
+            out->threads, lks_plural(out->threads), out->cpus, comm->local_size,
+            lks_plural(comm->local_size),
             by_quota < by_cores ? " (as the control group's CPU limit allows)" : "");
 }
 

@@ -101,22 +101,12 @@ void lks_profile_log(const lks_trainer *t, const lks_profile_result *result) {
 
 /* ---- profile.json ---- */
 
-static void add_number(lks_strbuf *out, const char *key, double value) {
-    lks_strbuf_add(out, ", \"%s\": ", key);
-    lks_strbuf_add_json_number(out, value);
-}
-
-static void add_text(lks_strbuf *out, const char *key, const char *value) {
-    lks_strbuf_add(out, ", \"%s\": ", key);
-    lks_strbuf_add_json(out, value);
-}
-
 static void add_phases(lks_strbuf *out, const char *key, const lks_profile_rank *rank,
                        double steps) {
     lks_strbuf_add(out, ",\n \"%s\": {\"step\": ", key);
     lks_strbuf_add_json_number(out, rank->step / steps);
     for (int phase = 0; phase < LKS_PHASE_COUNT; phase++)
-        add_number(out, lks_phase_names[phase], rank->phases[phase] / steps);
+        lks_strbuf_add_number_member(out, lks_phase_names[phase], rank->phases[phase] / steps);
     lks_strbuf_add(out, "}");
 }
 
@@ -130,11 +120,12 @@ static void add_collectives(lks_strbuf *out, const lks_profile_result *result, i
         if (sums[LKS_PROFILE_CALLS] == 0) continue;
         lks_strbuf_add(out, "%s\n  {\"kind\": \"%s\"", separator,
                        lks_collective_name((lks_collective)kind));
-        add_number(out, "calls", sums[LKS_PROFILE_CALLS] / steps);
-        add_number(out, "bytes", sums[LKS_PROFILE_BYTES] / steps);
-        add_number(out, "seconds", sums[LKS_PROFILE_SECONDS] / steps);
-        add_number(out, "algbw", rate);
-        add_number(out, "busbw", rate * lks_collective_bus_factor((lks_collective)kind, size));
+        lks_strbuf_add_number_member(out, "calls", sums[LKS_PROFILE_CALLS] / steps);
+        lks_strbuf_add_number_member(out, "bytes", sums[LKS_PROFILE_BYTES] / steps);
+        lks_strbuf_add_number_member(out, "seconds", sums[LKS_PROFILE_SECONDS] / steps);
+        lks_strbuf_add_number_member(out, "algbw", rate);
+        lks_strbuf_add_number_member(out, "busbw",
+                                     rate * lks_collective_bus_factor((lks_collective)kind, size));
         lks_strbuf_add(out, "}");
         separator = ",";
     }
@@ -148,11 +139,11 @@ static void add_layers(const lks_trainer *t, lks_strbuf *out, const lks_profile_
         const lks_layer_info layer = lks_graph_layer(t->graph, i);
         lks_strbuf_add(out, "%s\n  {\"name\": ", i == 0 ? "" : ",");
         lks_strbuf_add_json(out, layer.name);
-        add_text(out, "type", layer.type);
-        add_number(out, "parameters", (double)layer.param_count);
-        add_number(out, "forward_flops", 2 * (double)layer.multiply_adds);
-        add_number(out, "forward", result->forward[i] / steps);
-        add_number(out, "backward", result->backward[i] / steps);
+        lks_strbuf_add_text_member(out, "type", layer.type);
+        lks_strbuf_add_number_member(out, "parameters", (double)layer.param_count);
+        lks_strbuf_add_number_member(out, "forward_flops", 2 * (double)layer.multiply_adds);
+        lks_strbuf_add_number_member(out, "forward", result->forward[i] / steps);
+        lks_strbuf_add_number_member(out, "backward", result->backward[i] / steps);
         lks_strbuf_add(out, "}");
     }
     lks_strbuf_add(out, "]");
@@ -171,26 +162,26 @@ void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *resu
     const lks_comm *comm = t->context->comm;
     const double steps = (double)result->steps;
     lks_strbuf_add(out, "{\"format\": \"lockstep profile 1\"");
-    add_text(out, "device", lks_device_kind(t->context->device));
-    add_text(out, "description", lks_device_description(t->context->device));
-    add_text(out, "backend", lks_comm_device_path(comm));
+    lks_strbuf_add_text_member(out, "device", lks_device_kind(t->context->device));
+    lks_strbuf_add_text_member(out, "description", lks_device_description(t->context->device));
+    lks_strbuf_add_text_member(out, "backend", lks_comm_device_path(comm));
     lks_strbuf_add(out, ", \"overlaps\": %s", overlaps(t) ? "true" : "false");
-    add_number(out, "ranks", lks_comm_size(comm));
-    add_number(out, "hosts", lks_comm_host_count(comm));
-    add_number(out, "threads", lks_device_threads(t->context->device));
-    add_number(out, "zero_stage", (double)t->config.zero_stage);
-    add_number(out, "steps", steps);
-    add_number(out, "samples", result->samples / steps);
-    add_number(out, "updated_parameters", (double)t->plan->state_count);
+    lks_strbuf_add_number_member(out, "ranks", lks_comm_size(comm));
+    lks_strbuf_add_number_member(out, "hosts", lks_comm_host_count(comm));
+    lks_strbuf_add_number_member(out, "threads", lks_device_threads(t->context->device));
+    lks_strbuf_add_number_member(out, "zero_stage", (double)t->config.zero_stage);
+    lks_strbuf_add_number_member(out, "steps", steps);
+    lks_strbuf_add_number_member(out, "samples", result->samples / steps);
+    lks_strbuf_add_number_member(out, "updated_parameters", (double)t->plan->state_count);
     add_phases(out, "mean", &result->mean, steps);
     add_phases(out, "slowest", &result->slowest, steps);
-    add_number(out, "slowest_rank", result->slowest_rank);
+    lks_strbuf_add_number_member(out, "slowest_rank", result->slowest_rank);
     add_phases(out, "fastest", &result->fastest, steps);
-    add_number(out, "fastest_rank", result->fastest_rank);
+    lks_strbuf_add_number_member(out, "fastest_rank", result->fastest_rank);
     lks_strbuf_add(out, ",\n \"communication\": {\"total\": ");
     lks_strbuf_add_json_number(out, total_seconds(result) / steps);
-    add_number(out, "hidden", hidden_seconds(result) / steps);
-    add_number(out, "exposed", result->mean.phases[LKS_PHASE_COMM] / steps);
+    lks_strbuf_add_number_member(out, "hidden", hidden_seconds(result) / steps);
+    lks_strbuf_add_number_member(out, "exposed", result->mean.phases[LKS_PHASE_COMM] / steps);
     lks_strbuf_add(out, "}");
     add_collectives(out, result, lks_comm_size(comm));
     add_layers(t, out, result);

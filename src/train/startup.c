@@ -32,9 +32,9 @@ static void log_groups(const lks_trainer *t, const lks_logger *logger) {
             lks_optimizer_describe_group(t->optimizer, set->optimizer_group, &settings);
         lks_log(logger, LKS_LOG_INFO, "  %s, %s%s: %d parameter%s with %" PRId64 " numbers%s%s",
                 group, set->patterns == NULL ? "all others" : set->patterns,
-                set->no_decay ? " (no_decay)" : "", set->param_count,
-                set->param_count == 1 ? "" : "s", set->element_count,
-                settings.length > 0 ? ", " : "", settings.length > 0 ? settings.text : "");
+                set->no_decay ? " (no_decay)" : "", set->param_count, lks_plural(set->param_count),
+                set->element_count, settings.length > 0 ? ", " : "",
+                settings.length > 0 ? settings.text : "");
         lks_strbuf_free(&settings);
     }
 }
@@ -109,7 +109,7 @@ static void log_memory(const lks_trainer *t, const lks_logger *logger, const int
         print_range(least[kind], most[kind], &text);
         if (kind == LKS_MEMORY_GRADIENTS)
             lks_strbuf_add(&text, " (zero_stage %d, %d bucket%s)", plan->zero_stage,
-                           plan->bucket_count, plan->bucket_count == 1 ? "" : "s");
+                           plan->bucket_count, lks_plural(plan->bucket_count));
         if (kind == LKS_MEMORY_ACTIVATIONS)
             lks_strbuf_add(&text, " for %" PRId64 " samples (%s if none were shared)", t->max_rows,
                            lks_bytes_text(lks_graph_get_memory(t->graph).unshared_bytes, unshared));
@@ -152,7 +152,7 @@ lks_status lks_trainer_log_startup(const lks_trainer *t) {
 
     int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);
     lks_log(logger, LKS_LOG_INFO, "lockstep %s: %d rank%s on %d host%s, each: %s", LKS_VERSION,
-            size, size == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s",
+            size, lks_plural(size), hosts, lks_plural(hosts),
             lks_device_description(context->device));
     if (size > 1 && !lks_device_is_host(context->device))
         lks_log(logger, LKS_LOG_INFO, "the ranks exchange device memory by %s",

@@ -152,7 +152,7 @@ static void describe(lks_device *device) {
     const dnnl_version_t *version = dnnl_version();
     read_cpu_name(name, sizeof name);
     snprintf(device->description, sizeof device->description, "%s, %d thread%s, oneDNN %d.%d.%d",
-             name, device->threads, device->threads == 1 ? "" : "s", version->major, version->minor,
+             name, device->threads, lks_plural(device->threads), version->major, version->minor,
              version->patch);
 }
 
