@@ -32,7 +32,9 @@ lks_status lks_job_open_run(const lks_args *args, lks_job *job) {
     lks_starting_begin(LKS_STARTING_SECONDS);
     lks_status status = lks_comm_check_launcher(environ);
     if (!status) status = lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &job->comm);
-    return status || args->operand_count == 0 ? status : load_run(job);
+    if (!status && args->operand_count > 0) status = load_run(job);
+    lks_starting_done();
+    return status;
 }
 
 /* The callbacks of the guard: it finds out what no function can return any more. */
@@ -55,6 +57,7 @@ lks_status lks_job_open_context(lks_job *job) {
         .verbosity = job->args->verbosity,
         .guard = {.timeout = job->run.machine.stall_timeout, .tell = tell, .end = end},
     };
+    lks_starting_begin(LKS_STARTING_SECONDS);
     lks_status status = lks_context_create(MPI_COMM_WORLD, &config, &job->context);
     lks_starting_done();
     if (!status) lks_comm_set_guard(job->comm, lks_context_guard(job->context));
@@ -67,7 +70,6 @@ lks_status lks_job_open(const lks_args *args, lks_job *job) {
 }
 
 void lks_job_close(lks_job *job, lks_status status) {
-    lks_starting_done(); /* of a job without a context */
     if (lks_strands_others(status)) {
         if (job->context) lks_guard_abandon(lks_context_guard(job->context));
         return;

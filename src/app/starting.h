@@ -1,6 +1,7 @@
 /* A watch over the start: until the guard of a context stands, a rank that is missing keeps the
  * others waiting in MPI's own start or in the first collectives, where nothing else would end them.
- */
+ * Three spans are watched, each for itself: MPI's start, the sharing of the run file, and the
+ * making of a context, its device included. */
 #ifndef LKS_APP_STARTING_H
 #define LKS_APP_STARTING_H
 
