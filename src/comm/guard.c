@@ -42,7 +42,6 @@ struct lks_guard {
     lks_guard_state seen;
     double now;  /* a clock that stands still while this process does not run */
     double sent; /* when it sent its last report */
-    bool quiet;  /* the end has been told by another rank */
 };
 
 /* ---- what the rank's own thread tells ---- */
@@ -93,15 +92,9 @@ static void receive(lks_guard *w, int index) {
     lks_guarded *peer = &w->seen.ranks[index];
     lks_guard_report report;
     lks_link_event event;
-    while ((event = lks_link_receive(&w->links[index], &report)) == LKS_LINK_REPORT) {
+    while ((event = lks_link_receive(&w->links[index], &report)) == LKS_LINK_REPORT)
         lks_guard_note(&w->seen, peer, &report, w->now);
-        if (report.kind == LKS_REPORT_END) w->quiet = true;
-    }
-    if (event != LKS_LINK_CLOSED || atomic_load(&w->closing)) return;
-    if (peer->report.kind == LKS_REPORT_ABANDON)
-        w->quiet = true;
-    else
-        peer->ended = true;
+    if (event == LKS_LINK_CLOSED && !atomic_load(&w->closing)) peer->ended = true;
 }
 
 /* The process may have been stopped together with all others, and be continued: its clock has
@@ -181,11 +174,12 @@ static void *stand_guard(void *data) {
             receive(w, i);
         note_self(w);
         lks_strbuf message = {0};
-        bool failed = !w->quiet && lks_guard_judge(&w->seen, w->now, &message);
+        bool told = lks_guard_end_is_told(&w->seen);
+        bool failed = !told && lks_guard_judge(&w->seen, w->now, &message);
         const char *text = message.failed ? "a rank is missing" : message.text;
-        if (w->quiet || failed) end_job(w, failed ? text : NULL);
+        if (told || failed) end_job(w, failed ? text : NULL);
         lks_strbuf_free(&message);
-        if (w->quiet || failed) return NULL;
+        if (told || failed) return NULL;
     }
     if (atomic_load(&w->order) == ABANDON) send_all(w, LKS_REPORT_ABANDON);
     return NULL;

@@ -94,20 +94,30 @@ static bool is_behind(const lks_guard_state *state, const lks_guarded *rank, dou
     return false;
 }
 
-/* Those that wait for nobody are those for whom the others wait; where all wait, those that have
- * begun fewer collectives than others. */
+/* Those that wait for nobody are those for whom the others wait. Where all wait, or none does (a
+ * rank that waits for its GPU, where the collectives are, does not say so), those that have begun
+ * fewer collectives than others. */
 static void add_stalled(const lks_guard_state *state, double now, lks_strbuf *out) {
     lks_strbuf_add(out, "nothing has got any further for %.0f s: ", now - state->moved);
-    if (state->count == 1) {
-        name_ranks(state, is_any, now, out);
-        return;
-    }
     int alone = count_ranks(state, works_alone, now);
-    picks_fn picks = alone > 0 ? works_alone : is_behind;
-    if (name_ranks(state, picks, now, out) == 0)
-        lks_strbuf_add(out, "all ranks wait for each other's data, which do not come through");
-    else if (alone < state->count)
+    picks_fn picks = alone > 0 && alone < state->count ? works_alone : is_behind;
+    if (name_ranks(state, picks, now, out) > 0)
         lks_strbuf_add(out, " did not arrive where the others wait");
+    else if (alone > 0 || state->count == 1)
+        name_ranks(state, is_any, now, out);
+    else
+        lks_strbuf_add(out, "all ranks wait for each other's data, which do not come through");
+}
+
+bool lks_guard_end_is_told(const lks_guard_state *state) {
+    bool abandoned = false, ended = false;
+    for (int i = 0; i < state->count; i++) {
+        const lks_guarded *r = &state->ranks[i];
+        if (r->report.kind == LKS_REPORT_END) return true;
+        abandoned |= r->report.kind == LKS_REPORT_ABANDON;
+        ended |= r->ended;
+    }
+    return abandoned && ended;
 }
 
 bool lks_guard_judge(const lks_guard_state *state, double now, lks_strbuf *message) {

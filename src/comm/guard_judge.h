@@ -44,6 +44,11 @@ typedef struct lks_guard_state {
 void lks_guard_note(lks_guard_state *state, lks_guarded *rank, const lks_guard_report *report,
                     double now);
 
+/* Does the job end for a reason that another rank tells? Either rank 0 has said so; or a rank has
+ * said that it ends the job, and connections close: its own, or those of ranks that the launcher
+ * has ended on its account. */
+bool lks_guard_end_is_told(const lks_guard_state *state);
+
 /* Has a rank ended, or been silent for half of the timeout, or has none got any further for the
  * timeout and the longest pause (ten times that at start and where files are read or written, which
  * may take long without a sign)? Then true, and the message with who it is, where and in what. */

@@ -105,6 +105,51 @@ static void where_all_wait_those_behind_did_not_arrive(void **state) {
           "arrive where the others wait");
 }
 
+/* As with GPUs: whoever waits for the device seems to work. */
+static void where_none_waits_those_behind_did_not_arrive(void **state) {
+    (void)state;
+    table *t = make();
+    for (int r = 0; r < RANKS; r++)
+        t->ranks[r].report.waits = 0;
+    t->ranks[1].report.arrivals = 99;
+    hear_all(t, TIMEOUT + 1);
+    check(t, TIMEOUT + 1,
+          "nothing has got any further for 11 s: rank 1 (n0, training, 41 steps done) did not "
+          "arrive where the others wait");
+    t->ranks[1].report.arrivals = 100;
+    lks_strbuf message = {0};
+    assert_true(lks_guard_judge(&t->state, TIMEOUT + 1, &message));
+    assert_non_null(strstr(message.text, "11 s: rank 0 (n0, training, 41 steps done), rank 1"));
+    assert_non_null(strstr(message.text, "rank 3 (n1, training, 41 steps done) and 2 more"));
+    assert_null(strstr(message.text, "arrive"));
+    lks_strbuf_free(&message);
+}
+
+/* The launcher ends the others when one has ended the job, in whatever order that is heard. */
+static void one_that_ends_the_job_excuses_all(void **state) {
+    (void)state;
+    table *t = make();
+    lks_guard_report last = t->ranks[4].report;
+    last.kind = LKS_REPORT_ABANDON;
+    t->ranks[2].ended = true;
+    assert_false(lks_guard_end_is_told(&t->state));
+    lks_guard_note(&t->state, &t->ranks[4], &last, 1);
+    assert_true(lks_guard_end_is_told(&t->state));
+    t->ranks[2].ended = false; /* it may be about to say why */
+    assert_false(lks_guard_end_is_told(&t->state));
+    t->ranks[4].ended = true;
+    assert_true(lks_guard_end_is_told(&t->state));
+}
+
+static void rank_0_says_that_the_job_ends(void **state) {
+    (void)state;
+    table *t = make();
+    lks_guard_report last = t->ranks[0].report;
+    last.kind = LKS_REPORT_END;
+    lks_guard_note(&t->state, &t->ranks[0], &last, 1);
+    assert_true(lks_guard_end_is_told(&t->state));
+}
+
 /* One rank that gets further is enough: the others wait for it with reason. */
 static void progress_and_pauses(void **state) {
     (void)state;
@@ -157,6 +202,8 @@ static void not_all_are_seen(void **state) {
     check(t, 100, NULL);
     t->state.judges_progress = true;
     check(t, 100, "nothing has got any further for 100 s: rank 0 (n0, training, 41 steps done)");
+    t->ranks[0].report.waits = 0;
+    check(t, 100, "nothing has got any further for 100 s: rank 0 (n0, training, 41 steps done)");
 }
 
 int main(void) {
@@ -166,6 +213,9 @@ int main(void) {
         cmocka_unit_test(many_are_counted),
         cmocka_unit_test(who_waits_for_nobody_did_not_arrive),
         cmocka_unit_test(where_all_wait_those_behind_did_not_arrive),
+        cmocka_unit_test(where_none_waits_those_behind_did_not_arrive),
+        cmocka_unit_test(one_that_ends_the_job_excuses_all),
+        cmocka_unit_test(rank_0_says_that_the_job_ends),
         cmocka_unit_test(progress_and_pauses),
         cmocka_unit_test(slow_phases_have_ten_times),
         cmocka_unit_test(not_all_are_seen),
