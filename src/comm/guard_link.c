@@ -128,11 +128,10 @@ static lks_status invite(int size, int *out_socket, invitation *out) {
     return LKS_OK;
 }
 
-/* Takes one connection; true if a rank more is connected. One that is not of this job is closed. */
-static bool accept_one(int listening, uint64_t token, lks_link *links, int size, double deadline) {
+/* Hears who is at the other end of a new connection; true if a rank more is connected. One that is
+ * not of this job is closed. */
+static bool admit(int s, uint64_t token, lks_link *links, int size, double deadline) {
     hello theirs, mine = {.token = token};
-    int s = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-    if (s < 0) return false;
     double soon = lks_clock_seconds() + 1;
     if (read_hello(s, &theirs, soon < deadline ? soon : deadline) && theirs.token == token &&
         theirs.rank > 0 && theirs.rank < size && write_hello(s, &mine)) {
@@ -148,14 +147,19 @@ static bool accept_one(int listening, uint64_t token, lks_link *links, int size,
 static lks_status accept_all(int listening, uint64_t token, lks_link *links, int size,
                              double deadline) {
     for (int connected = 1; connected < size;) {
-        if (!wait_for(listening, POLLIN, deadline)) {
+        /* The clock is asked, too: strangers that keep connecting always find poll ready. */
+        if (lks_clock_seconds() >= deadline || !wait_for(listening, POLLIN, deadline)) {
             int missing = 1;
             while (missing < size && links[missing].socket >= 0)
                 missing++;
             return lks_fail(LKS_ECOMM, "rank %d did not connect within %d s", missing,
                             ALL_MS / 1000);
         }
-        connected += accept_one(listening, token, links, size, deadline);
+        int s = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+        if (s >= 0)
+            connected += admit(s, token, links, size, deadline);
+        else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            return lks_fail(LKS_ECOMM, "rank 0 cannot take a connection: %s", strerror(errno));
     }
     return LKS_OK;
 }
@@ -211,14 +215,15 @@ lks_status lks_links_open(lks_comm *comm, lks_link *links) {
         status = lks_comm_check_mpi(
             MPI_Allreduce(MPI_IN_PLACE, &zeros_host, 1, MPI_INT, MPI_MAX, comm->host),
             "MPI_Allreduce");
-    if (status == LKS_OK) {
+    bool invited = status == LKS_OK;
+    if (invited) {
         double deadline = lks_clock_seconds() + ALL_MS / 1000.0;
-        status = lks_comm_agree(comm,
-                                first ? accept_all(listening, to.token, links, comm->size, deadline)
-                                      : join(comm, &to, zeros_host, links));
+        status = first ? accept_all(listening, to.token, links, comm->size, deadline)
+                       : join(comm, &to, zeros_host, links);
     }
+    /* Before all agree: a rank that still waits here for an answer learns that none comes. */
     if (listening >= 0) close(listening);
-    return status;
+    return invited ? lks_comm_agree(comm, status) : status;
 }
 
 /* ---- reports ---- */
@@ -228,11 +233,22 @@ void lks_link_close(lks_link *link) {
     link->socket = -1;
 }
 
+static void send_rest(lks_link *link) {
+    const char *rest = (const char *)(&link->outgoing + 1) - link->unsent;
+    ssize_t sent = send(link->socket, rest, link->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0) link->unsent -= (size_t)sent;
+}
+
 void lks_link_send(lks_link *link, const lks_guard_report *report) {
     if (link->socket < 0) return;
-    ssize_t sent = send(link->socket, report, sizeof *report, MSG_NOSIGNAL | MSG_DONTWAIT);
-    /* half a report would put the next ones out of step: better none any more */
-    if (sent > 0 && sent < (ssize_t)sizeof *report) shutdown(link->socket, SHUT_WR);
+    /* A report that has begun to go is finished first: half of one would put the next ones out of
+     * step. */
+    if (link->unsent > 0) send_rest(link);
+    if (link->unsent > 0) return;
+    link->outgoing = *report;
+    link->unsent = sizeof *report;
+    send_rest(link);
+    if (link->unsent == sizeof *report) link->unsent = 0;
 }
 
 lks_link_event lks_link_receive(lks_link *link, lks_guard_report *out) {

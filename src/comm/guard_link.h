@@ -9,6 +9,8 @@ typedef struct lks_link {
     int socket;  /* -1: none, or closed */
     size_t have; /* bytes of `incoming` that have come */
     lks_guard_report incoming;
+    size_t unsent; /* bytes at the end of `outgoing` that are still to go */
+    lks_guard_report outgoing;
 } lks_link;
 
 /* Connects every rank with rank 0 within some seconds. links: [size] on rank 0, by rank, its own
@@ -18,7 +20,8 @@ typedef struct lks_link {
 lks_status lks_links_open(lks_comm *comm, lks_link *links);
 void lks_link_close(lks_link *link);
 
-/* Sends without waiting. What the other side does not take is lost: it will get the next one. */
+/* Sends without waiting. A report of which the other side takes nothing is lost: it will get the
+ * next one. */
 void lks_link_send(lks_link *link, const lks_guard_report *report);
 
 typedef enum lks_link_event { LKS_LINK_NOTHING, LKS_LINK_REPORT, LKS_LINK_CLOSED } lks_link_event;

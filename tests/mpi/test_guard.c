@@ -3,6 +3,7 @@
  * tested with the command (tests/fault/missing). */
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +17,16 @@ static bool no_random;
 ssize_t getrandom(void *buffer, size_t bytes, unsigned int flags) {
     if (!no_random) return syscall(SYS_getrandom, buffer, bytes, flags);
     errno = ENOSYS;
+    return -1;
+}
+
+/* Takes the place of libc's, too: a connection stays where it is while rank 0 has no descriptor for
+ * it. */
+static bool no_descriptors;
+
+int accept4(int listening, struct sockaddr *address, socklen_t *bytes, int flags) {
+    if (!no_descriptors) return (int)syscall(SYS_accept4, listening, address, bytes, flags);
+    errno = EMFILE;
     return -1;
 }
 
@@ -95,16 +106,16 @@ static void test_one_does_not_arrive(void **state) {
 }
 
 /* Then each rank looks after itself, and no rank can say who is missing. */
-static void test_without_connections(void **state) {
-    (void)state;
+static void check_without_connections(bool *obstacle, const char *reason) {
     heard h = {0};
     lks_comm *comm = NULL;
     char own[32];
     snprintf(own, sizeof own, ": rank %d (", mpi_check_rank());
     MPI_REQUIRE(lks_comm_create(MPI_COMM_WORLD, NULL, NULL, &comm) == LKS_OK);
-    no_random = true;
+    *obstacle = true;
     lks_guard *w = guard(comm, 1, &h);
-    no_random = false;
+    *obstacle = false;
+    MPI_CHECK(mpi_check_size() == 1 || strstr(lks_last_error(), reason) != NULL);
     MPI_REQUIRE(w != NULL);
     lks_guard_enter(w, LKS_GUARD_TRAIN);
     wait_for(&h.ended);
@@ -115,11 +126,22 @@ static void test_without_connections(void **state) {
     mpi_verdict();
 }
 
+static void test_without_invitation(void **state) {
+    (void)state;
+    check_without_connections(&no_random, "no random number");
+}
+
+static void test_without_descriptors(void **state) {
+    (void)state;
+    check_without_connections(&no_descriptors, "cannot take a connection");
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_peace),
         cmocka_unit_test(test_one_does_not_arrive),
-        cmocka_unit_test(test_without_connections),
+        cmocka_unit_test(test_without_invitation),
+        cmocka_unit_test(test_without_descriptors),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);
 }
