@@ -182,14 +182,14 @@ static lks_status sum_over_ranks(lks_stream *stream, const lks_op_args *args, in
 }
 
 /* Only a rank that has at most one value itself cannot know that there are enough, and then it
- * waits to see. */
+ * waits to see. Not in a recording, which may not wait: the same batch has passed before it. */
 static lks_status share_moments(const norm_op *op, lks_stream *stream, const lks_op_args *args,
                                 const statistics &to, lks_status failure) {
     const int64_t channels = op->desc.channels;
     double *exchange = exchange_of(args), count = 0;
     lks_status status = sum_over_ranks(stream, args, 2 * channels + 1, failure);
     if (status != LKS_OK) return status;
-    if (args->batch * op->desc.spatial <= 1) {
+    if (args->batch * op->desc.spatial <= 1 && !lks_stream_is_recording(stream)) {
         status = lks_device_copy(stream->device, stream, &count, exchange + 2 * channels,
                                  sizeof count, LKS_COPY_TO_HOST);
         if (status == LKS_OK) status = lks_stream_synchronize(stream);
