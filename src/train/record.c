@@ -61,6 +61,12 @@ lks_status lks_step_recorder_create(lks_trainer *t, lks_step_recorder **out) {
     return LKS_OK;
 }
 
+void lks_step_recorder_reset(lks_step_recorder *recorder) {
+    lks_recording_destroy(recorder->recording);
+    recorder->recording = NULL;
+    recorder->warm_up = 0;
+}
+
 void lks_step_recorder_destroy(lks_step_recorder *recorder) {
     if (recorder == NULL) return;
     lks_device_free(recorder->device, recorder->inputs);
@@ -84,21 +90,28 @@ static lks_status bring(lks_trainer *t, const lks_host_batch *batch) {
     return status == LKS_OK ? lks_event_record(t->copied, stream) : status;
 }
 
-/* What fails is noted, and nothing recorded then. */
-static void record(lks_trainer *t, const lks_host_batch *batch) {
+/* The peers' collectives are in their recordings: every rank has one, or none has. */
+static lks_status keep_if_all_have(lks_trainer *t) {
+    lks_status status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
+    if (status != LKS_OK) lks_step_recorder_reset(t->recorder);
+    return status;
+}
+
+/* A rank that has failed records nothing. Collective. */
+static lks_status record(lks_trainer *t, const lks_host_batch *batch) {
     lks_step_recorder *recorder = t->recorder;
     lks_stream *stream = lks_device_stream(recorder->device, LKS_STREAM_COMPUTE);
+    const int64_t before = lks_graph_batches_tracked(t->graph);
+    if (lks_trainer_has_failed(t)) return keep_if_all_have(t);
     lks_status status = lks_recording_begin(stream);
-    if (status == LKS_OK) {
-        status = lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE);
-        lks_status ended = lks_recording_end(stream, &recorder->recording);
-        if (status == LKS_OK) status = ended;
-    }
     lks_failure_note(&t->failure, status);
-    if (!lks_trainer_has_failed(t)) return;
+    if (status == LKS_OK) {
+        lks_failure_note(&t->failure, lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE));
+        lks_failure_note(&t->failure, lks_recording_end(stream, &recorder->recording));
+    }
+    lks_graph_set_batches_tracked(t->graph, before); /* none has run */
     lks_failure_add_place(&t->failure, "cuda_graph: recording a step");
-    lks_recording_destroy(recorder->recording);
-    recorder->recording = NULL;
+    return keep_if_all_have(t);
 }
 
 /* *queued: also where the rest fails. The event that tells of the decision was recorded with
@@ -109,16 +122,17 @@ static lks_status replay(lks_trainer *t, bool *queued) {
     *queued = status == LKS_OK;
     lks_failure_note(&t->failure, status);
     if (!*queued) return LKS_OK;
+    lks_graph_set_batches_tracked(t->graph, lks_graph_batches_tracked(t->graph) +
+                                                lks_trainer_micro_batches(t));
     return lks_failure_strand(&t->failure, lks_comm_size(t->context->comm),
                               lks_event_record(t->decided, stream));
 }
 
-/* Is the step one of those that are replayed? A trace tells of single layers, which a replay does
- * not. */
+/* Is the step one of those that are replayed? The same on every rank, whether it has failed or not.
+ * A trace tells of single layers, which a replay does not. */
 static bool is_recorded(lks_trainer *t) {
     lks_step_recorder *recorder = t->recorder;
-    if (lks_trainer_has_failed(t) || lks_device_is_traced(recorder->device) ||
-        lks_trainer_global_rows(t) < t->config.batch_size)
+    if (lks_device_is_traced(recorder->device) || lks_trainer_global_rows(t) < t->config.batch_size)
         return false;
     if (recorder->warm_up == WARM_UP_STEPS) return true;
     recorder->warm_up++;
@@ -138,10 +152,9 @@ lks_status lks_step_recorder_run(lks_trainer *t, const lks_host_batch *batch) {
     bool queued = false;
     lks_status status = LKS_OK;
     if (is_recorded(t)) {
-        const int64_t before = lks_graph_batches_tracked(t->graph);
-        if (recorder->recording == NULL) record(t, &here);
+        if (recorder->recording == NULL) status = record(t, &here);
+        if (status != LKS_OK) return status;
         if (!lks_trainer_has_failed(t)) status = replay(t, &queued);
-        lks_graph_set_batches_tracked(t->graph, before + lks_trainer_micro_batches(t));
     }
     return queued ? status : lks_trainer_queue_work(t, &here, LKS_COPY_ON_DEVICE);
 }

@@ -10,7 +10,12 @@
 lks_status lks_step_recorder_create(lks_trainer *trainer, lks_step_recorder **out);
 void lks_step_recorder_destroy(lks_step_recorder *recorder); /* NULL is legal */
 
-/* As lks_trainer_queue_work of a batch in host memory: queues it, records it, or replays it. */
+/* Forgets what was recorded: steps warm up and are recorded anew. Local, but for all ranks alike.
+ */
+void lks_step_recorder_reset(lks_step_recorder *recorder);
+
+/* As lks_trainer_queue_work of a batch in host memory: queues it, records it, or replays it. Where
+ * a rank cannot record, its failure comes back on all of them. Collective. */
 lks_status lks_step_recorder_run(lks_trainer *trainer, const lks_host_batch *batch);
 
 #endif

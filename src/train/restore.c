@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "train/compare.h"
+#include "train/record.h"
 #include "train/saver.h"
 
 /* What a checkpoint says beside the arrays. */
@@ -258,6 +259,7 @@ static lks_status take_over(lks_trainer *t, restored *numbers) {
     t->halt = LKS_END_EPOCHS;
     t->callback_stop = false;
     t->failure = (lks_failure){0};
+    if (t->recorder != NULL) lks_step_recorder_reset(t->recorder);
     return LKS_OK;
 }
 

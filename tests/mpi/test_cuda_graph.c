@@ -213,6 +213,32 @@ static void replays_give_the_same_bits(void **state) {
     mpi_verdict();
 }
 
+/* Of one value for each rank, a synchronised batch norm looks at how many all have, but not in what
+ * is recorded. */
+static void a_rank_may_have_one_value(void **state) {
+    (void)state;
+    static const lks_layer_spec synchronised[] = {
+        {.type = "flatten"},
+        {.type = "batch_norm", .options = "synchronize=true"},
+        {.type = "linear", .name = "fc", .options = "out_features=5"},
+        {0},
+    };
+    if (mpi_check_size() == 1 || !can_record()) skip();
+    static train_case run;
+    lks_train_config config = graph_config(true);
+    config.batch_size = mpi_check_size();
+    REQUIRE_OK(case_open_on(&run, MPI_COMM_WORLD, "cuda", synchronised, &config));
+    watch(run.context->device);
+    for (int step = 0; step < WARM_UP + 2; step++) {
+        bool done;
+        REQUIRE_OK(lks_step(run.trainer, &done));
+    }
+    MPI_CHECK(watched.recorded == 1 && watched.replayed == 2);
+    unwatch(run.context->device);
+    case_close(&run);
+    mpi_verdict();
+}
+
 /* Steps 4, a replay, and 6, a short batch, are not finite. */
 static void run_with_skips(train_case *run, bool cuda_graph) {
     static const float spoilt[CASE_CLASSES] = {NAN};
@@ -285,7 +311,7 @@ static void a_recording_that_fails_says_so(void **state) {
     watched.recording_fails = mpi_check_rank() == mpi_check_size() - 1;
     MPI_CHECK(lks_fit(run.trainer) == LKS_EDEVICE);
     MPI_CHECK(strstr(lks_last_error(), "cuda_graph") && strstr(lks_last_error(), "jammed"));
-    MPI_CHECK(run.trainer->position.step == WARM_UP);
+    MPI_CHECK(run.trainer->position.step == WARM_UP && watched.replayed == 0);
     unwatch(run.context->device);
     case_close(&run);
     mpi_verdict();
@@ -343,6 +369,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_wait_before_the_last_update),
         cmocka_unit_test(replays_give_the_same_bits),
+        cmocka_unit_test(a_rank_may_have_one_value),
         cmocka_unit_test(replays_skip_what_is_not_finite),
         cmocka_unit_test(resumes_with_and_without),
         cmocka_unit_test(a_recording_that_fails_says_so),
