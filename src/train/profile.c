@@ -149,36 +149,46 @@ static void write_file(const lks_trainer *t, const lks_profile_result *result) {
     lks_strbuf_free(&json);
 }
 
-lks_status lks_profile_finish(lks_trainer *t) {
+/* Collective. */
+static lks_status tell(lks_trainer *t) {
     lks_profile_result result;
-    if (t->profile == NULL) return LKS_OK;
-    lks_device_set_trace(t->context->device, NULL);
-    lks_status status = LKS_OK;
     if (t->profile->steps_done <= LKS_PROFILE_WARM_UP_STEPS)
-        lks_log(&t->context->logger, LKS_LOG_WARNING,
-                "no profile: the run ended before its %d steps of warm-up",
-                LKS_PROFILE_WARM_UP_STEPS);
-    else
-        status = gather(t, &result);
-    if (status == LKS_OK && t->profile->steps_done > LKS_PROFILE_WARM_UP_STEPS) {
-        lks_profile_log(t, &result);
-        if (t->run_dir != NULL) write_file(t, &result);
-    }
+        return lks_fail(LKS_ESTOPPED, "the run ended before its %d steps of warm-up",
+                        LKS_PROFILE_WARM_UP_STEPS);
+    lks_status status = gather(t, &result);
+    if (status != LKS_OK) return status;
+    lks_profile_log(t, &result);
+    if (t->run_dir != NULL) write_file(t, &result);
+    return LKS_OK;
+}
+
+/* status: the same on every rank. Without peers alone the run cannot go on. */
+static lks_status end(lks_trainer *t, lks_status status) {
     lks_profile_destroy(t->profile);
     t->profile = NULL;
-    return status;
+    if (status == LKS_OK || status == LKS_ECOMM) return status;
+    lks_log(&t->context->logger, LKS_LOG_WARNING, "no profile: %s", lks_last_error());
+    return LKS_OK;
+}
+
+lks_status lks_profile_finish(lks_trainer *t) {
+    if (t->profile == NULL) return LKS_OK;
+    lks_device_set_trace(t->context->device, NULL);
+    return end(t, tell(t));
 }
 
 lks_status lks_profile_step(lks_trainer *t) {
     lks_profile *profile = t->profile;
     profile->steps_done++;
-    if (profile->steps_done == LKS_PROFILE_WARM_UP_STEPS)
-        return lks_comm_agree(t->context->comm, lks_trace_reset(profile->trace));
+    if (profile->steps_done == LKS_PROFILE_WARM_UP_STEPS) {
+        lks_status status = lks_comm_agree(t->context->comm, lks_trace_reset(profile->trace));
+        return status == LKS_OK ? LKS_OK : end(t, status);
+    }
     if (profile->steps_done < LKS_PROFILE_WARM_UP_STEPS) return LKS_OK;
-    int64_t begin, end;
-    lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, t->position.step,
-                      &begin, &end);
-    profile->samples += (double)(end - begin);
+    int64_t first, behind; /* samples of the step that is done */
+    lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, t->position.step - 1,
+                      &first, &behind);
+    profile->samples += (double)(behind - first);
     return profile->steps_done < LKS_PROFILE_WARM_UP_STEPS + profile->steps_wanted
                ? LKS_OK
                : lks_profile_finish(t);

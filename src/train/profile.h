@@ -10,8 +10,9 @@ typedef struct lks_profile lks_profile;
 
 enum { LKS_PROFILE_WARM_UP_STEPS = 5 };
 
-/* After a step of a trainer that is profiled: ends the profile when it has all its steps.
- * LKS_ECOMM, LKS_EDEVICE, LKS_ENOMEM. Collective. */
+/* After a step of a trainer that is profiled, when its position has moved on: ends the profile when
+ * it has all its steps. A profile that fails is given up with a warning, and the run goes on
+ * without it. LKS_ECOMM. Collective. */
 lks_status lks_profile_step(lks_trainer *trainer);
 /* A run ends: so does its profile, with the steps that there were. Nothing to do without one.
  * Errors as above. Collective. */

@@ -67,8 +67,14 @@ static lks_status learn(lks_trainer *t) {
 
     lks_status status = t->recorder != NULL ? lks_step_recorder_run(t, &batch)
                                             : lks_trainer_queue_work(t, &batch, LKS_COPY_TO_DEVICE);
-    if (holds_batch) lks_trainer_note(t, lks_trainer_release_batch(t, t->loader, &batch));
-    return status == LKS_OK ? lks_trainer_conclude(t) : status;
+    if (holds_batch) {
+        lks_status released = lks_trainer_release_batch(t, t->loader, &batch);
+        if (status == LKS_OK) lks_trainer_note(t, released);
+    }
+    if (status == LKS_OK) return lks_trainer_conclude(t);
+    return status == LKS_ECOMM
+               ? lks_failure_strand(&t->failure, lks_comm_size(t->context->comm), status)
+               : status;
 }
 
 static lks_status run_step(lks_trainer *t, bool *epoch_done) {
@@ -78,7 +84,6 @@ static lks_status run_step(lks_trainer *t, bool *epoch_done) {
     lks_trace_begin_step(t->context->device);
     lks_status status = learn(t);
     lks_trace_end_step(t->context->device);
-    if (status == LKS_OK && t->profile != NULL) status = lks_profile_step(t);
     if (status != LKS_OK) return status;
 
     if (lks_rates_per_step(t->rates)) lks_rates_advance(t->rates, NAN);
@@ -91,7 +96,7 @@ static lks_status run_step(lks_trainer *t, bool *epoch_done) {
     *epoch_done = t->position.step >= lks_loader_steps(t->loader);
     if (lks_comm_rank(t->context->comm) == 0 || t->config.callbacks.on_step != NULL)
         report_progress(t, *epoch_done);
-    return LKS_OK;
+    return t->profile != NULL ? lks_profile_step(t) : LKS_OK;
 }
 
 lks_status lks_step(lks_trainer *t, bool *epoch_done) {

@@ -1,6 +1,7 @@
 /* A profile watches: the run beside it is the same, and what it is not asked for it refuses. */
 #include "mpi/train_case.h"
 
+#include "device/backend.h"
 #include "train/trainer.h"
 
 static lks_status run(train_case *c, int64_t profile_steps) {
@@ -21,6 +22,50 @@ static void test_same_bits(void **state) {
         MPI_CHECK(case_same_params(plain.trainer, profiled.trainer));
         MPI_CHECK(profiled.trainer->profile == NULL);
         MPI_CHECK(!lks_device_is_traced(profiled.context->device));
+        case_close(&profiled);
+    }
+    case_close(&plain);
+    mpi_verdict();
+}
+
+/* ---- a clock that stops ---- */
+
+static struct {
+    lks_device_backend backend;
+    lks_stream_ops streams;
+} stopped;
+
+static lks_status no_seconds(lks_event *from, lks_event *to, double *out) {
+    (void)from;
+    (void)to;
+    (void)out;
+    return lks_fail(LKS_EDEVICE, "the clock has stopped");
+}
+
+/* On one rank, in the warm-up or behind it: the run goes on without a profile. */
+static void test_fails_alone(void **state) {
+    (void)state;
+    static train_case plain, profiled;
+    REQUIRE_OK(run(&plain, 0));
+    for (int good_steps = 0; good_steps <= LKS_PROFILE_WARM_UP_STEPS;
+         good_steps += LKS_PROFILE_WARM_UP_STEPS) {
+        lks_train_config config = case_config();
+        REQUIRE_OK(case_open(&profiled, MPI_COMM_WORLD, &config));
+        REQUIRE_OK(lks_trainer_profile(profiled.trainer, 4));
+        bool epoch_done;
+        for (int step = 0; step < good_steps; step++)
+            REQUIRE_OK(lks_step(profiled.trainer, &epoch_done));
+        lks_device *device = profiled.context->device;
+        const lks_device_backend *good = device->backend;
+        stopped.backend = *good;
+        stopped.streams = *good->streams;
+        stopped.streams.event_seconds = no_seconds;
+        stopped.backend.streams = &stopped.streams;
+        if (mpi_check_rank() == mpi_check_size() - 1) device->backend = &stopped.backend;
+        REQUIRE_OK(lks_fit(profiled.trainer));
+        device->backend = good;
+        MPI_CHECK(profiled.trainer->profile == NULL && !lks_device_is_traced(device));
+        MPI_CHECK(case_same_params(plain.trainer, profiled.trainer));
         case_close(&profiled);
     }
     case_close(&plain);
@@ -56,6 +101,7 @@ static void test_refused(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_fails_alone),
         cmocka_unit_test(test_left_unfinished),
         cmocka_unit_test(test_refused),
     };
