@@ -8,6 +8,7 @@
 #include "base/dtype.h"
 #include "base/duration.h"
 #include "base/error.h"
+#include "base/failure.h"
 #include "base/file.h"
 #include "base/folder.h"
 #include "base/library.h"

@@ -1,6 +1,5 @@
 #include "device/trace.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,8 +43,7 @@ struct lks_trace {
     bool in_step;
     int stack[MAX_DEPTH]; /* slots of the open spans */
     int depth;            /* may exceed MAX_DEPTH: deeper spans belong to the last one that fits */
-    lks_status failure;   /* the first one; marks are not made any more */
-    char why[LKS_ERROR_BYTES];
+    lks_failure failure;  /* after which no marks are made */
 };
 
 /* ---- life ---- */
@@ -93,14 +91,9 @@ bool lks_device_is_traced(const lks_device *device) {
     return device && device->trace;
 }
 
-/* ---- making marks ---- */
-
-/* A step goes on without marks; who reads the trace is told why. */
-static void note(lks_trace *trace, lks_status status) {
-    if (status == LKS_OK || trace->failure != LKS_OK) return;
-    trace->failure = status;
-    snprintf(trace->why, sizeof trace->why, "%s", lks_last_error());
-}
+/* ---- making marks ----
+ *
+ * Where it fails, a step goes on without marks; who reads the trace is told why. */
 
 /* `elements` with room for one more behind `count`; new ones are zero. NULL: they are as they were.
  */
@@ -127,10 +120,10 @@ static lks_status record(lks_trace *trace, lks_event **event, lks_stream_name st
 static void put_mark(lks_trace *trace) {
     bank *bank = &trace->banks[trace->current];
     const int top = trace->depth < MAX_DEPTH ? trace->depth : MAX_DEPTH;
-    if (trace->failure) return;
+    if (trace->failure.status) return;
     mark *marks = grow(bank->marks, bank->mark_count, &bank->mark_capacity, sizeof *marks);
     if (!marks) {
-        note(trace, LKS_ENOMEM);
+        lks_failure_note(&trace->failure, LKS_ENOMEM);
         return;
     }
     bank->marks = marks;
@@ -138,7 +131,7 @@ static void put_mark(lks_trace *trace) {
     next->slot = top > 0 ? trace->stack[top - 1] : 0;
     lks_status status = record(trace, &next->event, LKS_STREAM_COMPUTE);
     if (!status) bank->mark_count++;
-    note(trace, status);
+    lks_failure_note(&trace->failure, status);
 }
 
 /* ---- adding up ---- */
@@ -166,7 +159,7 @@ static lks_status add_transfers(lks_trace *trace, const bank *bank) {
 
 /* Adds a finished step's marks to the sums. */
 static void settle(lks_trace *trace, bank *bank) {
-    if (bank->mark_count == 0 || trace->failure) return;
+    if (bank->mark_count == 0 || trace->failure.status) return;
     lks_status status = lks_event_synchronize(bank->marks[bank->mark_count - 1].event);
     for (int i = 0; i + 1 < bank->mark_count && !status; i++) {
         double seconds = 0;
@@ -176,13 +169,13 @@ static void settle(lks_trace *trace, bank *bank) {
     if (!status) status = add_transfers(trace, bank);
     trace->steps++;
     bank->mark_count = bank->transfer_count = 0;
-    note(trace, status);
+    lks_failure_note(&trace->failure, status);
 }
 
 static lks_status settle_all(lks_trace *trace) {
     for (int b = 1; b <= BANKS; b++) /* the older one first */
         settle(trace, &trace->banks[(trace->current + b) % BANKS]);
-    return trace->failure ? lks_fail(trace->failure, "%s", trace->why) : LKS_OK;
+    return lks_failure_tell(&trace->failure);
 }
 
 /* ---- spans ---- */
@@ -240,12 +233,12 @@ void lks_trace_leave(lks_device *device) {
 /* A transfer's number says where it stands: its index from 1, and the bank. */
 int64_t lks_trace_begin_transfer(lks_device *device, int kind, int64_t bytes) {
     lks_trace *trace = active(device);
-    if (!trace || trace->failure) return 0;
+    if (!trace || trace->failure.status) return 0;
     bank *bank = &trace->banks[trace->current];
     transfer *transfers =
         grow(bank->transfers, bank->transfer_count, &bank->transfer_capacity, sizeof *transfers);
     if (!transfers) {
-        note(trace, LKS_ENOMEM);
+        lks_failure_note(&trace->failure, LKS_ENOMEM);
         return 0;
     }
     bank->transfers = transfers;
@@ -255,20 +248,20 @@ int64_t lks_trace_begin_transfer(lks_device *device, int kind, int64_t bytes) {
     next->ended = false;
     lks_status status = record(trace, &next->begin, LKS_STREAM_COMM);
     next->begun = status == LKS_OK;
-    note(trace, status);
+    lks_failure_note(&trace->failure, status);
     return (int64_t)bank->transfer_count << BANK_BITS | trace->current;
 }
 
 void lks_trace_end_transfer(lks_device *device, int64_t number) {
     lks_trace *trace = device ? device->trace : NULL;
-    if (!trace || !number || trace->failure) return;
+    if (!trace || !number || trace->failure.status) return;
     const bank *bank = &trace->banks[number % BANKS];
     const int index = (int)(number >> BANK_BITS) - 1;
     if (index >= bank->transfer_count) return; /* its step has been added up without it */
     transfer *moved = &bank->transfers[index];
     lks_status status = record(trace, &moved->end, LKS_STREAM_COMM);
     moved->ended = status == LKS_OK;
-    note(trace, status);
+    lks_failure_note(&trace->failure, status);
 }
 
 /* ---- results ---- */

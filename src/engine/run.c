@@ -53,15 +53,16 @@ static void enter_layer(const lks_graph *graph, lks_phase phase, const lks_node 
  * Other ranks wait in the nodes that sum over all of them: those run on without samples. */
 
 /* Does the node run, and with how many samples? */
-static bool goes_on(const lks_node *node, lks_status failure, lks_batch_info *info) {
-    if (failure == LKS_OK) return true;
+static bool goes_on(const lks_node *node, const lks_failure *failure, lks_batch_info *info) {
+    if (failure->status == LKS_OK) return true;
     info->batch = 0;
     return node->synchronize;
 }
 
-/* A failed communication leaves nobody to wait, and is worth more than what came before. */
-static void keep_first(lks_status status, lks_status *failure) {
-    if (*failure == LKS_OK || status == LKS_ECOMM) *failure = status;
+/* A failed communication leaves nobody to wait; the words are still those of what failed first. */
+static void keep_first(lks_status status, lks_failure *failure) {
+    lks_failure_note(failure, status);
+    if (status == LKS_ECOMM) failure->status = LKS_ECOMM;
 }
 
 static lks_status run_forward(const lks_graph *graph, const lks_node *node,
@@ -75,15 +76,16 @@ static lks_status run_forward(const lks_graph *graph, const lks_node *node,
 }
 
 lks_status lks_graph_forward(lks_graph *graph, const lks_batch_info *info) {
-    lks_status failure = check_call(graph, info, "forward");
-    if (failure != LKS_OK) return failure;
+    lks_status status = check_call(graph, info, "forward");
+    if (status != LKS_OK) return status;
+    lks_failure failure = {0};
     lks_batch_info rest = *info;
-    for (int i = 0; failure != LKS_ECOMM && i < graph->node_count; i++) {
+    for (int i = 0; failure.status != LKS_ECOMM && i < graph->node_count; i++) {
         const lks_node *node = &graph->nodes[i];
-        if (goes_on(node, failure, &rest)) keep_first(run_forward(graph, node, &rest), &failure);
+        if (goes_on(node, &failure, &rest)) keep_first(run_forward(graph, node, &rest), &failure);
     }
-    if (info->training && failure == LKS_OK) graph->batches_tracked++;
-    return failure;
+    if (info->training && failure.status == LKS_OK) graph->batches_tracked++;
+    return lks_failure_tell(&failure);
 }
 
 const float *lks_graph_output(const lks_graph *graph) {
@@ -106,10 +108,9 @@ static void *grad_of(const lks_graph *graph, int value) {
 
 /* The gradients of a node's parameters stand in `at`, by their places in the flat buffer; what lies
  * between and behind them is zeroed. dparams: their places, also where zeroing fails. */
-static lks_status place_gradients(const lks_graph *graph, const lks_node *node, float *at,
-                                  void **dparams) {
+static void place_gradients(const lks_graph *graph, const lks_node *node, float *at, void **dparams,
+                            lks_failure *failure) {
     lks_stream *stream = compute_stream(graph);
-    lks_status status = LKS_OK;
     int64_t end = 0; /* of what has its place so far */
     for (int p = 0; p < node->param_count; p++) {
         const lks_param *param = &graph->params.params[node->first_param + p];
@@ -117,14 +118,13 @@ static lks_status place_gradients(const lks_graph *graph, const lks_node *node, 
         const int64_t begin = param->offset - node->ready_begin;
         keep_first(
             lks_device_zero(graph->device, stream, at + end, (size_t)(begin - end) * sizeof(float)),
-            &status);
+            failure);
         dparams[p] = at + begin;
         end = begin + param->count;
     }
     const int64_t left = lks_node_grad_count(node) - end;
     keep_first(lks_device_zero(graph->device, stream, at + end, (size_t)left * sizeof(float)),
-               &status);
-    return status;
+               failure);
 }
 
 /* From the node's own memory to where the device's type is kept: rounded once, also when added to
@@ -164,32 +164,34 @@ static lks_status run_backward(const lks_graph *graph, const lks_node *node,
 /* The caller is asked and told of every layer also after one has failed, as its peers are. */
 lks_status lks_graph_backward(lks_graph *graph, const lks_batch_info *info,
                               lks_grads_ready_fn ready, void *ready_data) {
-    lks_status failure = check_call(graph, info, "backward");
-    if (failure == LKS_OK && !info->training)
-        failure = lks_fail(LKS_EINVAL, "backward of a batch that is not training");
-    if (failure != LKS_OK) return failure;
+    lks_status status = check_call(graph, info, "backward");
+    if (status == LKS_OK && !info->training)
+        status = lks_fail(LKS_EINVAL, "backward of a batch that is not training");
+    if (status != LKS_OK) return status;
+    lks_failure failure = {0};
     lks_batch_info rest = *info;
-    for (int i = graph->node_count - 1; failure != LKS_ECOMM && i >= 0; i--) {
+    for (int i = graph->node_count - 1; failure.status != LKS_ECOMM && i >= 0; i--) {
         const lks_node *node = &graph->nodes[i];
         if (!lks_node_has_backward(graph, node)) continue;
         void *at = NULL; /* in the flat buffer, unless the caller has another place */
         void *placed[LKS_LAYER_MAX_PARAMS] = {0};
-        lks_status status = LKS_OK;
         if (node->trains && graph->place != NULL)
             status =
                 graph->place(graph->place_data, node->ready_begin, lks_node_grad_count(node), &at);
-        if (status != LKS_OK) return status;
+        keep_first(status, &failure);
+        if (status != LKS_OK) break;
         float *direct = node->own_grads != NULL ? node->own_grads : at;
-        if (direct != NULL) keep_first(place_gradients(graph, node, direct, placed), &failure);
-        if (goes_on(node, failure, &rest))
+        if (direct != NULL) place_gradients(graph, node, direct, placed, &failure);
+        if (goes_on(node, &failure, &rest))
             keep_first(run_backward(graph, node, &rest, direct != NULL ? placed : node->dparams),
                        &failure);
-        if (failure == LKS_OK && node->own_grads != NULL)
-            failure = store_own_gradients(graph, node, info->accumulate, at);
+        if (failure.status == LKS_OK && node->own_grads != NULL)
+            keep_first(store_own_gradients(graph, node, info->accumulate, at), &failure);
         if (node->trains && ready != NULL) status = ready(ready_data, node->ready_end);
-        if (status != LKS_OK) return status;
+        keep_first(status, &failure);
+        if (status != LKS_OK) break;
     }
-    return failure;
+    return lks_failure_tell(&failure);
 }
 
 const float *lks_graph_input_gradient(const lks_graph *graph) {

@@ -10,7 +10,6 @@
 #include "comm/comm.h"
 #include "engine/engine.h"
 #include "optim/optim.h"
-#include "train/failure.h"
 #include "train/param_store.h"
 
 typedef struct lks_exchange lks_exchange;

@@ -13,7 +13,6 @@
 #include "optim/optim.h"
 #include "sched/sched.h"
 #include "train/exchange.h"
-#include "train/failure.h"
 #include "train/groups.h"
 #include "train/param_store.h"
 #include "train/profile.h"

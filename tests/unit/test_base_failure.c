@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "train/failure.h"
+#include "base/base.h"
 
 static void the_first_failure_keeps_its_words(void **state) {
     (void)state;
@@ -35,6 +35,8 @@ static void who_cannot_tell_strands_the_others(void **state) {
     assert_int_equal(failure.status, LKS_OK);
     lks_failure_note(&failure, lks_fail(LKS_ENOMEM, "no room"));
     assert_int_equal(lks_failure_strand(&failure, 2, lks_fail(LKS_EDEVICE, "no copy")), LKS_ECOMM);
+    assert_string_equal(lks_last_error(), "this rank cannot go on with its peers: no room");
+    assert_int_equal(lks_failure_strand(&failure, 2, lks_fail(LKS_ECOMM, "they left")), LKS_ECOMM);
     assert_string_equal(lks_last_error(), "this rank cannot go on with its peers: no room");
     assert_int_equal(lks_failure_strand(&failure, 1, lks_fail(LKS_EDEVICE, "no copy")), LKS_ENOMEM);
     assert_string_equal(lks_last_error(), "no room");

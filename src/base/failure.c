@@ -1,4 +1,4 @@
-#include "train/failure.h"
+#include "base/failure.h"
 
 #include <stdio.h>
 
@@ -20,8 +20,9 @@ void lks_failure_add_place(lks_failure *failure, const char *place) {
 }
 
 lks_status lks_failure_strand(lks_failure *failure, int ranks, lks_status status) {
-    if (status == LKS_OK || status == LKS_ECOMM) return status;
-    lks_failure_note(failure, status);
+    if (status == LKS_OK) return LKS_OK;
+    if (status != LKS_ECOMM) lks_failure_note(failure, status);
+    if (failure->status == LKS_OK) return LKS_ECOMM;
     status = lks_failure_tell(failure);
     return ranks == 1 ? status : lks_fail_in(LKS_ECOMM, "this rank cannot go on with its peers");
 }
