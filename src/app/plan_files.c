@@ -15,10 +15,11 @@ static lks_status load(const char *path, const char *format, json_t **out) {
     if (!*out) return lks_fail(LKS_EDATA, "%s:%d: %s", path, error.line, error.text);
     const char *found = json_string_value(json_object_get(*out, "format"));
     if (found && strcmp(found, format) == 0) return LKS_OK;
+    lks_status status = lks_fail(LKS_EDATA, "%s: its format is %s: expected \"%s\"", path,
+                                 found ? found : "not given", format);
     json_decref(*out);
     *out = NULL;
-    return lks_fail(LKS_EDATA, "%s: its format is %s: expected \"%s\"", path,
-                    found ? found : "not given", format);
+    return status;
 }
 
 /* A number >= 0 of an object. */
