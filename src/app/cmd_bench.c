@@ -4,6 +4,7 @@
 
 #include "app/comm_bench.h"
 #include "app/commands.h"
+#include "app/output.h"
 #include "train/train.h"
 
 static double rate_of(const lks_comm_sample *sample) {
@@ -52,10 +53,7 @@ static lks_status print(const lks_args *args, const lks_comm *comm, const lks_de
     }
     lks_strbuf text = {0};
     print_json(comm, device, samples, count, &text);
-    lks_status status = text.failed ? lks_fail(LKS_ENOMEM, "out of memory") : LKS_OK;
-    if (!status) fputs(text.text, stdout);
-    lks_strbuf_free(&text);
-    return status;
+    return lks_output_text(LKS_OK, &text);
 }
 
 static lks_status bench(const lks_args *args, lks_context *context) {

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "app/commands.h"
+#include "app/output.h"
 #include "app/reference.h"
 #include "app/sections.h"
 
@@ -37,9 +38,5 @@ static lks_status print_help(const lks_args *args, lks_strbuf *out) {
 
 lks_status lks_command_help(const lks_args *args) {
     lks_strbuf text = {0};
-    lks_status status = print_help(args, &text);
-    if (!status && text.failed) status = lks_fail(LKS_ENOMEM, "out of memory");
-    if (!status) fputs(text.text, stdout);
-    lks_strbuf_free(&text);
-    return status;
+    return lks_output_text(print_help(args, &text), &text);
 }

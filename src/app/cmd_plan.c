@@ -6,6 +6,7 @@
 
 #include "app/commands.h"
 #include "app/job.h"
+#include "app/output.h"
 #include "app/plan_files.h"
 #include "app/plan_print.h"
 #include "data/data.h"
@@ -157,10 +158,7 @@ static lks_status print(const planner *p, const lks_plan_row *rows) {
         lks_plan_print_json(rows, count, &text);
     else
         lks_plan_print(rows, count, &text);
-    lks_status status = text.failed ? lks_fail(LKS_ENOMEM, "out of memory") : LKS_OK;
-    if (!status) fputs(text.text, stdout);
-    lks_strbuf_free(&text);
-    return status;
+    return lks_output_text(LKS_OK, &text);
 }
 
 static lks_status plan(planner *p) {

@@ -5,6 +5,7 @@
 
 #include "app/commands.h"
 #include "app/metrics.h"
+#include "app/output.h"
 #include "app/plot.h"
 #include "data/data.h"
 #include "optim/optim.h"
@@ -315,10 +316,7 @@ static lks_status print(const lks_args *args, const forecast *f) {
         print_json(args, f, &text);
     else
         print_table(args, f, &text);
-    lks_status status = text.failed ? lks_fail(LKS_ENOMEM, "out of memory") : LKS_OK;
-    if (!status) fputs(text.text, stdout);
-    lks_strbuf_free(&text);
-    return status;
+    return lks_output_text(LKS_OK, &text);
 }
 
 lks_status lks_command_schedule(const lks_args *args) {

@@ -1,8 +1,7 @@
 #include "app/output.h"
 
+#include <stdio.h>
 #include <sys/stat.h>
-
-#include "base/base.h"
 
 lks_status lks_output_check(const char *input, const char *output, bool force) {
     struct stat from, to;
@@ -13,4 +12,11 @@ lks_status lks_output_check(const char *input, const char *output, bool force) {
     if (force || S_ISDIR(to.st_mode)) return LKS_OK; /* a folder is refused when it is written */
     return lks_fail(LKS_EINVAL, "%s exists: give another name with --out, or --force to replace it",
                     output);
+}
+
+lks_status lks_output_text(lks_status status, lks_strbuf *text) {
+    if (!status && text->failed) status = lks_fail(LKS_ENOMEM, "out of memory");
+    if (!status) fputs(text->text, stdout);
+    lks_strbuf_free(text);
+    return status;
 }

@@ -80,23 +80,26 @@ static void add(lks_report *report, lks_verdict verdict, const char *check, cons
     lks_strbuf_free(&report->values);
 }
 
-void lks_report_ok(lks_report *report, const char *check, const char *format, ...) {
+static void add_formatted(lks_report *report, lks_verdict verdict, const char *check,
+                          const char *advice, const char *format, va_list args) {
     char text[LKS_ERROR_BYTES];
+    vsnprintf(text, sizeof text, format, args);
+    add(report, verdict, check, text, advice);
+}
+
+void lks_report_ok(lks_report *report, const char *check, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    add_formatted(report, LKS_VERDICT_OK, check, NULL, format, args);
     va_end(args);
-    add(report, LKS_VERDICT_OK, check, text, NULL);
 }
 
 void lks_report_warn(lks_report *report, const char *check, const char *advice, const char *format,
                      ...) {
-    char text[LKS_ERROR_BYTES];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    add_formatted(report, LKS_VERDICT_WARNING, check, advice, format, args);
     va_end(args);
-    add(report, LKS_VERDICT_WARNING, check, text, advice);
 }
 
 void lks_report_fail(lks_report *report, lks_status status, const char *check, const char *advice) {

@@ -33,14 +33,9 @@ bool lks_duration_parse(const char *text, double *out_seconds) {
     for (int i = 0; i < UNIT_COUNT; i++) {
         size_t suffix = strlen(units[i].suffix), digits = length - suffix;
         if (length <= suffix || strcmp(text + digits, units[i].suffix) != 0) continue;
-        char number[LKS_NUMBER_BYTES];
-        while (digits > 0 && text[digits - 1] == ' ')
-            digits--;
-        if (digits == 0 || digits >= sizeof number) return false;
-        memcpy(number, text, digits);
-        number[digits] = '\0';
         double value;
-        if (!lks_number_parse_double(number, &value) || !(value >= 0 && value <= 1e9)) return false;
+        if (!lks_number_parse_before(text, digits, &value) || !(value >= 0 && value <= 1e9))
+            return false;
         *out_seconds = value * units[i].seconds;
         return true;
     }

@@ -78,6 +78,16 @@ bool lks_number_parse_double(const char *text, double *out) {
     return true;
 }
 
+bool lks_number_parse_before(const char *text, size_t length, double *out) {
+    char number[LKS_NUMBER_BYTES];
+    while (length > 0 && text[length - 1] == ' ')
+        length--;
+    if (length == 0 || length >= sizeof number) return false;
+    memcpy(number, text, length);
+    number[length] = '\0';
+    return lks_number_parse_double(number, out);
+}
+
 bool lks_number_parse_int(const char *text, int64_t *out) {
     char number[MAX_TEXT];
     if (!copy_number(text, "+-", number)) return false;

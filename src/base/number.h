@@ -4,6 +4,7 @@
 #define LKS_BASE_NUMBER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { LKS_NUMBER_BYTES = 32 };
@@ -17,6 +18,9 @@ const char *lks_number_format_shortest(double value, char *text);
 /* The whole text as a decimal number, with `_` between digits and inf allowed; false for anything
  * else. */
 bool lks_number_parse_double(const char *text, double *out);
+/* The first `length` characters as a decimal number, blanks behind it allowed: what stands before a
+ * unit. */
+bool lks_number_parse_before(const char *text, size_t length, double *out);
 /* The whole text as a decimal integer; false also where it does not fit. */
 bool lks_number_parse_int(const char *text, int64_t *out);
 

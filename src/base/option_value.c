@@ -66,15 +66,9 @@ static bool parse_bytes(const char *text, int64_t *out) {
     for (int i = 0; i < UNIT_COUNT; i++) {
         size_t suffix = strlen(units[i].suffix);
         if (length <= suffix || strcasecmp(text + length - suffix, units[i].suffix) != 0) continue;
-        char number[LKS_NUMBER_BYTES];
-        size_t digits = length - suffix;
-        while (digits > 0 && text[digits - 1] == ' ')
-            digits--;
-        if (digits == 0 || digits >= sizeof number) return false;
-        memcpy(number, text, digits);
-        number[digits] = '\0';
         double value;
-        if (!lks_number_parse_double(number, &value) || fabs(value * units[i].bytes) >= 0x1p62)
+        if (!lks_number_parse_before(text, length - suffix, &value) ||
+            fabs(value * units[i].bytes) >= 0x1p62)
             return false;
         *out = (int64_t)(value * units[i].bytes);
         return true;

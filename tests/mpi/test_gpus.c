@@ -7,26 +7,18 @@
 #include "mpi/train_case.h"
 #include "train/trainer.h"
 
-enum { STAGES = 3 };
-
 /* Synchronised statistics make collectives within forward and backward; the layers behind the first
  * are long enough for a window of gradients to slide. */
-#define WIDE                                            \
-    {.type = "linear", .options = "out_features=23"}, { \
-        .type = "silu"                                  \
-    }
-#define NORMAL \
-    { .type = "batch_norm", .options = "synchronize=true" }
 static const lks_layer_spec layers[] = {
     {.type = "flatten"},
-    WIDE,
-    NORMAL,
-    WIDE,
-    WIDE,
+    CASE_WIDE,
+    CASE_NORMAL,
+    CASE_WIDE,
+    CASE_WIDE,
     {.type = "dropout", .options = "p=0.2"},
-    WIDE,
-    NORMAL,
-    WIDE,
+    CASE_WIDE,
+    CASE_NORMAL,
+    CASE_WIDE,
     {.type = "linear", .options = "out_features=5"},
     {0},
 };
@@ -34,7 +26,7 @@ static const lks_layer_spec layers[] = {
 /* Without collectives in the layers, whose waits would stand in for others that are left out. */
 static const lks_layer_spec quiet_layers[] = {
     {.type = "flatten"},
-    WIDE,
+    CASE_WIDE,
     {.type = "linear", .options = "out_features=5"},
     {0},
 };
@@ -93,7 +85,7 @@ static void check_stages(int64_t micro_batch_size) {
     const lks_train_config reference = config_of(0, micro_batch_size);
     REQUIRE_OK(open_on(&cpu, MPI_COMM_WORLD, "cpu", &reference));
     REQUIRE_OK(lks_epoch(cpu.trainer, NULL));
-    for (int stage = 0; stage < STAGES; stage++) {
+    for (int stage = 0; stage < CASE_STAGES; stage++) {
         const lks_train_config config = config_of(stage, micro_batch_size);
         REQUIRE_OK(open_on(&gpus, MPI_COMM_WORLD, "cuda", &config));
         REQUIRE_OK(lks_epoch(gpus.trainer, NULL));

@@ -6,8 +6,6 @@
 #include "mpi/train_case.h"
 #include "train/trainer.h"
 
-enum { STAGES = 3 };
-
 static lks_train_config adam_config(int stage) {
     lks_train_config config = case_config();
     config.zero_stage = stage;
@@ -32,14 +30,14 @@ static bool same_state(const lks_trainer *a, const lks_trainer *b) {
 
 static void stages_give_the_same_bits(void **state) {
     (void)state;
-    static train_case runs[STAGES];
-    for (int stage = 0; stage < STAGES; stage++) {
+    static train_case runs[CASE_STAGES];
+    for (int stage = 0; stage < CASE_STAGES; stage++) {
         const lks_train_config config = adam_config(stage);
         REQUIRE_OK(open_run(&runs[stage], "bf16", &config));
         REQUIRE_OK(lks_fit(runs[stage].trainer));
         MPI_CHECK(same_state(runs[stage].trainer, runs[0].trainer));
     }
-    for (int stage = 0; stage < STAGES; stage++)
+    for (int stage = 0; stage < CASE_STAGES; stage++)
         case_close(&runs[stage]);
     mpi_verdict();
 }

@@ -4,26 +4,19 @@
 #include "mpi/train_case.h"
 #include "train/trainer.h"
 
-enum { STAGES = 3 };
-
-#define WIDE                                            \
-    {.type = "linear", .options = "out_features=23"}, { \
-        .type = "silu"                                  \
-    }
-#define NORMAL \
-    { .type = "batch_norm", .options = "synchronize=true" }
 static const lks_layer_spec deep_layers[] = {
     {.type = "flatten"},
-    WIDE,
-    NORMAL,
-    WIDE,
-    WIDE,
-    {.type = "residual", .block = (const lks_layer_spec[]){WIDE, WIDE, NORMAL, WIDE, {0}}},
-    WIDE,
-    WIDE,
-    NORMAL,
-    WIDE,
-    WIDE,
+    CASE_WIDE,
+    CASE_NORMAL,
+    CASE_WIDE,
+    CASE_WIDE,
+    {.type = "residual",
+     .block = (const lks_layer_spec[]){CASE_WIDE, CASE_WIDE, CASE_NORMAL, CASE_WIDE, {0}}},
+    CASE_WIDE,
+    CASE_WIDE,
+    CASE_NORMAL,
+    CASE_WIDE,
+    CASE_WIDE,
     {.type = "linear", .options = "out_features=5"},
     {0},
 };
@@ -45,15 +38,15 @@ static bool slides(const lks_trainer *trainer) {
 
 static void test_stages_give_the_same_bits(void **state) {
     (void)state;
-    static train_case runs[STAGES];
-    for (int stage = 0; stage < STAGES; stage++) {
+    static train_case runs[CASE_STAGES];
+    for (int stage = 0; stage < CASE_STAGES; stage++) {
         const lks_train_config config = stage_config(stage);
         REQUIRE_OK(case_open_layers(&runs[stage], MPI_COMM_WORLD, deep_layers, &config));
         MPI_CHECK(slides(runs[stage].trainer) == (stage == 2 && mpi_check_size() > 1));
         REQUIRE_OK(lks_fit(runs[stage].trainer));
         MPI_CHECK(case_same_params(runs[stage].trainer, runs[0].trainer));
     }
-    for (int stage = 0; stage < STAGES; stage++)
+    for (int stage = 0; stage < CASE_STAGES; stage++)
         case_close(&runs[stage]);
     mpi_verdict();
 }
@@ -65,16 +58,16 @@ static void test_micro_batches_of_stage_2(void **state) {
     (void)state;
     static const lks_layer_spec layers[] = {
         {.type = "flatten"},
-        WIDE,
-        WIDE,
-        WIDE,
-        WIDE,
-        WIDE,
-        WIDE,
-        WIDE,
-        WIDE,
-        WIDE,
-        WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
         {.type = "linear", .options = "out_features=5"},
         {0},
     };
@@ -106,7 +99,7 @@ static void test_micro_batches_of_stage_2(void **state) {
  * of alignment for each bucket. */
 static void test_memory_of_a_rank(void **state) {
     (void)state;
-    for (int stage = 0; stage < STAGES; stage++) {
+    for (int stage = 0; stage < CASE_STAGES; stage++) {
         static train_case run;
         lks_train_config config = stage_config(stage);
         config.optimizer = (lks_spec){.type = "adam", .options = "amsgrad=true"};
@@ -207,7 +200,7 @@ static void test_a_failure_ends_the_run_of_every_rank(void **state) {
         {{.sgd = broken_sgd}, 3, false},
         {{.sgd = broken_last_sgd}, 0, true},
     };
-    for (int stage = 1; stage < STAGES; stage++)
+    for (int stage = 1; stage < CASE_STAGES; stage++)
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
             static train_case run;
             const lks_train_config config = stage_config(stage);

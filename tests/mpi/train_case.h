@@ -34,6 +34,16 @@ static const lks_layer_spec case_layers[] = {
     {0},
 };
 
+enum { CASE_STAGES = 3 }; /* of sharding */
+
+/* Layers for networks of the tests' own, with more in them than a small bucket holds. */
+#define CASE_WIDE                                       \
+    {.type = "linear", .options = "out_features=23"}, { \
+        .type = "silu"                                  \
+    }
+#define CASE_NORMAL \
+    { .type = "batch_norm", .options = "synchronize=true" }
+
 /* A run with all its handles; the arrays belong to it. */
 typedef struct train_case {
     lks_context *context;
