@@ -136,19 +136,31 @@ static lks_status predict(planner *p, lks_plan_row *row) {
     return status;
 }
 
+/* What the run file cannot have on so many ranks, as when they are more than samples of a batch,
+ * leaves the others their predictions. */
+static lks_status predict_or_refuse(planner *p, lks_plan_row *row) {
+    lks_status status = predict(p, row);
+    if (status != LKS_ECONFIG) return status;
+    row->refusal = lks_strdup_printf("%s", lks_last_error());
+    return row->refusal ? LKS_OK : lks_fail(LKS_ENOMEM, "out of memory");
+}
+
 /* rows: [rank_count_count * STAGES]. All are compared with one rank, whether asked for or not. */
 static lks_status predict_all(planner *p, lks_plan_row *rows) {
+    const int count = p->rank_count_count * STAGES;
     lks_plan_row alone = {.ranks = 1, .zero_stage = 1};
     lks_status status = predict(p, &alone);
-    for (int i = 0; i < p->rank_count_count * STAGES && !status; i++) {
+    int refused = 0;
+    for (int i = 0; i < count && !status; i++) {
         rows[i].ranks = p->rank_counts[i / STAGES];
         rows[i].zero_stage = i % STAGES;
-        status = predict(p, &rows[i]);
+        status = predict_or_refuse(p, &rows[i]);
         if (!status && rows[i].forecast.step > 0)
             rows[i].efficiency = alone.forecast.step / (rows[i].ranks * rows[i].forecast.step);
+        refused += rows[i].refusal != NULL;
     }
     lks_outline_free(&alone.outline);
-    return status;
+    return status || refused < count ? status : lks_fail(LKS_ECONFIG, "%s", rows[0].refusal);
 }
 
 static lks_status print(const planner *p, const lks_plan_row *rows) {
@@ -172,8 +184,10 @@ static lks_status plan(planner *p) {
                             : lks_fail(LKS_ECONFIG, "data: the key \"train\" is missing");
     if (!status) status = predict_all(p, rows);
     if (!status && lks_job_is_first(&p->job)) status = print(p, rows);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         lks_outline_free(&rows[i].outline);
+        free(rows[i].refusal);
+    }
     free(rows);
     return status;
 }

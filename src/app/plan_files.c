@@ -67,6 +67,7 @@ static lks_status read_profile(const char *path, const json_t *root, lks_plan_pr
     if (!status) status = get_count(path, root, "threads", &out->threads);
     if (!status) status = get(path, root, "samples", &samples);
     if (!status) status = get(path, root, "updated_parameters", &out->updated);
+    if (!status) status = get(path, root, "loader", &out->loader);
     if (!status) status = get(path, mean, "input", &out->input);
     if (!status) status = get(path, mean, "other", &out->other);
     if (!status) status = get(path, mean, "forward", &out->forward);
@@ -180,9 +181,6 @@ lks_status lks_plan_read_link(const char *text, bool within_node, lks_link *out)
     if (!strchr(text, '=')) return read_file(text, within_node, out);
     if (lks_options_parse(&link_table, &settings, text, within_node ? "--node" : "--network"))
         return lks_fail_in(LKS_EUSAGE, "\"%s\"", text);
-    for (int kind = 0; kind < LKS_COMM_BENCH_KINDS; kind++) {
-        out->latency[kind] = settings.latency;
-        out->byte_seconds[kind] = 1 / settings.bandwidth;
-    }
+    *out = lks_link_even(settings.latency, 1 / settings.bandwidth);
     return LKS_OK;
 }

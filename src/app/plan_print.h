@@ -7,6 +7,7 @@
 /* A run on so many ranks at one zero_stage. */
 typedef struct lks_plan_row {
     int ranks, zero_stage;
+    char *refusal; /* why so many ranks cannot have it, on the heap; then nothing below is known */
     int64_t batch_size;
     lks_trainer_needs needs; /* of the first rank, whose part of a batch is a largest one */
     lks_outline outline;

@@ -117,5 +117,8 @@ lks_status lks_loader_next(lks_loader *loader, lks_host_batch *out);
 void lks_loader_release(lks_loader *loader, const lks_host_batch *batch);
 /* Seconds that lks_loader_next has waited since lks_loader_begin. */
 double lks_loader_wait_seconds(const lks_loader *loader);
+/* Seconds of processor time that its thread has taken since it was created; 0 where the system does
+ * not tell. */
+double lks_loader_thread_seconds(const lks_loader *loader);
 
 #endif

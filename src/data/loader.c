@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "data/dataset.h"
 #include "data/transform.h"
@@ -334,6 +335,14 @@ int64_t lks_loader_steps(const lks_loader *loader) {
 
 double lks_loader_wait_seconds(const lks_loader *loader) {
     return loader->wait_seconds;
+}
+
+double lks_loader_thread_seconds(const lks_loader *loader) {
+    clockid_t clock;
+    struct timespec taken;
+    if (pthread_getcpuclockid(loader->thread, &clock) != 0 || clock_gettime(clock, &taken) != 0)
+        return 0;
+    return (double)taken.tv_sec + 1e-9 * (double)taken.tv_nsec;
 }
 
 lks_status lks_loader_begin(lks_loader *loader, int64_t epoch, int64_t first_step) {

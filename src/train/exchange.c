@@ -157,8 +157,12 @@ static lks_status finish_backward(lks_exchange *exchange) {
     return LKS_OK;
 }
 
+bool lks_exchange_sums_each(const lks_exchange *exchange) {
+    return lks_grad_store_whole(exchange->store) == NULL;
+}
+
 lks_status lks_exchange_begin(lks_exchange *exchange, bool first, bool last, bool *accumulate) {
-    const bool slides = lks_grad_store_whole(exchange->store) == NULL;
+    const bool slides = lks_exchange_sums_each(exchange);
     lks_status status = slides ? finish_backward(exchange) : LKS_OK;
     exchange->sums = slides || last;
     exchange->adds = !first;

@@ -27,6 +27,8 @@ void lks_exchange_destroy(lks_exchange *exchange);
 /* Bytes of device memory for gradients, as measured. */
 size_t lks_exchange_grad_bytes(const lks_exchange *exchange);
 
+/* Are the gradients of every micro-batch summed over the ranks, not those of a step? */
+bool lks_exchange_sums_each(const lks_exchange *exchange);
 /* Before the backward of a micro-batch, the first or the last of its step or both. *accumulate:
  * does this backward add its gradients to those of the micro-batches before? (Where only the shards
  * of the sums are kept, they are added up there.) LKS_ECOMM. Collective. */

@@ -21,7 +21,10 @@ lks_status lks_trainer_get_outline(const lks_trainer *t, lks_outline *out) {
     int64_t begin, end;
     lks_split(t->config.batch_size, lks_comm_rank(t->context->comm), plan->size, &begin, &end);
     *out = (lks_outline){
+        .run_steps = t->config.epochs * lks_loader_steps(t->loader),
         .rows = end - begin,
+        .micro_batches = (end - begin - 1) / t->max_rows + 1,
+        .sums_each = lks_exchange_sums_each(t->exchange),
         .updated = plan->state_count,
         .layer_count = lks_graph_layer_count(t->graph),
         .bucket_count = plan->bucket_count,

@@ -9,11 +9,12 @@
 struct lks_profile {
     lks_trace *trace;
     int64_t steps_wanted;
-    int64_t steps_done; /* warm-up included */
-    double samples;     /* of all ranks, after the warm-up */
+    int64_t steps_done;    /* warm-up included */
+    double samples;        /* of all ranks, after the warm-up */
+    double loader_seconds; /* of the loader's thread, when the warm-up ended */
     int layer_count;
-    /* [sum_count] of this rank, then of all: every kind of transfer, then every layer's forward and
-     * backward. */
+    /* [sum_count] of this rank, then of all: every kind of transfer, every layer's forward and
+     * backward, and the loader's thread. */
     double *sums;
     int sum_count;
     lks_profile_rank *ranks; /* [size] */
@@ -30,7 +31,7 @@ static lks_status create(lks_trainer *t, int64_t steps, lks_profile **out) {
     const size_t size = (size_t)lks_comm_size(t->context->comm);
     profile->steps_wanted = steps;
     profile->layer_count = lks_graph_layer_count(t->graph);
-    profile->sum_count = TRANSFER_VALUES + 2 * profile->layer_count;
+    profile->sum_count = TRANSFER_VALUES + 2 * profile->layer_count + 1;
     profile->sums = calloc((size_t)profile->sum_count, sizeof(double));
     profile->ranks = calloc(size, sizeof(*profile->ranks));
     profile->counts = calloc(size, sizeof(*profile->counts));
@@ -74,7 +75,8 @@ lks_status lks_trainer_profile(lks_trainer *t, int64_t steps) {
 
 /* ---- bringing the ranks together ---- */
 
-static void fill(lks_profile *profile, const lks_trace_result *trace, lks_profile_rank *mine) {
+static void fill(lks_trainer *t, const lks_trace_result *trace, lks_profile_rank *mine) {
+    lks_profile *profile = t->profile;
     mine->step = trace->step;
     memcpy(mine->phases, trace->phases, sizeof(mine->phases));
     for (int kind = 0; kind < LKS_COLLECTIVE_COUNT; kind++) {
@@ -88,6 +90,8 @@ static void fill(lks_profile *profile, const lks_trace_result *trace, lks_profil
         forward[i] = lks_trace_layer_seconds(profile->trace, LKS_PHASE_FORWARD, i);
         backward[i] = lks_trace_layer_seconds(profile->trace, LKS_PHASE_BACKWARD, i);
     }
+    profile->sums[profile->sum_count - 1] =
+        lks_loader_thread_seconds(t->loader) - profile->loader_seconds;
 }
 
 /* In a step all ranks wait for each other, so it takes as long on all of them: what sets them apart
@@ -119,7 +123,7 @@ static lks_status gather(lks_trainer *t, lks_profile_result *result) {
     lks_trace_result trace;
     lks_status status = lks_comm_agree(comm, lks_trace_read(profile->trace, &trace));
     if (status != LKS_OK) return status;
-    fill(profile, &trace, &profile->ranks[lks_comm_rank(comm)]);
+    fill(t, &trace, &profile->ranks[lks_comm_rank(comm)]);
     status = lks_comm_all_gather(comm, profile->ranks, profile->counts, LKS_U8);
     if (status == LKS_OK)
         status =
@@ -132,6 +136,7 @@ static lks_status gather(lks_trainer *t, lks_profile_result *result) {
         .samples = profile->samples,
         .forward = profile->sums + TRANSFER_VALUES,
         .backward = profile->sums + TRANSFER_VALUES + profile->layer_count,
+        .loader = profile->sums[profile->sum_count - 1],
     };
     memcpy(result->transfers, profile->sums, sizeof(result->transfers));
     compare_ranks(profile, size, result);
@@ -182,6 +187,7 @@ lks_status lks_profile_step(lks_trainer *t) {
     profile->steps_done++;
     if (profile->steps_done == LKS_PROFILE_WARM_UP_STEPS) {
         lks_status status = lks_comm_agree(t->context->comm, lks_trace_reset(profile->trace));
+        profile->loader_seconds = lks_loader_thread_seconds(t->loader);
         return status == LKS_OK ? LKS_OK : end(t, status);
     }
     if (profile->steps_done < LKS_PROFILE_WARM_UP_STEPS) return LKS_OK;

@@ -36,6 +36,7 @@ typedef struct lks_profile_result {
     /* Mean count, bytes and seconds of a rank's transfers. */
     double transfers[LKS_COLLECTIVE_COUNT][3];
     const double *forward, *backward; /* [layer count] means */
+    double loader; /* mean processor time of the loader's thread, beside the step */
 } lks_profile_result;
 enum { LKS_PROFILE_CALLS, LKS_PROFILE_BYTES, LKS_PROFILE_SECONDS };
 

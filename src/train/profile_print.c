@@ -39,6 +39,8 @@ static void log_phases(const lks_logger *logger, const lks_profile_result *resul
                 ms * result->mean.phases[p],
                 100 * per_second(result->mean.phases[p], result->mean.step), extremes);
     }
+    lks_log(logger, LKS_LOG_INFO, "beside them, the loader's thread: %.3f ms of processor time",
+            ms * result->loader);
 }
 
 static void log_communication(const lks_logger *logger, const lks_profile_result *result,
@@ -173,6 +175,7 @@ void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *resu
     lks_strbuf_add_number_member(out, "steps", steps);
     lks_strbuf_add_number_member(out, "samples", result->samples / steps);
     lks_strbuf_add_number_member(out, "updated_parameters", (double)t->plan->state_count);
+    lks_strbuf_add_number_member(out, "loader", result->loader / steps);
     add_phases(out, "mean", &result->mean, steps);
     add_phases(out, "slowest", &result->slowest, steps);
     lks_strbuf_add_number_member(out, "slowest_rank", result->slowest_rank);

@@ -52,7 +52,10 @@ typedef struct lks_outline_bucket {
     int layer;     /* whose backward completes it */
 } lks_outline_bucket;
 typedef struct lks_outline {
-    int64_t rows;           /* samples of this rank */
+    int64_t run_steps;      /* of all epochs */
+    int64_t rows;           /* samples of this rank, in */
+    int64_t micro_batches;  /* so many parts; */
+    bool sums_each;         /* the gradients of each are summed over the ranks */
     int64_t updated;        /* parameters that this rank updates */
     int synchronized_count; /* layers with statistics over all ranks */
     int layer_count;

@@ -39,7 +39,10 @@ static void test_needs_are_taken(void **state) {
 /* The outline of a trainer that is one of `size` ranks, from the trainer's own plan. */
 static void check_outline(const lks_trainer *t, const lks_outline *outline, int size) {
     int64_t bytes = 0;
+    const int64_t most = t->config.micro_batch_size;
+    MPI_CHECK(outline->run_steps == 4 * 6); /* 163 samples are 6 batches */
     MPI_CHECK(outline->rows == (30 - 1) / size + 1);
+    MPI_CHECK(outline->micro_batches == (most > 0 ? (outline->rows - 1) / most + 1 : 1));
     MPI_CHECK(outline->updated == t->plan->state_count);
     MPI_CHECK(outline->layer_count == 7 && outline->synchronized_count == 1);
     MPI_CHECK(outline->bucket_count == t->plan->bucket_count && outline->bucket_count >= 2);
@@ -63,6 +66,7 @@ static void test_imagined_ranks(void **state) {
         int64_t kinds[LKS_MEMORY_KINDS];
         lks_train_config config = case_config();
         config.zero_stage = stage;
+        config.micro_batch_size = stage == 1 ? 4 : 0;
         REQUIRE_OK(case_open_data(&imagined, MPI_COMM_SELF, "cpu"));
         lks_comm_imagine(imagined.context->comm, size);
         REQUIRE_OK(measure(&imagined, case_layers, &config, &needs));

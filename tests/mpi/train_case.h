@@ -71,7 +71,7 @@ static inline lks_train_config case_config(void) {
     lks_train_config config = LKS_TRAIN_CONFIG_DEFAULT;
     config.seed = 5;
     config.epochs = 4;
-    config.batch_size = 30; /* 203 = 6 * 30 + 23: the last batch is partial */
+    config.batch_size = 30; /* 163 = 5 * 30 + 13: the last batch is partial */
     config.optimizer =
         (lks_spec){.type = "sgd", .options = "lr=0.05 momentum=0.9 weight_decay=1e-3"};
     config.schedule = (lks_spec){.type = "step", .options = "step_size=2 gamma=0.5"};

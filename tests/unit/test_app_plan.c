@@ -22,20 +22,11 @@ static void near(double got, double want) {
 
 /* ---- links ---- */
 
-static lks_link even_link(double latency, double byte_seconds) {
-    lks_link link;
-    for (int kind = 0; kind < LKS_COMM_BENCH_KINDS; kind++) {
-        link.latency[kind] = latency;
-        link.byte_seconds[kind] = byte_seconds;
-    }
-    return link;
-}
-
 /* Of 4 neighbours: two rounds and 3/4 of the bytes for a gather or a scatter, twice that for an
  * all-reduce. Of 3, two rounds as well. */
 static void collectives_of_one_node(void **state) {
     (void)state;
-    const lks_cluster cluster = {.ranks_per_node = INT_MAX, .node = even_link(1e-6, 1e-9)};
+    const lks_cluster cluster = {.ranks_per_node = INT_MAX, .node = lks_link_even(1e-6, 1e-9)};
     near(lks_plan_collective(&cluster, LKS_ALL_GATHER, 4, 8000), 2e-6 + 6e-6);
     near(lks_plan_collective(&cluster, LKS_REDUCE_SCATTER, 4, 8000), 2e-6 + 6e-6);
     near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 4, 8000), 4e-6 + 12e-6);
@@ -47,43 +38,66 @@ static void collectives_of_one_node(void **state) {
  * half of them. */
 static void collectives_of_two_levels(void **state) {
     (void)state;
-    const lks_cluster cluster = {
-        .ranks_per_node = 4, .node = even_link(1e-6, 1e-9), .network = even_link(1e-5, 1e-8)};
+    const lks_cluster cluster = {.ranks_per_node = 4,
+                                 .node = lks_link_even(1e-6, 1e-9),
+                                 .network = lks_link_even(1e-5, 1e-8)};
     const double within = 2e-6 + 6e-6;
     near(lks_plan_collective(&cluster, LKS_ALL_GATHER, 8, 8000), within + 1e-5 + 1e-5);
     near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 8, 8000), 2 * within + 2e-5 + 2e-5);
     near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 4, 8000), 2 * within);
     /* a rank on each node */
-    const lks_cluster spread = {.ranks_per_node = 1, .network = even_link(1e-5, 1e-8)};
+    const lks_cluster spread = {.ranks_per_node = 1, .network = lks_link_even(1e-5, 1e-8)};
     near(lks_plan_collective(&spread, LKS_ALL_GATHER, 2, 8000), 1e-5 + 4e-5);
 }
 
-/* Times made by the formula give back what they were made of; a constant gives no bandwidth. */
-static void links_are_found_again(void **state) {
+enum { LINK_RANKS = 4, LINK_SIZES = 3 };
+
+static void fill_samples(const double seconds[LINK_SIZES], lks_comm_sample *samples) {
+    for (int i = 0; i < LKS_COMM_BENCH_KINDS * LINK_SIZES; i++)
+        samples[i] = (lks_comm_sample){.kind = (lks_collective)(i / LINK_SIZES),
+                                       .bytes = 1000 << i % LINK_SIZES,
+                                       .seconds = seconds[i % LINK_SIZES]};
+}
+
+/* 1000, 2000 and 4000 bytes among 4 ranks: a gather passes 3/4 of them in 2 rounds, an all-reduce
+ * 3/2 in 4. From end to end a message of 1000 bytes takes 1 us and each further one 1 us more, so 1
+ * us of the first one's 2 us is its bytes', and the other one its rounds'. */
+static void links_bend_where_they_were_measured(void **state) {
     (void)state;
-    enum { RANKS = 6, SIZES = 4 };
-    lks_cluster made = {.ranks_per_node = INT_MAX, .node = even_link(2e-6, 5e-10)};
-    made.node.latency[LKS_ALL_GATHER] = 7e-6;
-    lks_comm_sample samples[LKS_COMM_BENCH_KINDS * SIZES];
-    int count = 0;
-    for (int kind = 0; kind < LKS_COMM_BENCH_KINDS; kind++)
-        for (int64_t bytes = 4096; bytes <= 4096 << 6; bytes <<= 2)
-            samples[count++] = (lks_comm_sample){
-                .kind = (lks_collective)kind,
-                .bytes = bytes,
-                .seconds = lks_plan_collective(&made, (lks_collective)kind, RANKS, (double)bytes)};
-    assert_int_equal(count, LKS_COMM_BENCH_KINDS * SIZES);
+    const double seconds[LINK_SIZES] = {2e-6, 2.5e-6, 5e-6};
+    lks_comm_sample samples[LKS_COMM_BENCH_KINDS * LINK_SIZES];
     lks_link found;
-    assert_int_equal(lks_link_fit(samples, count, RANKS, &found), LKS_OK);
+    fill_samples(seconds, samples);
+    assert_int_equal(lks_link_fit(samples, LKS_COMM_BENCH_KINDS * LINK_SIZES, LINK_RANKS, &found),
+                     LKS_OK);
+    near(found.kinds[LKS_ALL_REDUCE].latency, 1e-6 / 4);
+    near(found.kinds[LKS_ALL_GATHER].latency, 1e-6 / 2);
     for (int kind = 0; kind < LKS_COMM_BENCH_KINDS; kind++) {
-        near(found.latency[kind], made.node.latency[kind]);
-        near(found.byte_seconds[kind], made.node.byte_seconds[kind]);
+        for (int i = 0; i < LINK_SIZES; i++)
+            near(lks_link_seconds(&found, (lks_collective)kind, LINK_RANKS, 1000 << i), seconds[i]);
+        near(lks_link_seconds(&found, (lks_collective)kind, LINK_RANKS, 0), 1e-6);
+        near(lks_link_seconds(&found, (lks_collective)kind, LINK_RANKS, 500), 1.5e-6);
+        near(lks_link_seconds(&found, (lks_collective)kind, LINK_RANKS, 3000), 3.75e-6);
+        near(lks_link_seconds(&found, (lks_collective)kind, LINK_RANKS, 8000), 9e-6);
     }
-    for (int i = 0; i < count; i++)
-        samples[i].seconds = 1e-3 / (double)(i % SIZES + 1);
-    assert_int_equal(lks_link_fit(samples, count, RANKS, &found), LKS_OK);
-    assert_true(found.byte_seconds[LKS_ALL_REDUCE] == 0 && found.latency[LKS_ALL_REDUCE] > 0);
-    assert_int_equal(lks_link_fit(samples, 1, RANKS, &found), LKS_EDATA);
+    /* Of 16 ranks twice the rounds, and of 1600 bytes as many pass as of 2000 among 4. */
+    near(lks_link_seconds(&found, LKS_ALL_GATHER, 16, 1600), 2.5e-6 + 1e-6);
+}
+
+/* Noise: nothing gets cheaper by having more bytes. */
+static void longer_messages_never_cost_less(void **state) {
+    (void)state;
+    const double seconds[LINK_SIZES] = {3e-6, 2e-6, 1e-6};
+    lks_comm_sample samples[LKS_COMM_BENCH_KINDS * LINK_SIZES];
+    lks_link found;
+    fill_samples(seconds, samples);
+    assert_int_equal(lks_link_fit(samples, LKS_COMM_BENCH_KINDS * LINK_SIZES, LINK_RANKS, &found),
+                     LKS_OK);
+    near(lks_link_seconds(&found, LKS_ALL_REDUCE, LINK_RANKS, 1e9), 3e-6);
+    assert_int_equal(lks_link_fit(samples, 1, LINK_RANKS, &found), LKS_EDATA);
+    samples[1].bytes = 500;
+    assert_int_equal(lks_link_fit(samples, LKS_COMM_BENCH_KINDS * LINK_SIZES, LINK_RANKS, &found),
+                     LKS_EDATA);
 }
 
 /* ---- computing ---- */
@@ -157,14 +171,20 @@ static const lks_pace step_pace = {.input = {.fixed = 1e-3},
 /* The last layer fills one bucket, the first layer another one. */
 static lks_outline_bucket step_buckets[2] = {{.bytes = 1000000, .layer = 1},
                                              {.bytes = 1000000, .layer = 0}};
-static const lks_outline step_outline = {
-    .rows = 8, .updated = 1, .layer_count = 2, .buckets = step_buckets, .bucket_count = 2};
+static const lks_outline step_outline = {.rows = 8,
+                                         .micro_batches = 1,
+                                         .updated = 1,
+                                         .layer_count = 2,
+                                         .buckets = step_buckets,
+                                         .bucket_count = 2};
 
 /* On two ranks an all-reduce of a bucket takes 1 ms and a gather half of it; nothing has a latency,
  * and the small sums of 64 bytes take 64 ns each. */
 static lks_cluster step_cluster(bool overlaps) {
-    return (lks_cluster){
-        .ranks_per_node = INT_MAX, .node = even_link(0, 1e-9), .overlaps = overlaps, .threads = 1};
+    return (lks_cluster){.ranks_per_node = INT_MAX,
+                         .node = lks_link_even(0, 1e-9),
+                         .overlaps = overlaps,
+                         .threads = 1};
 }
 
 static void steps(void **state) {
@@ -190,21 +210,48 @@ static void steps(void **state) {
     f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 1);
     near(f.step, 10e-3 + 1e-3 + 64e-9 + 0.5e-3);
     near(f.communication, 3e-3 + sums);
-    /* Batch norm waits for its sums twice in a step. */
+    /* Batch norm waits for its sums twice in a step, in backward behind those of the step. */
     lks_outline outline = step_outline;
     outline.synchronized_count = 3;
-    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 1).step, f.step + 6 * 64e-9);
-    /* Two ranks of one core take turns; one rank has it for itself. */
+    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 1).step, f.step + 7 * 64e-9);
+}
+
+/* Two ranks of one core take turns, with each other and with the threads that read their samples;
+ * one rank that has a second core does not wait for its reader. */
+static void cores_are_shared(void **state) {
+    (void)state;
+    lks_pace pace = step_pace;
+    pace.loader = (lks_line){.fixed = 2e-3};
+    lks_cluster cluster = step_cluster(true);
     cluster.cores = 1;
-    near(lks_plan_step(&step_pace, &cluster, &step_outline, 1, 1).step, 10e-3);
+    near(lks_plan_step(&step_pace, &cluster, &step_outline, 1, 1).computing, 10e-3);
     near(lks_plan_step(&step_pace, &cluster, &step_outline, 2, 0).computing, 20e-3);
+    near(lks_plan_step(&pace, &cluster, &step_outline, 2, 0).computing, 24e-3);
+    cluster.cores = 2;
+    near(lks_plan_step(&pace, &cluster, &step_outline, 1, 0).computing, 10e-3);
+    near(lks_plan_step(&pace, &cluster, &step_outline, 2, 0).computing, 12e-3);
+}
+
+/* Two micro-batches compute as much as one; where only shards of sums are kept, both are summed. */
+static void micro_batches(void **state) {
+    (void)state;
+    const lks_cluster cluster = step_cluster(false);
+    lks_outline outline = step_outline;
+    const lks_forecast one = lks_plan_step(&step_pace, &cluster, &outline, 2, 2);
+    outline.micro_batches = 2;
+    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 2).step, one.step);
+    outline.sums_each = true;
+    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 2).step, one.step + 2 * 0.5e-3);
+    outline.synchronized_count = 1; /* four times, where it would be twice */
+    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 2).step,
+         one.step + 2 * 0.5e-3 + 4 * 64e-9);
 }
 
 /* ---- files ---- */
 
 static const char good_profile[] =
     "{\"format\": \"lockstep profile 1\", \"overlaps\": true, \"ranks\": 4, \"hosts\": 2,"
-    " \"threads\": 3, \"samples\": 64, \"updated_parameters\": 10,"
+    " \"threads\": 3, \"samples\": 64, \"updated_parameters\": 10, \"loader\": 0.5,"
     " \"mean\": {\"input\": 1, \"other\": 2, \"forward\": 3, \"backward\": 4, \"optimizer\": 5},"
     " \"layers\": [{\"backward\": 0.5}, {\"backward\": 0.25}]}";
 
@@ -229,6 +276,7 @@ static void profiles(void **state) {
     assert_int_equal(profile.hosts, 2);
     near(profile.rows, 16);
     near(profile.optimizer, 5);
+    near(profile.loader, 0.5);
     assert_int_equal(profile.layer_count, 2);
     near(profile.layer_backward[1], 0.25);
     lks_plan_profile_free(&profile);
@@ -261,8 +309,7 @@ static void links(void **state) {
     const char *path = temp_path("comm.json");
     lks_link link;
     assert_int_equal(lks_plan_read_link("latency=2e-6 bandwidth=4e9", true, &link), LKS_OK);
-    near(link.latency[LKS_ALL_GATHER], 2e-6);
-    near(link.byte_seconds[LKS_REDUCE_SCATTER], 0.25e-9);
+    near(lks_link_seconds(&link, LKS_ALL_GATHER, 2, 8000), 2e-6 + 1e-6);
     refused(lks_plan_read_link("latency=2e-6", true, &link), LKS_EUSAGE, "bandwidth");
     refused(lks_plan_read_link("bandwidth=0 latency=1e-6", false, &link), LKS_EUSAGE, "bandwidth");
     refused(lks_plan_read_link(path, true, &link), LKS_EIO, "cannot read ");
@@ -309,10 +356,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(collectives_of_one_node),
         cmocka_unit_test(collectives_of_two_levels),
-        cmocka_unit_test(links_are_found_again),
+        cmocka_unit_test(links_bend_where_they_were_measured),
+        cmocka_unit_test(longer_messages_never_cost_less),
         cmocka_unit_test(lines),
         cmocka_unit_test(paces),
         cmocka_unit_test(steps),
+        cmocka_unit_test(cores_are_shared),
+        cmocka_unit_test(micro_batches),
         cmocka_unit_test(profiles),
         cmocka_unit_test(links),
     };

@@ -121,6 +121,7 @@ static void every_rank_gets_its_part(void **state) {
                     assert_int_equal(lks_loader_next(loader, &batch), LKS_EINVAL);
                 }
                 assert_true(lks_loader_wait_seconds(loader) >= 0);
+                assert_true(lks_loader_thread_seconds(loader) > 0);
                 assert_int_equal(lks_loader_begin(loader, 0, 0), LKS_OK);
                 assert_true(lks_loader_wait_seconds(loader) == 0);
                 lks_loader_destroy(loader);

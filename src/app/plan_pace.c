@@ -1,0 +1,107 @@
+#include "app/plan_pace.h"
+
+#include <stdlib.h>
+
+void lks_plan_profile_free(lks_plan_profile *profile) {
+    free(profile->layer_backward);
+    profile->layer_backward = NULL;
+}
+
+lks_line lks_line_fit(const double *x, const double *y, int count) {
+    double sx = 0, sy = 0, sxx = 0, sxy = 0;
+    for (int i = 0; i < count; i++) {
+        sx += x[i];
+        sy += y[i];
+        sxx += x[i] * x[i];
+        sxy += x[i] * y[i];
+    }
+    const double determinant = count * sxx - sx * sx;
+    const lks_line through_origin = {.per_unit = sxx > 0 ? sxy / sxx : 0};
+    if (!(determinant > 1e-6 * count * sxx)) return through_origin;
+    const lks_line line = {.fixed = (sy * sxx - sx * sxy) / determinant,
+                           .per_unit = (count * sxy - sx * sy) / determinant};
+    if (line.per_unit < 0) return (lks_line){.fixed = sy / count};
+    return line.fixed < 0 ? through_origin : line;
+}
+
+double lks_line_at(const lks_line *line, double units) {
+    return line->fixed + line->per_unit * units;
+}
+
+/* One quantity of every profile, found at the same offset in each. */
+static lks_line fit_member(const lks_plan_profile *profiles, int count, size_t x_offset,
+                           size_t y_offset, double *scratch) {
+    for (int i = 0; i < count; i++) {
+        scratch[i] = *(const double *)((const char *)&profiles[i] + x_offset);
+        scratch[count + i] = *(const double *)((const char *)&profiles[i] + y_offset);
+    }
+    return lks_line_fit(scratch, scratch + count, count);
+}
+
+static lks_status check_layers(const lks_plan_profile *profiles, int count) {
+    for (int i = 1; i < count; i++)
+        if (profiles[i].layer_count != profiles[0].layer_count)
+            return lks_fail(LKS_EDATA,
+                            "the profiles have %d and %d layers: expected profiles of "
+                            "one model",
+                            profiles[0].layer_count, profiles[i].layer_count);
+    return LKS_OK;
+}
+
+#define FIT(x_, y_)                                                                             \
+    fit_member(profiles, count, offsetof(lks_plan_profile, x_), offsetof(lks_plan_profile, y_), \
+               scratch)
+
+/* What of backward belongs to no layer, and each layer's part. scratch: [3 * count]. */
+static void fit_backward(const lks_plan_profile *profiles, int count, double *scratch,
+                         lks_pace *out) {
+    double *rows = scratch, *seconds = scratch + count, *rest = scratch + 2 * count;
+    for (int i = 0; i < count; i++) {
+        rows[i] = profiles[i].rows;
+        rest[i] = profiles[i].backward;
+    }
+    for (int layer = 0; layer < out->layer_count; layer++) {
+        for (int i = 0; i < count; i++) {
+            seconds[i] = profiles[i].layer_backward[layer];
+            rest[i] -= seconds[i];
+        }
+        out->backward[layer] = lks_line_fit(rows, seconds, count);
+    }
+    out->loss = lks_line_fit(rows, rest, count);
+}
+
+lks_status lks_pace_fit(const lks_plan_profile *profiles, int count, lks_pace *out) {
+    *out = (lks_pace){.layer_count = profiles[0].layer_count};
+    lks_status status = check_layers(profiles, count);
+    if (status) return status;
+    double *scratch = calloc(3 * (size_t)count, sizeof *scratch);
+    out->backward = calloc((size_t)out->layer_count + 1, sizeof *out->backward);
+    if (!scratch || !out->backward) {
+        free(scratch);
+        lks_pace_free(out);
+        return lks_fail(LKS_ENOMEM, "out of memory");
+    }
+    out->input = FIT(rows, input);
+    out->forward = FIT(rows, forward);
+    out->loader = FIT(rows, loader);
+    out->optimizer = FIT(updated, optimizer);
+    fit_backward(profiles, count, scratch, out);
+    for (int i = 0; i < count; i++)
+        out->other += profiles[i].other / count;
+    free(scratch);
+    return LKS_OK;
+}
+
+double lks_pace_seconds(const lks_pace *pace, double rows, double updated) {
+    double seconds = pace->other + lks_line_at(&pace->input, rows) +
+                     lks_line_at(&pace->forward, rows) + lks_line_at(&pace->loss, rows) +
+                     lks_line_at(&pace->optimizer, updated);
+    for (int layer = 0; layer < pace->layer_count; layer++)
+        seconds += lks_line_at(&pace->backward[layer], rows);
+    return seconds;
+}
+
+void lks_pace_free(lks_pace *pace) {
+    free(pace->backward);
+    pace->backward = NULL;
+}

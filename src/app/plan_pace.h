@@ -1,0 +1,51 @@
+/* How fast a rank computes, from profiles of runs. */
+#ifndef LKS_APP_PLAN_PACE_H
+#define LKS_APP_PLAN_PACE_H
+
+#include <stdbool.h>
+
+#include "base/base.h"
+
+/* What a profile.json says, in seconds of one step. */
+typedef struct lks_plan_profile {
+    int ranks, hosts, threads;
+    bool overlaps;
+    double rows;    /* samples of a rank */
+    double updated; /* parameters that a rank updated */
+    double input, other, optimizer, forward, backward;
+    double loader; /* processor time of the thread that reads samples, beside these */
+    int layer_count;
+    double *layer_backward; /* [layer_count], of `backward` */
+} lks_plan_profile;
+void lks_plan_profile_free(lks_plan_profile *profile);
+
+/* Seconds = fixed + per_unit * units. */
+typedef struct lks_line {
+    double fixed, per_unit;
+} lks_line;
+
+/* The line nearest to the points, without negative parts; through the origin where all have the
+ * same x. count >= 1. */
+lks_line lks_line_fit(const double *x, const double *y, int count);
+double lks_line_at(const lks_line *line, double units);
+
+/* How fast a rank computes. */
+typedef struct lks_pace {
+    lks_line input, forward; /* of the rows */
+    lks_line loader;         /* processor time of the loader's thread; of the rows */
+    double other;            /* seconds, whatever the rows */
+    lks_line loss;           /* of backward, what belongs to no layer; of the rows */
+    lks_line optimizer;      /* of the updated parameters */
+    int layer_count;
+    lks_line *backward; /* [layer_count] of the rows */
+} lks_pace;
+
+/* From profiles of one model, best with different numbers of samples. LKS_EDATA where their layers
+ * differ; LKS_ENOMEM. *out is freed by lks_pace_free. */
+lks_status lks_pace_fit(const lks_plan_profile *profiles, int count, lks_pace *out);
+/* Seconds of a step of a rank that talks to nobody, with so many samples and parameters to update.
+ */
+double lks_pace_seconds(const lks_pace *pace, double rows, double updated);
+void lks_pace_free(lks_pace *pace);
+
+#endif
