@@ -143,6 +143,15 @@ void lks_file_start_sync(int descriptor, lks_span span) {
     (void)sync_file_range(descriptor, span.begin, span.end - span.begin, SYNC_FILE_RANGE_WRITE);
 }
 
+void lks_file_release(int descriptor, lks_span span) {
+    int64_t bytes = span.end - span.begin;
+    if (bytes == 0) return; /* for the system it would stand for the rest of the file */
+    (void)sync_file_range(descriptor, span.begin, bytes,
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                              SYNC_FILE_RANGE_WAIT_AFTER);
+    (void)posix_fadvise(descriptor, span.begin, bytes, POSIX_FADV_DONTNEED);
+}
+
 void lks_file_expect(int descriptor, lks_span span) {
     (void)posix_fadvise(descriptor, span.begin, span.end - span.begin, POSIX_FADV_WILLNEED);
 }

@@ -29,13 +29,24 @@ static bool is_whole(const part *part) {
     return part->own_begin == part->begin && part->own_end == part->end;
 }
 
+/* The blocks of the window that the piece has elements of: [*begin, *end). */
+static void blocks_in_window(const lks_pieces *pieces, const lks_save_array *array,
+                             const lks_piece *piece, int64_t *begin, int64_t *end) {
+    int64_t block = array->grid.block_elements;
+    *begin = piece->first / block;
+    *end = piece->count > 0 ? (piece->first + piece->count - 1) / block + 1 : *begin;
+    int64_t first = pieces->first_block - array->first_block;
+    int64_t behind = pieces->end_block - array->first_block;
+    if (*begin < first) *begin = first;
+    if (*end > behind) *end = behind;
+}
+
 static lks_status each_part_of_piece(lks_pieces *pieces, const lks_save_array *array,
                                      const lks_piece *piece, part_fn handle) {
-    if (piece->count == 0) return LKS_OK;
     const lks_block_grid *grid = &array->grid;
-    int64_t piece_end = piece->first + piece->count;
-    int64_t last = (piece_end - 1) / grid->block_elements;
-    for (int64_t b = piece->first / grid->block_elements; b <= last; b++) {
+    int64_t piece_end = piece->first + piece->count, b, end;
+    blocks_in_window(pieces, array, piece, &b, &end);
+    for (; b < end; b++) {
         if (atomic_load(&pieces->stop))
             return lks_fail(LKS_ESTOPPED, "%s is not written to its end", pieces->path);
         part part = {.array = array, .block = b};
@@ -58,6 +69,26 @@ static lks_status each_part(lks_pieces *pieces, part_fn handle) {
             status = each_part_of_piece(pieces, array, &array->pieces[p], handle);
     }
     return status;
+}
+
+bool lks_pieces_next_window(lks_pieces *pieces, int64_t bytes) {
+    const lks_save_content *content = pieces->content;
+    int64_t end = pieces->end_block;
+    pieces->first_block = end;
+    for (int i = 0; bytes > 0 && i < content->array_count; i++) {
+        const lks_save_array *array = &content->arrays[i];
+        int64_t block = end - array->first_block, left = array->grid.block_count - block;
+        if (left <= 0) continue;
+        int64_t taken = (bytes - 1) / LKS_BLOCK_BYTES + 1;
+        if (taken > left) taken = left;
+        int64_t first, last, unused;
+        lks_block_range(&array->grid, block, &first, &unused);
+        lks_block_range(&array->grid, block + taken - 1, &unused, &last);
+        bytes -= (last - first) * (int64_t)array->grid.element_bytes;
+        end += taken;
+    }
+    pieces->end_block = end;
+    return pieces->first_block < end;
 }
 
 /* data: of the whole block. */
@@ -130,6 +161,9 @@ lks_status lks_pieces_list(const lks_pieces *pieces, lks_file_part **out, int64_
 /* A block that several ranks wrote is hashed by the one that has its first element, from the file.
  * Each of them finds out whether its own elements are there. */
 static lks_status check_part(lks_pieces *pieces, const part *part) {
+    lks_span *checked = &pieces->checked;
+    if (checked->end == 0) checked->begin = place_of(part, part->begin);
+    checked->end = place_of(part, part->end);
     if (is_whole(part) && !pieces->written_elsewhere) return LKS_OK;
     bool hashes = part->own_begin == part->begin;
     size_t bytes = bytes_between(part, part->own_begin, part->own_end);
@@ -154,7 +188,12 @@ lks_status lks_pieces_check(lks_pieces *pieces) {
      * open all along. */
     lks_status status = lks_file_open(pieces->path, false, &pieces->reading);
     if (status) return status;
+    lks_span before = pieces->checked;
+    pieces->checked = (lks_span){0};
     status = each_part(pieces, check_part);
     close(pieces->reading);
-    return status ? status : lks_file_sync(pieces->descriptor, pieces->path);
+    if (status) return status;
+    lks_file_release(pieces->descriptor, before);
+    bool last = pieces->end_block == pieces->content->block_count;
+    return last ? lks_file_sync(pieces->descriptor, pieces->path) : LKS_OK;
 }

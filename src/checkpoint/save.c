@@ -11,9 +11,14 @@
 #include "checkpoint/layout.h"
 #include "checkpoint/pieces.h"
 
+/* Bytes that a rank writes before all check what was written (of one rank twice as many): enough
+ * for the disk to be at work all the time, few enough for the system to need little memory for
+ * them, which a node that is full of training may not have, or gives slowly. */
+enum { WINDOW = 32 << 20 };
+
 typedef enum phase {
-    PHASE_WRITE,   /* every rank: its pieces */
-    PHASE_CHECK,   /* every rank: the blocks that are not one rank's alone */
+    PHASE_WRITE,   /* every rank: its pieces, a window of the file at a time */
+    PHASE_CHECK,   /* every rank: the window's blocks that are not one rank's alone */
     PHASE_PUBLISH, /* rank 0: structure, trailer, name */
     PHASE_DONE
 } phase;
@@ -143,6 +148,13 @@ static lks_status publish(lks_save *s) {
 
 /* ---- phases ---- */
 
+/* Between two windows all ranks meet, which a save in the background does only between steps: it
+ * has one. */
+static int64_t window_bytes(const lks_save *s) {
+    if (s->in_background || s->pieces.written_elsewhere) return INT64_MAX;
+    return (int64_t)WINDOW * (s->size > 1 ? s->size : 2);
+}
+
 static lks_status work_phase(lks_save *s) {
     switch (s->phase) {
     case PHASE_WRITE:
@@ -171,6 +183,12 @@ static void start_phase(lks_save *s, phase phase) {
     atomic_store(&s->phase_ended, false);
     s->thread_runs = s->in_background && !lks_thread_start(run_phase, s, &s->thread);
     if (!s->thread_runs) run_phase(s);
+}
+
+/* From the first window on. */
+static void start_first_window(lks_save *s, phase phase) {
+    (void)lks_pieces_next_window(&s->pieces, window_bytes(s));
+    start_phase(s, phase);
 }
 
 static void wait_for_phase(lks_save *s) {
@@ -251,7 +269,7 @@ lks_status lks_save_start(lks_comm *comm, const char *path, const lks_checkpoint
     lks_status status = begin(comm, path, content, out);
     if (status) return status;
     (*out)->in_background = true;
-    start_phase(*out, PHASE_WRITE);
+    start_first_window(*out, PHASE_WRITE);
     return LKS_OK;
 }
 
@@ -263,15 +281,18 @@ lks_status lks_save_advance(lks_save *s, bool *done) {
     *done = true;
     if (s->phase == PHASE_DONE) return s->status ? lks_fail(s->status, "%s", s->detail) : LKS_OK;
     lks_status status = agree_phase(s);
+    phase next = (phase)(s->phase + 1);
+    if (s->phase == PHASE_CHECK && lks_pieces_next_window(&s->pieces, window_bytes(s)))
+        next = PHASE_WRITE;
     /* One rank's number and the others' zeros: the sum is the number. */
-    if (!status && s->phase == PHASE_CHECK)
+    if (!status && next == PHASE_PUBLISH)
         status = lks_comm_all_reduce(s->comm, s->pieces.hashes, s->content.block_count, LKS_I64,
                                      LKS_REDUCE_SUM);
     if (status) return give_up(s, status);
-    if (s->phase == PHASE_PUBLISH)
+    if (next == PHASE_DONE)
         s->phase = PHASE_DONE;
     else
-        start_phase(s, s->phase + 1);
+        start_phase(s, next);
     *done = s->phase == PHASE_DONE;
     return LKS_OK;
 }
@@ -310,11 +331,11 @@ lks_status lks_checkpoint_write(lks_comm *comm, const char *path,
     lks_status status = begin(comm, path, content, &save);
     if (status) return status;
     if (transfer == LKS_TRANSFER_INDEPENDENT) {
-        start_phase(save, PHASE_WRITE);
+        start_first_window(save, PHASE_WRITE);
     } else {
         status = write_together(save);
         if (status) (void)give_up(save, status);
-        if (!status) start_phase(save, PHASE_CHECK);
+        if (!status) start_first_window(save, PHASE_CHECK);
     }
     return lks_save_finish(save);
 }

@@ -30,6 +30,39 @@ static void collective_transfers_save_the_same(void **state) {
     mpi_verdict();
 }
 
+/* Enough for several windows at 4 ranks, with pieces and blocks that end on both sides of them. */
+static void a_large_array_is_saved_window_by_window(void **state) {
+    (void)state;
+    enum { PIECE = 650001, PIECES = 57 }; /* 141 MiB */
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    float *pattern = malloc(PIECE * sizeof *pattern);
+    lks_piece mine[PIECES];
+    int count = 0;
+    for (int i = 0; i < PIECE; i++)
+        pattern[i] = expected_value(i, 5);
+    for (int i = mpi_check_rank(); i < PIECES; i += mpi_check_size())
+        mine[count++] = (lks_piece){(int64_t)i * PIECE, PIECE, pattern};
+    lks_checkpoint_array array = {"/model/w", LKS_F32, {1, {PIECE * PIECES}}, mine, count};
+    lks_checkpoint_content content = {.arrays = &array, .array_count = 1};
+    MPI_CHECK(lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT) == LKS_OK);
+
+    float *read = malloc(PIECE * sizeof *read);
+    lks_checkpoint *checkpoint = NULL;
+    MPI_REQUIRE(pattern && read && lks_checkpoint_open(path, &checkpoint) == LKS_OK);
+    for (int i = mpi_check_rank(); i < PIECES; i += mpi_check_size()) {
+        lks_piece piece = {(int64_t)i * PIECE, PIECE, read};
+        array.pieces = &piece, array.piece_count = 1;
+        MPI_CHECK(lks_checkpoint_read(checkpoint, &array) == LKS_OK);
+        MPI_CHECK(memcmp(read, pattern, PIECE * sizeof *read) == 0);
+    }
+    lks_checkpoint_close(checkpoint);
+    free(read);
+    free(pattern);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
 static void any_part_can_be_read(void **state) {
     (void)state;
     shared_folder_open();
@@ -274,6 +307,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_saved_comes_back_whole),
         cmocka_unit_test(collective_transfers_save_the_same),
+        cmocka_unit_test(a_large_array_is_saved_window_by_window),
         cmocka_unit_test(any_part_can_be_read),
         cmocka_unit_test(small_things_come_back),
         cmocka_unit_test(many_arrays_come_back),

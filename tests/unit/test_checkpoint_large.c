@@ -51,10 +51,12 @@ static void save(int descriptor, const char *path) {
     pieces.block = malloc(LKS_BLOCK_BYTES);
     assert_int_equal(content.block_count, 8193);
     assert_true(pieces.hashes && pieces.block);
+    assert_true(lks_pieces_next_window(&pieces, INT64_MAX));
     assert_ok(lks_pieces_write(&pieces));
     /* Half of a block's elements are "another rank's", and not there yet. */
     assert_int_equal(ftruncate(descriptor, layout.bytes), 0);
     assert_ok(lks_pieces_check(&pieces));
+    assert_false(lks_pieces_next_window(&pieces, INT64_MAX));
     assert_ok(lks_file_layout_finish(&layout, &content, pieces.hashes));
     assert_ok(lks_file_layout_copy(&layout, &content, descriptor, path));
     lks_file_layout_free(&layout, &content);

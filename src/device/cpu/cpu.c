@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "device/cpu/parallel.h"
+
 enum { ALIGNMENT_BYTES = 64, HUGE_PAGE_BYTES = 2 << 20, LARGE_BYTES = 4 * HUGE_PAGE_BYTES };
 
 /* ---- memory ---- */
@@ -31,10 +33,9 @@ static void release(lks_device *device, void *memory) {
 
 static lks_status copy(lks_device *device, lks_stream *stream, void *to, const void *from,
                        size_t bytes, lks_copy_kind kind) {
-    (void)device;
     (void)stream;
     (void)kind;
-    memcpy(to, from, bytes);
+    lks_cpu_copy_bytes(device, bytes, from, to);
     return LKS_OK;
 }
 

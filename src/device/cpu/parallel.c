@@ -24,17 +24,21 @@ void lks_cpu_parallel(const lks_device *device, int64_t count, int64_t align, in
 }
 
 typedef struct copy_job {
-    const float *from;
-    float *to;
+    const char *from;
+    char *to;
 } copy_job;
 
 static void copy_part(const void *data, int64_t begin, int64_t end) {
     const copy_job *job = data;
-    memcpy(job->to + begin, job->from + begin, (size_t)(end - begin) * sizeof(float));
+    memcpy(job->to + begin, job->from + begin, (size_t)(end - begin));
+}
+
+void lks_cpu_copy_bytes(const lks_device *device, size_t bytes, const void *from, void *to) {
+    enum { LINE = LKS_CPU_LINE_FLOATS * sizeof(float), GRAIN = LKS_CPU_GRAIN * sizeof(float) };
+    const copy_job job = {from, to};
+    lks_cpu_parallel(device, (int64_t)bytes, LINE, GRAIN, copy_part, &job);
 }
 
 void lks_cpu_copy(const lks_device *device, int64_t count, const float *from, float *to) {
-    if (from == to) return;
-    const copy_job job = {from, to};
-    lks_cpu_parallel(device, count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, copy_part, &job);
+    if (from != to) lks_cpu_copy_bytes(device, (size_t)count * sizeof *to, from, to);
 }

@@ -52,6 +52,9 @@ typedef void (*lks_cpu_part)(const void *job, int64_t begin, int64_t end);
 void lks_cpu_parallel(const lks_device *device, int64_t count, int64_t align, int64_t grain,
                       lks_cpu_part part, const void *job);
 
+/* Copies with the device's threads; the memory does not overlap. */
+void lks_cpu_copy_bytes(const lks_device *device, size_t bytes, const void *from, void *to);
+
 /* Copies `count` float32 with the device's threads; nothing where from == to. */
 void lks_cpu_copy(const lks_device *device, int64_t count, const float *from, float *to);
 
