@@ -69,6 +69,18 @@ typedef struct lks_param_group {
     const char *where;   /* for messages, "run.yaml:12"; may be NULL */
 } lks_param_group;
 
+/* In what type gradients are summed over the ranks. Where the model computes in bfloat16, FP32 also
+ * keeps them in float32 from the first; where it computes in float32, BF16 rounds what is sent. */
+typedef enum lks_grad_reduce {
+    LKS_GRAD_REDUCE_AUTO, /* that of the computation: BF16 with precision bf16, else FP32 */
+    LKS_GRAD_REDUCE_FP32,
+    LKS_GRAD_REDUCE_BF16
+} lks_grad_reduce;
+
+/* lks_train_config.bucket_bytes. AUTO: before the first step several sizes are tried, each for a
+ * few steps that leave nothing behind, and the fastest is taken. */
+enum { LKS_BUCKET_BYTES_AUTO = 0, LKS_BUCKET_BYTES_DEFAULT = 25 << 20 };
+
 typedef struct lks_train_config {
     uint64_t seed;
     int64_t epochs;
@@ -78,6 +90,7 @@ typedef struct lks_train_config {
     int64_t zero_stage;       /* 0: every rank updates everything; 1: each rank keeps state for, and
                                  updates, its share; 2: and has only its share of the gradients' sum */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
+    int grad_reduce_dtype;                    /* an lks_grad_reduce */
     int64_t
         check_sync;    /* compare the parameters of all ranks after every so many steps; 0: never */
     double time_limit; /* seconds since the context was created, by rank 0's clock: the run stops so
@@ -104,11 +117,11 @@ typedef struct lks_train_config {
     lks_callbacks callbacks;
     double progress_seconds; /* at least this long between two on_step calls */
 } lks_train_config;
-#define LKS_TRAIN_CONFIG_DEFAULT                                                              \
-    {                                                                                         \
-        .seed = 1, .epochs = 10, .batch_size = 32, .zero_stage = 1, .bucket_bytes = 25 << 20, \
-        .first_bucket_bytes = 1 << 20, .loss = {.type = "cross_entropy"},                     \
-        .optimizer = {.type = "adamw"}, .progress_seconds = 0.1                               \
+#define LKS_TRAIN_CONFIG_DEFAULT                                                                   \
+    {                                                                                              \
+        .seed = 1, .epochs = 10, .batch_size = 32, .zero_stage = 1,                                \
+        .bucket_bytes = LKS_BUCKET_BYTES_DEFAULT, .first_bucket_bytes = 1 << 20,                   \
+        .loss = {.type = "cross_entropy"}, .optimizer = {.type = "adamw"}, .progress_seconds = 0.1 \
     }
 
 /* Builds everything a run needs: graph, flat parameters, shards, optimizer, loaders. layers as in

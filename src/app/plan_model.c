@@ -87,7 +87,7 @@ static void run_backward(timeline *t, const plan *p, double part, bool sums) {
         compute(t, part * lks_line_at(&p->pace->backward[layer], p->rows));
         for (; sums && bucket < outline->bucket_count && outline->buckets[bucket].layer >= layer;
              bucket++)
-            transfer(t, kind, (double)outline->buckets[bucket].bytes);
+            transfer(t, kind, (double)outline->buckets[bucket].grad_bytes);
     }
     wait(t);
 }
@@ -108,9 +108,9 @@ static void run_update(timeline *t, const plan *p) {
     const double seconds = lks_line_at(&p->pace->optimizer, (double)outline->updated);
     double bytes = 0;
     for (int b = 0; b < outline->bucket_count; b++)
-        bytes += (double)outline->buckets[b].bytes;
+        bytes += (double)outline->buckets[b].param_bytes;
     for (int b = 0; b < outline->bucket_count; b++) {
-        const double part = (double)outline->buckets[b].bytes;
+        const double part = (double)outline->buckets[b].param_bytes;
         compute(t, seconds * part / bytes);
         if (p->zero_stage > 0) transfer(t, LKS_ALL_GATHER, part);
     }

@@ -91,6 +91,10 @@ static lks_status read_number(const lks_option *option, const char *text, double
                               int64_t *out_int) {
     double value;
     bool ok;
+    if (option->zero_word && strcmp(text, option->zero_word) == 0) {
+        *out_int = 0;
+        return LKS_OK;
+    }
     if (out_float) {
         ok = option->type == LKS_OPTION_DURATION ? lks_duration_parse(text, out_float)
                                                  : lks_number_parse_double(text, out_float);
@@ -201,6 +205,7 @@ void lks_option_print_expected(const lks_option *option, lks_strbuf *out) {
             lks_strbuf_add(out, "%s %s", i ? "," : ":", option->choices[i]);
     size_t before = out->length;
     print_bounds(option, out);
+    if (option->zero_word) lks_strbuf_add(out, ", or %s", option->zero_word);
     /* "each" belongs to the bounds that follow it */
     bool many = option->type >= LKS_OPTION_INT_PAIR && option->type <= LKS_OPTION_FLOAT_LIST;
     if (many && out->length == before && !out->failed) {
@@ -271,7 +276,10 @@ void lks_option_print(const lks_option *option, const void *config, lks_strbuf *
         lks_strbuf_add(out, "%s", option->choices[*(const int *)member]);
         break;
     case LKS_OPTION_BYTES:
-        print_bytes(*(const int64_t *)member, out);
+        if (option->zero_word && *(const int64_t *)member == 0)
+            lks_strbuf_add(out, "%s", option->zero_word);
+        else
+            print_bytes(*(const int64_t *)member, out);
         break;
     case LKS_OPTION_DURATION:
         lks_duration_print(*(const double *)member, out);

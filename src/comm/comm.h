@@ -115,8 +115,8 @@ lks_status lks_comm_share_text(lks_comm *comm, char **text);
  * Device memory is read after what is queued on the compute stream, and what is queued there after
  * a collective finds its result; the host need not wait, and by NCCL it does not. ---- */
 
-/* In place. dtypes: F32, F64, I64, BF16 (summed in float32; by NCCL, rounded after each addition).
- */
+/* In place. dtypes: F32, F64, I64, BF16 (summed in float32 and rounded once; by NCCL, rounded
+ * after each addition). */
 lks_status lks_comm_all_reduce(lks_comm *comm, void *data, int64_t count, lks_dtype dtype,
                                lks_reduce_op op);
 /* In place: this rank's part of the concatenation is input, afterwards all parts are there. counts:

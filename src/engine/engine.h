@@ -13,6 +13,7 @@ typedef struct lks_graph_config {
     int64_t max_batch;            /* samples of one forward on this rank */
     bool inference_only;          /* no gradients, no saved activations */
     bool input_gradient;          /* backward also gives lks_graph_input_gradient */
+    bool float32_grads;           /* gradients of parameters are not rounded to the device's type */
     bool unshared_memory;         /* no two arrays share memory: to check the memory plan */
     lks_all_reduce_fn all_reduce; /* for batch norm with synchronize: true; NULL on one rank */
     void *all_reduce_data;
@@ -53,10 +54,11 @@ int64_t lks_graph_ignore_index(const lks_graph *graph);
 /* Which layout the engine wants its input in: the loader writes it so. */
 lks_layout lks_graph_input_layout(const lks_graph *graph);
 
-/* Flat buffers, on the device, of lks_device_dtype. The trainable parameters stand first, in the
- * order in which backward completes their gradients (last layer first), then the frozen ones; each
- * is aligned to 16 elements; gaps are zero and stay zero. flat_count covers them all,
- * trainable_count those that have gradients, with the padding that the configuration asks for. */
+/* Flat buffers, on the device, of lks_device_dtype (gradients: lks_graph_grad_type). The trainable
+ * parameters stand first, in the order in which backward completes their gradients (last layer
+ * first), then the frozen ones; each is aligned to 16 elements; gaps are zero and stay zero.
+ * flat_count covers them all, trainable_count those that have gradients, with the padding that the
+ * configuration asks for. */
 /* Index: the order in which the layers declare them, that of a state_dict. */
 int lks_graph_param_count(const lks_graph *graph);
 const lks_param *lks_graph_param(const lks_graph *graph, int index);
@@ -66,6 +68,8 @@ int64_t lks_graph_trainable_count(const lks_graph *graph);
  * inference. They stay the caller's. Must be called once, before anything below; writes the initial
  * parameters, which freezing does not change. */
 lks_status lks_graph_bind(lks_graph *graph, void *params, void *grads);
+/* The type of `grads`: lks_device_dtype, or as config.float32_grads says. */
+lks_dtype lks_graph_grad_type(const lks_graph *graph);
 /* The same initial parameters, elements [offset, offset + count) of the flat buffer, to device
  * memory and unrounded. */
 lks_status lks_graph_initial_params(lks_graph *graph, int64_t offset, int64_t count, float *out);
@@ -80,6 +84,14 @@ lks_status lks_graph_bind_placed(lks_graph *graph, void *params, lks_grads_place
                                  void *data);
 /* The largest count that it is asked for. */
 int64_t lks_graph_largest_place(const lks_graph *graph);
+
+/* Asked on the host before forward reads parameters among flat elements [begin, end): when it comes
+ * back, what is queued on the compute stream finds them there. The ranges come in descending order.
+ */
+typedef lks_status (*lks_params_wait_fn)(void *data, int64_t begin, int64_t end);
+/* For a caller whose trainable parameters may still be on their way when forward begins; the frozen
+ * ones are not asked for. */
+void lks_graph_set_params_wait(lks_graph *graph, lks_params_wait_fn wait, void *data);
 
 /* Buffers (running statistics): one flat array owned by the graph, initialised. */
 int lks_graph_buffer_count(const lks_graph *graph);
@@ -120,9 +132,9 @@ typedef struct lks_batch_info {
  * output shape] in ROWS layout, valid until the next backward or forward.
  *
  * A layer that fails keeps no other rank waiting: forward and backward go on with no samples as far
- * as config.all_reduce, `place` and `ready` are concerned, and return the failure at their end;
- * backward of the failed batch, with batch 0, is then legal. A function of the caller's that fails,
- * or returns LKS_ECOMM, ends them at once. */
+ * as config.all_reduce, `place`, `ready` and the wait for parameters are concerned, and return the
+ * failure at their end; backward of the failed batch, with batch 0, is then legal. A function of
+ * the caller's that fails, or returns LKS_ECOMM, ends them at once. */
 lks_status lks_graph_forward(lks_graph *graph, const lks_batch_info *info);
 const float *lks_graph_output(const lks_graph *graph);
 /* Adds to sums (device, float64 [LKS_LOSS_SUM_COUNT]); with info->training also prepares backward.

@@ -110,9 +110,13 @@ lks_status lks_graph_fail_in_layer(const lks_graph *graph, int layer, lks_status
 
 /* ---- binding ---- */
 
+lks_dtype lks_graph_grad_type(const lks_graph *graph) {
+    return graph->config.float32_grads ? LKS_F32 : lks_device_dtype(graph->device);
+}
+
 /* A gradient's place in the flat buffer, where backward can write it: as float32. */
 static float *place_in_flat(const lks_graph *graph, const lks_param *param) {
-    const bool direct = graph->grads != NULL && lks_device_dtype(graph->device) == LKS_F32;
+    const bool direct = graph->grads != NULL && lks_graph_grad_type(graph) == LKS_F32;
     return direct && !param->frozen ? (float *)graph->grads + param->offset : NULL;
 }
 
@@ -128,9 +132,9 @@ static lks_status bind(lks_graph *graph, void *params, void *grads) {
         lks_graph_init_range(graph, &graph->params, 0, graph->params.flat_count, type, params);
     /* The gaps between gradients are summed and squared with them. */
     if (status == LKS_OK && grads != NULL)
-        status =
-            lks_device_zero(graph->device, lks_device_stream(graph->device, LKS_STREAM_COMPUTE),
-                            grads, (size_t)(graph->trainable_count * element));
+        status = lks_device_zero(
+            graph->device, lks_device_stream(graph->device, LKS_STREAM_COMPUTE), grads,
+            (size_t)graph->trainable_count * lks_dtype_bytes(lks_graph_grad_type(graph)));
     if (status != LKS_OK) return status;
     graph->grads = grads;
     for (int i = 0; i < graph->node_count; i++) {
@@ -154,6 +158,11 @@ lks_status lks_graph_bind_placed(lks_graph *graph, void *params, lks_grads_place
     graph->place = place;
     graph->place_data = data;
     return bind(graph, params, NULL);
+}
+
+void lks_graph_set_params_wait(lks_graph *graph, lks_params_wait_fn wait, void *data) {
+    graph->params_wait = wait;
+    graph->params_wait_data = data;
 }
 
 int64_t lks_graph_largest_place(const lks_graph *graph) {

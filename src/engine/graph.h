@@ -76,9 +76,11 @@ struct lks_graph {
     float *buffer_values;
     int64_t batches_tracked;
     bool bound;
-    void *grads;              /* the flat buffer, of the device's type; NULL: they are placed */
+    void *grads;              /* the flat buffer, of lks_graph_grad_type; NULL: they are placed */
     lks_grads_place_fn place; /* NULL: the gradients have a flat buffer */
     void *place_data;
+    lks_params_wait_fn params_wait; /* NULL: parameters are always there */
+    void *params_wait_data;
 };
 
 /* build.c: layers, nodes, values, parameters with their names, shapes and places. The graph has its

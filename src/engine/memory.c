@@ -181,7 +181,7 @@ static void place_node_memory(memory_plan *m) {
             m->scratch[i] = add_block(m, needs->scratch_bytes, forward, forward);
         if (needs->scratch_bytes > 0 && has_backward)
             m->backward_scratch[i] = add_block(m, needs->scratch_bytes, backward, backward);
-        if (has_backward && node->trains && lks_device_dtype(graph->device) != LKS_F32)
+        if (has_backward && node->trains && lks_graph_grad_type(graph) != LKS_F32)
             m->own_grads[i] =
                 add_block(m, (size_t)lks_node_grad_count(node) * sizeof(float), backward, backward);
     }

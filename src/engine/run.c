@@ -82,6 +82,11 @@ lks_status lks_graph_forward(lks_graph *graph, const lks_batch_info *info) {
     lks_batch_info rest = *info;
     for (int i = 0; failure.status != LKS_ECOMM && i < graph->node_count; i++) {
         const lks_node *node = &graph->nodes[i];
+        if (node->trains && graph->params_wait != NULL)
+            status =
+                graph->params_wait(graph->params_wait_data, node->ready_begin, node->ready_end);
+        keep_first(status, &failure);
+        if (status != LKS_OK) break;
         if (goes_on(node, &failure, &rest)) keep_first(run_forward(graph, node, &rest), &failure);
     }
     if (info->training && failure.status == LKS_OK) graph->batches_tracked++;
@@ -127,11 +132,11 @@ static void place_gradients(const lks_graph *graph, const lks_node *node, float 
                failure);
 }
 
-/* From the node's own memory to where the device's type is kept: rounded once, also when added to
+/* From the node's own memory to where gradients are kept: rounded once, also when added to
  * what is there. at: NULL: in the flat buffer. */
 static lks_status store_own_gradients(const lks_graph *graph, const lks_node *node, bool accumulate,
                                       void *at) {
-    const lks_dtype type = lks_device_dtype(graph->device);
+    const lks_dtype type = lks_graph_grad_type(graph);
     const int64_t count = lks_node_grad_count(node);
     lks_stream *stream = compute_stream(graph);
     if (at == NULL) at = (char *)graph->grads + node->ready_begin * (int64_t)lks_dtype_bytes(type);

@@ -133,8 +133,10 @@ static lks_status call_on_epoch(lks_trainer *t, const lks_epoch_result *result) 
 
 static lks_status finish_epoch(lks_trainer *t, lks_epoch_result *out) {
     double sums[LKS_LOSS_SUM_COUNT];
+    lks_status status = lks_trainer_settle_params(t, LKS_OK);
+    if (status != LKS_OK) return status;
     lks_trainer_note(t, lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums));
-    lks_status status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
+    status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
     if (status != LKS_OK) return status;
     decision shared = {
         .result = {.epoch = t->position.epoch + 1,
@@ -180,7 +182,7 @@ static lks_status run_epoch(lks_trainer *t, lks_epoch_result *out) {
     /* a run that was interrupted between its last step and its end */
     if (epoch_done && t->epoch_began == 0) t->epoch_began = lks_clock_seconds();
     while (!epoch_done) {
-        lks_status status = lks_step(t, &epoch_done);
+        lks_status status = lks_trainer_step(t, &epoch_done);
         if (status == LKS_OK && !epoch_done) status = lks_saver_after_step(t);
         if (status != LKS_OK) return status;
         if (!stops_here(t, epoch_done)) continue;
@@ -198,7 +200,7 @@ lks_status lks_epoch(lks_trainer *t, lks_epoch_result *out) {
     if (t->loader == NULL)
         return lks_fail(LKS_EINVAL, "lks_epoch: this trainer has no training data");
     lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_TRAIN);
-    lks_status status = run_epoch(t, out == NULL ? &unused : out);
+    lks_status status = lks_trainer_settle_params(t, run_epoch(t, out == NULL ? &unused : out));
     lks_guard_enter(t->context->guard, before);
     return status == LKS_OK || status == LKS_ESTOPPED ? status : lks_saver_after_failure(t, status);
 }

@@ -14,13 +14,21 @@
 
 typedef struct lks_exchange lks_exchange;
 
-/* Of a graph that is not bound yet: binds it to params->flat and to the exchange's own gradients.
- * All arguments are borrowed. *failure: why this rank cannot go on, noted by whoever finds out
- * first. LKS_ENOMEM, LKS_EDEVICE. Local. */
-lks_status lks_exchange_create(lks_comm *comm, lks_device *device, const lks_shard_plan *plan,
-                               lks_optimizer *optimizer, lks_graph *graph,
-                               const lks_param_store *params, lks_failure *failure,
-                               lks_exchange **out);
+/* What an exchange works on; all of it is borrowed for its life. */
+typedef struct lks_exchange_parts {
+    lks_comm *comm;
+    lks_device *device;
+    const lks_shard_plan *plan;
+    lks_optimizer *optimizer;
+    lks_graph *graph; /* not bound yet */
+    const lks_param_store *params;
+    lks_dtype sum_type;   /* in which the ranks sum gradients: the graph's, or LKS_BF16 */
+    lks_failure *failure; /* why this rank cannot go on, noted by whoever finds out first */
+} lks_exchange_parts;
+
+/* Binds the graph to params->flat and to the exchange's own gradients. LKS_ENOMEM, LKS_EDEVICE.
+ * Local. */
+lks_status lks_exchange_create(const lks_exchange_parts *parts, lks_exchange **out);
 /* Waits for what is under way. Collective. NULL is legal. */
 void lks_exchange_destroy(lks_exchange *exchange);
 
@@ -44,9 +52,12 @@ lks_status lks_exchange_grads_ready(void *exchange, int64_t ready_end);
  * agree. Collective. LKS_ECOMM. */
 lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
                                const double **out_parts);
-/* Then: updates this rank's shard of every bucket and gathers. scale: with control and rates on the
- * device. Collective. Afterwards every rank has all updated parameters. */
+/* Then: updates this rank's shard of every bucket and starts to gather it. scale: with control and
+ * rates on the device. Collective. The graph's next forward waits for each layer's parameters when
+ * it comes to it; whoever else reads or writes parameters settles first. */
 lks_status lks_exchange_update(lks_exchange *exchange, const lks_grad_scale *scale);
+/* Waits until every rank has all updated parameters. Collective. LKS_ECOMM. */
+lks_status lks_exchange_settle(lks_exchange *exchange);
 
 /* The norm of this rank's gradients in some ranges that it owns, after lks_exchange_reduce. Local.
  */

@@ -5,8 +5,9 @@
 struct lks_grad_store {
     lks_device *device;
     const lks_shard_plan *plan;
-    lks_dtype type;
+    lks_dtype type, sent_type;
     char *flat;    /* [capacity]: flat elements from `first` on */
+    char *sent;    /* [capacity] of sent_type, likewise; flat where the types are the same */
     int64_t first; /* 0 without a window */
     int64_t capacity;
     char *shards; /* [plan->state_count]; NULL without a window */
@@ -25,6 +26,10 @@ static size_t bytes_of(const lks_grad_store *store, int64_t count) {
     return (size_t)count * lks_dtype_bytes(store->type);
 }
 
+static bool sends_copies(const lks_grad_store *store) {
+    return store->sent_type != store->type;
+}
+
 static lks_status allocate(lks_device *device, int64_t count, lks_dtype type, char **out) {
     size_t bytes;
     void *memory = NULL;
@@ -37,8 +42,20 @@ static lks_status allocate(lks_device *device, int64_t count, lks_dtype type, ch
     return lks_device_zero(device, lks_device_stream(device, LKS_STREAM_COMPUTE), memory, bytes);
 }
 
+static lks_status allocate_all(lks_grad_store *store, bool slides) {
+    lks_device *device = store->device;
+    lks_status status = allocate(device, store->capacity, store->type, &store->flat);
+    store->sent = store->flat;
+    if (!status && sends_copies(store))
+        status = allocate(device, store->capacity, store->sent_type, &store->sent);
+    if (!status && slides)
+        status = allocate(device, store->plan->state_count, store->type, &store->shards);
+    return status;
+}
+
 lks_status lks_grad_store_create(lks_device *device, const lks_shard_plan *plan,
-                                 int64_t largest_place, lks_grad_store **out) {
+                                 int64_t largest_place, lks_dtype type, lks_dtype sent_type,
+                                 lks_grad_store **out) {
     lks_grad_store *store = calloc(1, sizeof *store);
     if (!store) return lks_fail(LKS_ENOMEM, "the gradients: out of host memory");
     const size_t before = lks_device_allocated_bytes(device);
@@ -47,11 +64,10 @@ lks_status lks_grad_store_create(lks_device *device, const lks_shard_plan *plan,
         plan->zero_stage == 2 && plan->size > 1 && window + plan->state_count < plan->padded_count;
     store->device = device;
     store->plan = plan;
-    store->type = lks_device_dtype(device);
+    store->type = type;
+    store->sent_type = plan->size > 1 ? sent_type : type;
     store->capacity = slides ? window : plan->padded_count;
-    lks_status status = allocate(device, store->capacity, store->type, &store->flat);
-    if (!status && slides)
-        status = allocate(device, plan->state_count, store->type, &store->shards);
+    lks_status status = allocate_all(store, slides);
     if (status) {
         lks_grad_store_destroy(store);
         return status;
@@ -63,6 +79,7 @@ lks_status lks_grad_store_create(lks_device *device, const lks_shard_plan *plan,
 
 void lks_grad_store_destroy(lks_grad_store *store) {
     if (!store) return;
+    if (store->sent != store->flat) lks_device_free(store->device, store->sent);
     lks_device_free(store->device, store->flat);
     lks_device_free(store->device, store->shards);
     free(store);
@@ -101,15 +118,32 @@ void lks_grad_store_rewind(lks_grad_store *store) {
     store->first = 0;
 }
 
+static void *sent_at(const lks_grad_store *store, int64_t offset) {
+    return store->sent + (size_t)(offset - store->first) * lks_dtype_bytes(store->sent_type);
+}
+
+lks_status lks_grad_store_send(lks_grad_store *store, int bucket, lks_dtype *type, void **out) {
+    const lks_bucket *b = &store->plan->buckets[bucket];
+    *type = store->sent_type;
+    *out = sent_at(store, b->offset);
+    if (!sends_copies(store)) return LKS_OK;
+    return lks_device_cast(store->device, lks_device_stream(store->device, LKS_STREAM_COMPUTE),
+                           b->count, store->type, lks_grad_store_at(store, b->offset),
+                           store->sent_type, *out);
+}
+
 lks_status lks_grad_store_keep(lks_grad_store *store, int bucket, bool add) {
     const lks_range *shard = &store->plan->shards[bucket];
     lks_stream *stream = lks_device_stream(store->device, LKS_STREAM_COMPUTE);
-    if (!store->shards) return LKS_OK;
-    const void *sum = lks_grad_store_at(store, shard->offset);
-    void *kept = store->shards + bytes_of(store, shard->state_offset);
-    if (add)
-        return lks_device_add(store->device, stream, shard->count, store->type, sum, store->type,
-                              kept);
+    if (!store->shards && !sends_copies(store)) return LKS_OK;
+    const void *sum = sent_at(store, shard->offset);
+    void *kept = lks_grad_store_sums(store, shard);
+    if (add && store->shards)
+        return lks_device_add(store->device, stream, shard->count, store->sent_type, sum,
+                              store->type, kept);
+    if (sends_copies(store))
+        return lks_device_cast(store->device, stream, shard->count, store->sent_type, sum,
+                               store->type, kept);
     return lks_device_copy(store->device, stream, kept, sum, bytes_of(store, shard->count),
                            LKS_COPY_ON_DEVICE);
 }

@@ -1,8 +1,11 @@
-/* Where a rank keeps the gradients of a step, on its device, as lks_device_dtype.
+/* Where a rank keeps the gradients of a step, on its device, and what it sends of them.
  *
  * Whole: all of the flat buffer, in which backward writes them and the ranks sum them. Or, where
  * zero_stage 2 makes that smaller, a window that slides over the flat buffer as backward goes on,
  * and this rank's shards of the sums, laid out as optimizer state.
+ *
+ * Where the ranks sum them in another type than they are kept in, a second array beside the first
+ * one has what is sent, rounded, and what comes back; the sums are kept in the first type.
  */
 #ifndef LKS_TRAIN_GRAD_STORE_H
 #define LKS_TRAIN_GRAD_STORE_H
@@ -11,10 +14,12 @@
 
 typedef struct lks_grad_store lks_grad_store;
 
-/* largest_place: how many gradients backward writes at a time, at most. device and plan are
- * borrowed. Everything starts as zero. LKS_ENOMEM, LKS_EDEVICE. */
+/* largest_place: how many gradients backward writes at a time, at most. type: in what they are
+ * kept; sent_type: in what they are summed over the ranks, the same or LKS_BF16. device and plan
+ * are borrowed. Everything starts as zero. LKS_ENOMEM, LKS_EDEVICE. */
 lks_status lks_grad_store_create(lks_device *device, const lks_shard_plan *plan,
-                                 int64_t largest_place, lks_grad_store **out);
+                                 int64_t largest_place, lks_dtype type, lks_dtype sent_type,
+                                 lks_grad_store **out);
 void lks_grad_store_destroy(lks_grad_store *store);
 
 /* What it took from the device, as measured there. */
@@ -32,8 +37,11 @@ void *lks_grad_store_at(const lks_grad_store *store, int64_t offset);
 lks_status lks_grad_store_slide(lks_grad_store *store, int64_t begin, int64_t end);
 /* Moves the window back to the begin of the flat buffer; what was in it is gone. */
 void lks_grad_store_rewind(lks_grad_store *store);
-/* A bucket has been summed over the ranks: its part of this rank's shards becomes that sum, or with
- * `add` grows by it. Nothing to do without a window. LKS_EDEVICE. */
+/* The gradients of a complete bucket, to be summed over the ranks in place: *out
+ * [plan->buckets[bucket].count] of *type, also where that fails. LKS_EDEVICE. */
+lks_status lks_grad_store_send(lks_grad_store *store, int bucket, lks_dtype *type, void **out);
+/* A bucket has been summed over the ranks: this rank's shard of the sums becomes that sum, or,
+ * where there is a window, grows by it with `add`. Every bucket that was sent. LKS_EDEVICE. */
 lks_status lks_grad_store_keep(lks_grad_store *store, int bucket, bool add);
 
 /* The sums of a range that this rank holds, once kept. */

@@ -4,6 +4,9 @@
 #include "lockstep/train.h"
 #include "sched/sched.h"
 
+/* In the order of lks_grad_reduce. */
+static const char *const grad_reduce_names[] = {"auto", "fp32", "bf16", NULL};
+
 static const lks_option train_options[] = {
     {.key = "seed",
      .type = LKS_OPTION_INT,
@@ -51,10 +54,13 @@ static const lks_option train_options[] = {
      .text = "25MiB",
      .low = 1024,
      .high = 1099511627776.0,
+     .zero_word = "auto",
      .help =
          "Bytes of gradients that are summed over the ranks at a time while backward goes on; "
          "with zero_stage 2, room for two such buckets and the largest layer is all that a rank "
-         "has for gradients beside its share."},
+         "has for gradients beside its share. auto: of 1, 4, 10, 25 and 50 MiB, those that cut the "
+         "model differently are tried in steps before the first one, ten each at most, which leave "
+         "nothing behind; the fastest is taken, told in the log and kept in metrics.jsonl."},
     {.key = "first_bucket_bytes",
      .type = LKS_OPTION_BYTES,
      .offset = offsetof(lks_train_config, first_bucket_bytes),
@@ -62,6 +68,17 @@ static const lks_option train_options[] = {
      .low = 1024,
      .high = 1099511627776.0,
      .help = "Bytes of the first bucket; a small one lets communication start early."},
+    {.key = "grad_reduce_dtype",
+     .type = LKS_OPTION_CHOICE,
+     .offset = offsetof(lks_train_config, grad_reduce_dtype),
+     .text = "auto",
+     .choices = grad_reduce_names,
+     .help = "In what type gradients are summed over the ranks. auto: as the model computes, bf16 "
+             "with precision bf16, else fp32. fp32 with precision bf16: gradients are not rounded "
+             "to bfloat16 at all, and take twice the memory and bandwidth. bf16 with another "
+             "precision: each rank's gradients are rounded for the sum alone, which takes half the "
+             "bandwidth, and half as much memory again for what is sent; one rank has nothing to "
+             "round."},
     {.key = "check_sync",
      .type = LKS_OPTION_INT,
      .offset = offsetof(lks_train_config, check_sync),

@@ -36,7 +36,9 @@ lks_status lks_trainer_get_outline(const lks_trainer *t, lks_outline *out) {
         out->synchronized_count += lks_graph_layer(t->graph, i).is_synchronized;
     for (int b = 0; b < plan->bucket_count; b++) {
         const lks_bucket *bucket = &plan->buckets[b];
-        out->buckets[b].bytes = bucket->count * (int64_t)lks_dtype_bytes(t->params.type);
+        out->buckets[b].grad_bytes =
+            bucket->count * (int64_t)lks_dtype_bytes(lks_trainer_sum_type(t));
+        out->buckets[b].param_bytes = bucket->count * (int64_t)lks_dtype_bytes(t->params.type);
         out->buckets[b].layer = layer_before(t->graph, bucket->offset + bucket->count);
     }
     return LKS_OK;

@@ -24,15 +24,17 @@ static const lks_param *find(const lks_trainer *t, const char *name) {
 }
 
 /* Parameters in the graph's memory, to host memory or from there as the graph's type. */
-static lks_status copy_flat(const lks_trainer *t, const lks_param *param, void *host,
+static lks_status copy_flat(lks_trainer *t, const lks_param *param, void *host,
                             lks_copy_kind kind) {
     lks_device *device = t->context->device;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
     void *there = lks_param_store_at(&t->params, param->offset);
     const bool back = kind == LKS_COPY_TO_DEVICE;
-    lks_status status =
-        lks_device_copy(device, stream, back ? there : host, back ? host : there,
-                        (size_t)param->count * lks_dtype_bytes(t->params.type), kind);
+    /* Nothing is under way but when a callback asks, and then on every rank. */
+    lks_status status = lks_trainer_settle_params(t, LKS_OK);
+    if (status == LKS_OK)
+        status = lks_device_copy(device, stream, back ? there : host, back ? host : there,
+                                 (size_t)param->count * lks_dtype_bytes(t->params.type), kind);
     return status == LKS_OK ? lks_stream_synchronize(stream) : status;
 }
 

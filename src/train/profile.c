@@ -182,11 +182,17 @@ lks_status lks_profile_finish(lks_trainer *t) {
     return end(t, tell(t));
 }
 
+/* A transfer belongs to the step that began it: at either end of the profile none is under way. */
 lks_status lks_profile_step(lks_trainer *t) {
     lks_profile *profile = t->profile;
+    const int64_t last = LKS_PROFILE_WARM_UP_STEPS + profile->steps_wanted;
+    lks_status status = LKS_OK;
     profile->steps_done++;
+    if (profile->steps_done == LKS_PROFILE_WARM_UP_STEPS || profile->steps_done == last)
+        status = lks_trainer_settle_params(t, LKS_OK);
+    if (status != LKS_OK) return status;
     if (profile->steps_done == LKS_PROFILE_WARM_UP_STEPS) {
-        lks_status status = lks_comm_agree(t->context->comm, lks_trace_reset(profile->trace));
+        status = lks_comm_agree(t->context->comm, lks_trace_reset(profile->trace));
         profile->loader_seconds = lks_loader_thread_seconds(t->loader);
         return status == LKS_OK ? LKS_OK : end(t, status);
     }
@@ -195,7 +201,5 @@ lks_status lks_profile_step(lks_trainer *t) {
     lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, t->position.step - 1,
                       &first, &behind);
     profile->samples += (double)(behind - first);
-    return profile->steps_done < LKS_PROFILE_WARM_UP_STEPS + profile->steps_wanted
-               ? LKS_OK
-               : lks_profile_finish(t);
+    return profile->steps_done < last ? LKS_OK : lks_profile_finish(t);
 }

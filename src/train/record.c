@@ -90,6 +90,12 @@ static lks_status bring(lks_trainer *t, const lks_host_batch *batch) {
     return status == LKS_OK ? lks_event_record(t->copied, stream) : status;
 }
 
+/* A recording ends when all of its work has come back to the compute stream, and begins with none
+ * elsewhere: so no step leaves parameters that are still being gathered. */
+static lks_status queue(lks_trainer *t, const lks_host_batch *batch) {
+    return lks_trainer_settle_params(t, lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE));
+}
+
 /* The peers' collectives are in their recordings: every rank has one, or none has. */
 static lks_status keep_if_all_have(lks_trainer *t) {
     lks_status status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
@@ -106,7 +112,7 @@ static lks_status record(lks_trainer *t, const lks_host_batch *batch) {
     lks_status status = lks_recording_begin(stream);
     lks_failure_note(&t->failure, status);
     if (status == LKS_OK) {
-        lks_failure_note(&t->failure, lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE));
+        lks_failure_note(&t->failure, queue(t, batch));
         lks_failure_note(&t->failure, lks_recording_end(stream, &recorder->recording));
     }
     lks_graph_set_batches_tracked(t->graph, before); /* none has run */
@@ -156,5 +162,5 @@ lks_status lks_step_recorder_run(lks_trainer *t, const lks_host_batch *batch) {
         if (status != LKS_OK) return status;
         if (!lks_trainer_has_failed(t)) status = replay(t, &queued);
     }
-    return queued ? status : lks_trainer_queue_work(t, &here, LKS_COPY_ON_DEVICE);
+    return queued ? status : queue(t, &here);
 }

@@ -168,3 +168,17 @@ void lks_run_dir_resume(lks_run_dir *dir, const char *checkpoint, int64_t epoch,
     lks_strbuf_add_json(&line, checkpoint);
     write_line(dir, &line);
 }
+
+void lks_run_dir_bucket_trial(lks_run_dir *dir, const lks_bucket_trial *trial) {
+    lks_strbuf line = {0};
+    lks_strbuf_add(&line, "{\"kind\": \"bucket_bytes\", \"bucket_bytes\": %lld, \"tried\": [",
+                   (long long)trial->bucket_bytes);
+    for (int i = 0; i < trial->count; i++) {
+        lks_strbuf_add(&line, "%s{\"bucket_bytes\": %lld", i > 0 ? ", " : "",
+                       (long long)trial->bytes[i]);
+        add_number(&line, "step_seconds", trial->seconds[i]);
+        lks_strbuf_add(&line, "}");
+    }
+    lks_strbuf_add(&line, "]");
+    write_line(dir, &line);
+}

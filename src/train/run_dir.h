@@ -4,6 +4,7 @@
 
 #include "base/base.h"
 #include "lockstep/train.h"
+#include "train/bucket_trial.h"
 
 typedef struct lks_run_dir lks_run_dir;
 
@@ -27,14 +28,14 @@ typedef struct lks_saved_checkpoint {
     double stall_seconds; /* of these, how long training stood still */
 } lks_saved_checkpoint;
 
-/* One JSON object each in metrics.jsonl: {"kind": "progress" | "epoch" | "checkpoint" | "resume",
- * ...}. Numbers
- * that do not exist are null. A full disk is reported once as a warning; training goes on. An epoch
- * also gets its line in log.txt. */
+/* One JSON object each in metrics.jsonl: {"kind": "progress" | "epoch" | "checkpoint" | "resume" |
+ * "bucket_bytes", ...}. Numbers that do not exist are null. A full disk is reported once as a
+ * warning; training goes on. An epoch also gets its line in log.txt. */
 void lks_run_dir_progress(lks_run_dir *dir, const lks_progress *progress, int64_t global_step);
 void lks_run_dir_epoch(lks_run_dir *dir, const lks_epoch_result *result, int64_t epochs,
                        int64_t global_step);
 void lks_run_dir_checkpoint(lks_run_dir *dir, const lks_saved_checkpoint *saved);
 void lks_run_dir_resume(lks_run_dir *dir, const char *checkpoint, int64_t epoch, int64_t step);
+void lks_run_dir_bucket_trial(lks_run_dir *dir, const lks_bucket_trial *trial);
 
 #endif

@@ -181,7 +181,9 @@ lks_status lks_trainer_check_sync(lks_trainer *t) {
     lks_comm *comm = t->context->comm;
     if (check == NULL || lks_device_is_measuring(t->context->device)) return LKS_OK;
     int count = lks_graph_param_count(t->graph);
-    lks_status status = lks_failure_tell(&t->failure);
+    lks_status status = lks_trainer_settle_params(t, LKS_OK);
+    if (status != LKS_OK) return status;
+    status = lks_failure_tell(&t->failure);
     for (int i = 0; i < count && status == LKS_OK; i++)
         status = hash_param(t, lks_graph_param(t->graph, i), &check->mine[i]);
     status = lks_comm_agree(comm, status);

@@ -33,6 +33,7 @@ static void list_provenance(lks_trainer *t, lks_state_list *list) {
     lks_state_list_add_text(list, "/provenance", "mpi", lks_comm_library(library));
     lks_state_list_add_text(list, "/provenance", "hdf5", lks_h5_version());
     lks_state_list_add_i64(list, "/provenance", "zero_stage", t->config.zero_stage);
+    lks_state_list_add_i64(list, "/provenance", "bucket_bytes", t->config.bucket_bytes);
 }
 
 static void list_sampler(lks_trainer *t, const double *sums, lks_state_list *list) {

@@ -211,8 +211,9 @@ static void add_name(save_plan *plan, const char *name) {
 
 static lks_status begin(lks_trainer *t, const save_plan *plan, bool async) {
     lks_saver *s = t->saver;
+    lks_status status = lks_trainer_settle_params(t, LKS_OK);
     /* what a rank has noted since the last reduction: its state is not worth a name */
-    lks_status status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
+    if (status == LKS_OK) status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
     if (status == LKS_OK) status = lks_saver_settle(t); /* never two at a time */
     if (status != LKS_OK) return status;
     if (!s->cleaned && lks_comm_rank(t->context->comm) == 0)

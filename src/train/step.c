@@ -99,14 +99,25 @@ static lks_status run_step(lks_trainer *t, bool *epoch_done) {
     return t->profile != NULL ? lks_profile_step(t) : LKS_OK;
 }
 
-lks_status lks_step(lks_trainer *t, bool *epoch_done) {
-    if (t->train_data == NULL)
-        return lks_fail(LKS_EINVAL, "lks_step: this trainer has no training data");
-    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_TRAIN);
+lks_status lks_trainer_step(lks_trainer *t, bool *epoch_done) {
     lks_status status = run_step(t, epoch_done);
     int64_t every = t->config.check_sync;
     if (status == LKS_OK && every > 0 && t->position.global_step % every == 0)
         status = lks_trainer_check_sync(t);
+    return status;
+}
+
+lks_status lks_trainer_settle_params(lks_trainer *t, lks_status before) {
+    if (t->exchange == NULL || before == LKS_ECOMM) return before;
+    lks_status status = lks_exchange_settle(t->exchange);
+    return status == LKS_OK ? before : status;
+}
+
+lks_status lks_step(lks_trainer *t, bool *epoch_done) {
+    if (t->train_data == NULL)
+        return lks_fail(LKS_EINVAL, "lks_step: this trainer has no training data");
+    lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_TRAIN);
+    lks_status status = lks_trainer_settle_params(t, lks_trainer_step(t, epoch_done));
     lks_guard_enter(t->context->guard, before);
     return status == LKS_OK ? LKS_OK : lks_saver_after_failure(t, status);
 }

@@ -48,8 +48,9 @@ lks_status lks_trainer_get_needs(lks_trainer *trainer, lks_trainer_needs *out);
 
 /* What a step computes and exchanges, for those who predict how long it takes. */
 typedef struct lks_outline_bucket {
-    int64_t bytes; /* of its gradients, and of its parameters */
-    int layer;     /* whose backward completes it */
+    int64_t grad_bytes;  /* of its gradients, as they are summed over the ranks */
+    int64_t param_bytes; /* of its parameters, as they are gathered */
+    int layer;           /* whose backward completes it */
 } lks_outline_bucket;
 typedef struct lks_outline {
     int64_t run_steps;      /* of all epochs */

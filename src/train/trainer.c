@@ -104,7 +104,23 @@ static lks_status check_scalars(const lks_trainer *t) {
     if (c->zero_stage < 0 || c->zero_stage > 2)
         return lks_fail(LKS_ECONFIG, "zero_stage: %lld is out of range: expected 0, 1 or 2",
                         (long long)c->zero_stage);
+    if (c->grad_reduce_dtype < 0 || c->grad_reduce_dtype > LKS_GRAD_REDUCE_BF16)
+        return lks_fail(LKS_ECONFIG,
+                        "grad_reduce_dtype: %d is unknown: expected an lks_grad_reduce",
+                        c->grad_reduce_dtype);
     return LKS_OK;
+}
+
+lks_dtype lks_trainer_sum_type(const lks_trainer *t) {
+    switch ((lks_grad_reduce)t->config.grad_reduce_dtype) {
+    case LKS_GRAD_REDUCE_FP32:
+        return LKS_F32;
+    case LKS_GRAD_REDUCE_BF16:
+        return LKS_BF16;
+    case LKS_GRAD_REDUCE_AUTO:
+        break;
+    }
+    return lks_device_dtype(t->context->device);
 }
 
 lks_status lks_trainer_check_dataset(lks_trainer *t, lks_dataset *dataset) {
@@ -184,6 +200,7 @@ static lks_status build_graph(lks_trainer *t, const lks_layer_spec *layers,
         .all_reduce = lks_comm_size(comm) > 1 ? all_reduce_statistics : NULL,
         .all_reduce_data = t,
         .is_frozen = lks_param_groups_is_frozen,
+        .float32_grads = lks_trainer_sum_type(t) == LKS_F32,
         .trainable_multiple = (int64_t)lks_comm_size(comm) * LKS_SHARD_ALIGN,
     };
     const lks_spec *loss = t->config.loss.type == NULL ? NULL : &t->config.loss;
@@ -213,17 +230,20 @@ lks_status lks_trainer_open_loader(lks_trainer *t, lks_dataset *dataset, bool tr
     return lks_loader_create(dataset, t->context->device, &config, out);
 }
 
+lks_status lks_trainer_plan_shards(const lks_trainer *t, int64_t bucket_bytes,
+                                   lks_shard_plan **out) {
+    const lks_comm *comm = t->context->comm;
+    /* The plan counts a bucket's bytes in float32, the options in what is sent. */
+    const int64_t scale = (int64_t)(sizeof(float) / lks_dtype_bytes(lks_trainer_sum_type(t)));
+    return lks_shard_plan_create(lks_graph_trainable_count(t->graph), scale * bucket_bytes,
+                                 scale * t->config.first_bucket_bytes, (int)t->config.zero_stage,
+                                 lks_comm_rank(comm), lks_comm_size(comm), out);
+}
+
 /* Rank r writes its part of every bucket to checkpoints also when it updates all of it, so the plan
  * exists for inference too. For training the exchange binds the graph, to its gradients as well. */
 static lks_status build_parameters(lks_trainer *t) {
-    lks_comm *comm = t->context->comm;
-    const lks_train_config *c = &t->config;
-    /* The plan counts a bucket's bytes in float32, the options in what gradients are. */
-    const int64_t scale =
-        (int64_t)(sizeof(float) / lks_dtype_bytes(lks_device_dtype(t->context->device)));
-    lks_status status = lks_shard_plan_create(
-        lks_graph_trainable_count(t->graph), scale * c->bucket_bytes, scale * c->first_bucket_bytes,
-        c->zero_stage, lks_comm_rank(comm), lks_comm_size(comm), &t->plan);
+    lks_status status = lks_trainer_plan_shards(t, t->config.bucket_bytes, &t->plan);
     if (status == LKS_OK)
         status = lks_param_store_create(t->context->device, t->plan, t->graph, &t->params);
     if (status == LKS_OK && t->train_data == NULL)
@@ -270,8 +290,15 @@ static lks_status build_training(lks_trainer *t) {
         status = lks_rates_create(&t->config.schedule, &lambda, t->optimizer, &t->rates);
     if (status == LKS_OK) status = build_rates(t);
     if (status == LKS_OK)
-        status = lks_exchange_create(context->comm, context->device, t->plan, t->optimizer,
-                                     t->graph, &t->params, &t->failure, &t->exchange);
+        status = lks_exchange_create(&(lks_exchange_parts){.comm = context->comm,
+                                                           .device = context->device,
+                                                           .plan = t->plan,
+                                                           .optimizer = t->optimizer,
+                                                           .graph = t->graph,
+                                                           .params = &t->params,
+                                                           .sum_type = lks_trainer_sum_type(t),
+                                                           .failure = &t->failure},
+                                     &t->exchange);
     if (status == LKS_OK && t->stopping_config.enabled && t->stopping_config.restore_best) {
         t->best_params = malloc((size_t)t->params.trained_count * sizeof(float));
         t->best_buffers =
@@ -314,14 +341,9 @@ static lks_status build(lks_trainer *t, const lks_layer_spec *layers, const lks_
     return status;
 }
 
-lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers,
-                              const lks_shape *input, lks_dataset *train, lks_dataset *validation,
-                              const lks_train_config *config, lks_trainer **out) {
-    if (context == NULL || layers == NULL || input == NULL || config == NULL || out == NULL)
-        return lks_fail(
-            LKS_EINVAL,
-            "lks_trainer_create: context, layers, input, config and out must not be NULL");
-
+lks_status lks_trainer_build(lks_context *context, const lks_layer_spec *layers,
+                             const lks_shape *input, lks_dataset *train, lks_dataset *validation,
+                             const lks_train_config *config, lks_trainer **out) {
     lks_status status = LKS_OK;
     lks_trainer *t = calloc(1, sizeof(*t));
     if (t == NULL) {
@@ -336,7 +358,32 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
     }
     status = lks_comm_agree(context->comm, status);
     if (status == LKS_OK) status = lks_trainer_check_same(t, layers);
-    if (status == LKS_OK) status = lks_trainer_log_startup(t);
+    if (status == LKS_OK)
+        *out = t;
+    else
+        lks_trainer_destroy(t);
+    return status;
+}
+
+lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers,
+                              const lks_shape *input, lks_dataset *train, lks_dataset *validation,
+                              const lks_train_config *config, lks_trainer **out) {
+    if (context == NULL || layers == NULL || input == NULL || config == NULL || out == NULL)
+        return lks_fail(
+            LKS_EINVAL,
+            "lks_trainer_create: context, layers, input, config and out must not be NULL");
+
+    lks_train_config settled = *config;
+    lks_bucket_trial trial = {0};
+    lks_trainer *t = NULL;
+    lks_status status = LKS_OK;
+    if (config->bucket_bytes == LKS_BUCKET_BYTES_AUTO) {
+        status = lks_bucket_trial_run(context, layers, input, train, config, &trial);
+        settled.bucket_bytes = trial.bucket_bytes;
+    }
+    if (status == LKS_OK)
+        status = lks_trainer_build(context, layers, input, train, validation, &settled, &t);
+    if (status == LKS_OK) status = lks_trainer_log_startup(t, &trial);
     if (status == LKS_OK) {
         *out = t;
         t = NULL;

@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "optim/optim.h"
 #include "sched/sched.h"
+#include "train/bucket_trial.h"
 #include "train/exchange.h"
 #include "train/groups.h"
 #include "train/param_store.h"
@@ -126,6 +127,15 @@ struct lks_trainer {
 };
 
 /* trainer.c */
+/* In what type the ranks sum gradients. */
+lks_dtype lks_trainer_sum_type(const lks_trainer *trainer);
+/* How buckets of this size cut the model's parameters. Local. LKS_EINVAL, LKS_ENOMEM. */
+lks_status lks_trainer_plan_shards(const lks_trainer *trainer, int64_t bucket_bytes,
+                                   lks_shard_plan **out);
+/* lks_trainer_create without a word about it, and with a size of buckets. Collective. */
+lks_status lks_trainer_build(lks_context *context, const lks_layer_spec *layers,
+                             const lks_shape *input, lks_dataset *train, lks_dataset *validation,
+                             const lks_train_config *config, lks_trainer **out);
 /* Do the data set's samples and targets fit the model and its loss? Local. LKS_ESHAPE, LKS_EDATA.
  */
 lks_status lks_trainer_check_dataset(lks_trainer *trainer, lks_dataset *dataset);
@@ -139,6 +149,15 @@ lks_status lks_trainer_note(lks_trainer *trainer, lks_status status);
 static inline bool lks_trainer_has_failed(const lks_trainer *trainer) {
     return trainer->failure.status != LKS_OK;
 }
+
+/* step.c */
+/* lks_step without its end: parameters may still be gathered, and a save in the background is not
+ * told of a failure. Collective. */
+lks_status lks_trainer_step(lks_trainer *trainer, bool *epoch_done);
+/* Before parameters are read or written outside of a step, and before the caller's program goes on:
+ * waits for those that are being gathered. before: the status of what came before, which all ranks
+ * have alike; it comes back, or LKS_ECOMM. Collective. */
+lks_status lks_trainer_settle_params(lks_trainer *trainer, lks_status before);
 
 /* halt.c */
 /* What this rank adds to a reduction to say that it should stop: sums[LKS_HALT_COUNT]. Local. */
@@ -207,7 +226,8 @@ int64_t lks_trainer_epoch_samples(const lks_trainer *trainer);
 /* startup.c */
 /* This rank's bytes of each kind on its device. */
 void lks_trainer_device_bytes(const lks_trainer *trainer, int64_t bytes[LKS_MEMORY_KINDS]);
-/* The start-up table. Collective. */
-lks_status lks_trainer_log_startup(const lks_trainer *trainer);
+/* The start-up table. trial: what the run's size of buckets comes from; all zero where it is given.
+ * Collective. */
+lks_status lks_trainer_log_startup(const lks_trainer *trainer, const lks_bucket_trial *trial);
 
 #endif

@@ -19,6 +19,7 @@ static const lks_layer_spec layers[] = {WIDE, WIDE, WIDE, WIDE, WIDE, WIDE, WIDE
 
 static lks_device *device;
 static lks_comm *comm;
+static lks_dtype sum_type = LKS_F32; /* of the parties that are opened */
 
 /* A model with its exchange, without the rest of a trainer. An update makes the parameters the
  * negative of the gradients' sums where they were zero: lr, scale and divisor are 1. */
@@ -52,8 +53,15 @@ static lks_status open_party(party *p, int stage, int64_t bucket_bytes) {
     if (!status) status = lks_param_store_create(device, p->plan, p->graph, &p->params);
     if (!status) status = lks_optimizer_create(device, &groups, p->plan, &p->optimizer);
     if (!status)
-        status = lks_exchange_create(comm, device, p->plan, p->optimizer, p->graph, &p->params,
-                                     &p->failure, &p->exchange);
+        status = lks_exchange_create(&(lks_exchange_parts){.comm = comm,
+                                                           .device = device,
+                                                           .plan = p->plan,
+                                                           .optimizer = p->optimizer,
+                                                           .graph = p->graph,
+                                                           .params = &p->params,
+                                                           .sum_type = sum_type,
+                                                           .failure = &p->failure},
+                                     &p->exchange);
     return status;
 }
 
@@ -106,12 +114,23 @@ static lks_status reduce(party *p, lks_norm_kind kind, double *out_norm) {
     return !status && parts[1] > 0 ? lks_comm_agree(comm, lks_failure_tell(&p->failure)) : status;
 }
 
-static lks_status update(party *p) {
+static lks_status start_update(party *p) {
     const double divisor = 1, rates[] = {1, NAN};
     const lks_update_control control = {.step = 1, .grad_scale = 1};
     const lks_grad_scale scale = {.divisor = &divisor, .control = &control, .rates = rates};
     memset(p->params.flat, 0, (size_t)p->plan->padded_count * sizeof(float));
     return lks_exchange_update(p->exchange, &scale);
+}
+
+static lks_status update(party *p) {
+    lks_status status = start_update(p);
+    return status ? status : lks_exchange_settle(p->exchange);
+}
+
+/* Bytes of gradient memory for each of `count` elements: what is kept, and what is sent. */
+static size_t grad_bytes(const party *p, int64_t count) {
+    const bool sends_copies = p->plan->size > 1 && sum_type != LKS_F32;
+    return (size_t)count * (sizeof(float) + (sends_copies ? lks_dtype_bytes(sum_type) : 0));
 }
 
 /* ---- the same sums ---- */
@@ -146,18 +165,23 @@ static void add_up_exactly(party *p, int micro_batches, double *sums, double *ma
  * 1) additions of float32, whatever the order, each wrong by 2^-24 of its result at most; so the
  * sum is wrong by that many times 2^-24 of the sum of magnitudes (the square of that is less than
  * the half that is added). A gradient itself has the same bits in both, but where backward adds to
- * it: one rounding more for each micro-batch. */
+ * it: one rounding more for each micro-batch.
+ *
+ * Summed in bfloat16, a rank's gradient is rounded before and the sum once behind it, each wrong by
+ * less than 2^-8 of the sum of magnitudes. */
 static void check_sums(party *p, int micro_batches) {
     const int64_t count = p->plan->padded_count;
     const double u = 0x1p-24;
     const double additions = p->plan->size - 1 + 2 * (micro_batches - 1) + 0.5;
+    const double sent = sum_type == LKS_F32 ? 0 : 2 * 0x1p-8;
     double *sums = calloc((size_t)count, sizeof *sums);
     double *magnitudes = calloc((size_t)count, sizeof *magnitudes);
     MPI_REQUIRE(sums && magnitudes);
     add_up_exactly(p, micro_batches, sums, magnitudes);
     int64_t nonzero = 0;
     for (int64_t i = 0; i < count; i++) {
-        MPI_CHECK(fabs((double)p->params.masters[i] + sums[i]) <= additions * u * magnitudes[i]);
+        MPI_CHECK(fabs((double)p->params.masters[i] + sums[i]) <=
+                  (sent + additions * u) * magnitudes[i]);
         nonzero += sums[i] != 0;
     }
     MPI_CHECK(nonzero >= LAYERS * WIDTH * WIDTH - WIDTH);
@@ -183,7 +207,8 @@ static void compare_stages(int micro_batches, int64_t bucket_bytes) {
         const size_t bytes = (size_t)p->plan->padded_count * sizeof(float);
         const bool same =
             memcmp(p->params.flat, stages[0].params.flat, bytes) == 0 && norms[s] == norms[0];
-        const bool whole = lks_exchange_grad_bytes(p->exchange) == bytes;
+        const bool whole =
+            lks_exchange_grad_bytes(p->exchange) == grad_bytes(p, p->plan->padded_count);
         MPI_CHECK(norms[s] > 0 && (same || (micro_batches > 1 && !whole)));
     }
     for (int s = 0; s < STAGES; s++)
@@ -196,6 +221,66 @@ static void every_stage_gives_the_same_sums(void **state) {
     for (size_t b = 0; b < sizeof bucket_bytes / sizeof *bucket_bytes; b++) {
         compare_stages(1, bucket_bytes[b]);
         compare_stages(3, bucket_bytes[b]);
+    }
+    mpi_verdict();
+}
+
+static void every_stage_gives_the_same_sums_of_bfloat16(void **state) {
+    sum_type = LKS_BF16;
+    every_stage_gives_the_same_sums(state);
+}
+
+/* What one rank has is not sent, and so not rounded; what several have is. */
+static void gradients_are_rounded_for_others_alone(void **state) {
+    (void)state;
+    party fine, coarse;
+    double norm;
+    MPI_REQUIRE(open_party(&fine, 1, 256) == LKS_OK);
+    sum_type = LKS_BF16;
+    MPI_REQUIRE(open_party(&coarse, 1, 256) == LKS_OK);
+    party *const parties[] = {&fine, &coarse};
+    for (int i = 0; i < 2; i++) {
+        MPI_REQUIRE(run_backward(parties[i], 1) == LKS_OK);
+        MPI_REQUIRE(reduce(parties[i], LKS_NORM_2, &norm) == LKS_OK);
+        MPI_REQUIRE(update(parties[i]) == LKS_OK);
+    }
+    int64_t equal = 0, rounded = 0;
+    for (int64_t i = 0; i < fine.plan->padded_count; i++) {
+        const float sum = coarse.params.masters[i];
+        equal += sum == fine.params.masters[i];
+        rounded += sum == lks_bf16_to_float(lks_bf16_of_float(sum));
+    }
+    const bool sends = mpi_check_size() > 1;
+    MPI_CHECK((equal == fine.plan->padded_count) == !sends);
+    MPI_CHECK((rounded == fine.plan->padded_count) == sends);
+    close_party(&coarse);
+    close_party(&fine);
+    mpi_verdict();
+}
+
+/* ---- what forward waits for ---- */
+
+/* What is not waited for still has its old value, zero. */
+static void forward_waits_for_gathered_parameters(void **state) {
+    (void)state;
+    for (int stage = 0; stage < STAGES; stage++) {
+        party p[2];
+        double norm;
+        float *outputs[2];
+        for (int late = 0; late < 2; late++) {
+            lks_batch_info info = {.batch = BATCH};
+            MPI_REQUIRE(open_party(&p[late], stage, 2048) == LKS_OK);
+            MPI_REQUIRE(run_backward(&p[late], 1) == LKS_OK);
+            MPI_REQUIRE(reduce(&p[late], LKS_NORM_2, &norm) == LKS_OK);
+            MPI_REQUIRE(start_update(&p[late]) == LKS_OK);
+            if (!late) MPI_REQUIRE(lks_exchange_settle(p[late].exchange) == LKS_OK);
+            MPI_REQUIRE(load(p[late].graph, 0, &info) == LKS_OK);
+            outputs[late] = (float *)lks_graph_output(p[late].graph);
+        }
+        MPI_CHECK(memcmp(outputs[0], outputs[1], BATCH * WIDTH * sizeof(float)) == 0);
+        MPI_CHECK(outputs[0][0] != 0);
+        close_party(&p[0]);
+        close_party(&p[1]);
     }
     mpi_verdict();
 }
@@ -218,8 +303,10 @@ static void stage_2_keeps_a_window_and_its_shards(void **state) {
             MPI_CHECK(layer >= 448 + 32 && layer < 448 + 32 + p.plan->size * LKS_SHARD_ALIGN);
             const int64_t sliding = 2 * bucket + layer + p.plan->state_count;
             const bool slides = stage == 2 && p.plan->size > 1 && sliding < all;
+            const int64_t shards = slides ? p.plan->state_count : 0;
             MPI_CHECK(lks_exchange_grad_bytes(p.exchange) ==
-                      (size_t)(slides ? sliding : all) * sizeof(float));
+                      grad_bytes(&p, slides ? sliding - shards : all) +
+                          (size_t)shards * sizeof(float));
             MPI_CHECK(slides == (stage == 2 && p.plan->size > 1 && b < 2));
             close_party(&p);
         }
@@ -307,13 +394,19 @@ static void a_failure_reaches_every_rank(void **state) {
     mpi_verdict();
 }
 
-/* The buckets that are under way when a step breaks off. */
+/* The buckets that are under way when a step breaks off, or was the last. */
 static void destroy_waits_for_what_was_started(void **state) {
     (void)state;
     for (int stage = 0; stage < STAGES; stage++) {
         party p;
+        double norm;
         MPI_REQUIRE(open_party(&p, stage, 256) == LKS_OK);
         MPI_REQUIRE(run_backward(&p, 1) == LKS_OK);
+        close_party(&p);
+        MPI_REQUIRE(open_party(&p, stage, 256) == LKS_OK);
+        MPI_REQUIRE(run_backward(&p, 1) == LKS_OK);
+        MPI_REQUIRE(reduce(&p, LKS_NORM_2, &norm) == LKS_OK);
+        MPI_REQUIRE(start_update(&p) == LKS_OK);
         close_party(&p);
     }
     mpi_verdict();
@@ -321,6 +414,7 @@ static void destroy_waits_for_what_was_started(void **state) {
 
 static int open_world(void **state) {
     (void)state;
+    sum_type = LKS_F32;
     const lks_device_config config = {.kind = "cpu", .threads = 1, .local_size = 1};
     return lks_device_create(&config, &device) ||
            lks_comm_create(MPI_COMM_WORLD, device, NULL, &comm);
@@ -344,6 +438,14 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(every_stage_gives_the_same_sums, open_world, close_world),
         {"every_stage_gives_the_same_sums over MPI", every_stage_gives_the_same_sums,
          open_world_over_mpi, close_world, NULL},
+        cmocka_unit_test_setup_teardown(every_stage_gives_the_same_sums_of_bfloat16, open_world,
+                                        close_world),
+        {"every_stage_gives_the_same_sums_of_bfloat16 over MPI",
+         every_stage_gives_the_same_sums_of_bfloat16, open_world_over_mpi, close_world, NULL},
+        cmocka_unit_test_setup_teardown(gradients_are_rounded_for_others_alone, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(forward_waits_for_gathered_parameters, open_world,
+                                        close_world),
         cmocka_unit_test_setup_teardown(stage_2_keeps_a_window_and_its_shards, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(a_failure_reaches_every_rank, open_world, close_world),

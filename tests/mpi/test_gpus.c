@@ -144,15 +144,18 @@ static struct {
     const lks_device_backend *good;
     lks_comm *comm;
     const char *stream;  /* "compute" or "communication"; NULL: all wait */
-    const char *purpose; /* what the label of those collectives begins with */
+    const char *purpose; /* what their label, its number and a full stop begin with */
     const lks_event
         *done[KNOWN_EVENTS]; /* those of such collectives, on the communication stream */
     int done_count;
 } hasty;
 
 static bool is_left_out(void) {
-    const char *label = hasty.comm->label;
-    return label != NULL && strncmp(label, hasty.purpose, strlen(hasty.purpose)) == 0;
+    char label[96];
+    if (hasty.comm->label == NULL) return false;
+    snprintf(label, sizeof label, "%s %lld.", hasty.comm->label,
+             (long long)hasty.comm->label_number);
+    return strncmp(label, hasty.purpose, strlen(hasty.purpose)) == 0;
 }
 
 static bool is_known(const lks_event *event) {

@@ -47,7 +47,7 @@ static void check_outline(const lks_trainer *t, const lks_outline *outline, int 
     MPI_CHECK(outline->layer_count == 7 && outline->synchronized_count == 1);
     MPI_CHECK(outline->bucket_count == t->plan->bucket_count && outline->bucket_count >= 2);
     for (int b = 0; b < outline->bucket_count; b++) {
-        bytes += outline->buckets[b].bytes;
+        bytes += outline->buckets[b].grad_bytes;
         MPI_CHECK(b == 0 || outline->buckets[b].layer <= outline->buckets[b - 1].layer);
     }
     MPI_CHECK(bytes == t->plan->padded_count * (int64_t)sizeof(float));

@@ -13,11 +13,12 @@ static lks_train_config adam_config(int stage) {
     return config;
 }
 
-static lks_status open_run(train_case *run, const char *precision, const lks_train_config *config) {
+static lks_status open_run(train_case *run, const char *precision, const lks_layer_spec *layers,
+                           const lks_train_config *config) {
     const lks_context_config context = {.device = "cpu", .threads = 1, .precision = precision};
     lks_status status = case_open_in(run, MPI_COMM_WORLD, &context);
     return status ? status
-                  : lks_trainer_create(run->context, case_layers, &case_input, run->train,
+                  : lks_trainer_create(run->context, layers, &case_input, run->train,
                                        run->validation, config, &run->trainer);
 }
 
@@ -28,36 +29,90 @@ static bool same_state(const lks_trainer *a, const lks_trainer *b) {
             memcmp(a->params.masters, b->params.masters, a->params.master_bytes) == 0);
 }
 
+/* At every stage; the case has one micro-batch a step. */
 static void stages_give_the_same_bits(void **state) {
     (void)state;
+    static const struct {
+        const char *precision;
+        lks_grad_reduce reduce;
+    } kinds[] = {{"bf16", LKS_GRAD_REDUCE_AUTO},
+                 {"bf16", LKS_GRAD_REDUCE_FP32},
+                 {"fp32", LKS_GRAD_REDUCE_BF16}};
     static train_case runs[CASE_STAGES];
-    for (int stage = 0; stage < CASE_STAGES; stage++) {
-        const lks_train_config config = adam_config(stage);
-        REQUIRE_OK(open_run(&runs[stage], "bf16", &config));
-        REQUIRE_OK(lks_fit(runs[stage].trainer));
-        MPI_CHECK(same_state(runs[stage].trainer, runs[0].trainer));
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        for (int stage = 0; stage < CASE_STAGES; stage++) {
+            lks_train_config config = adam_config(stage);
+            config.grad_reduce_dtype = kinds[k].reduce;
+            REQUIRE_OK(open_run(&runs[stage], kinds[k].precision, case_layers, &config));
+            REQUIRE_OK(lks_fit(runs[stage].trainer));
+            MPI_CHECK(same_state(runs[stage].trainer, runs[0].trainer));
+        }
+        for (int stage = 0; stage < CASE_STAGES; stage++)
+            case_close(&runs[stage]);
     }
-    for (int stage = 0; stage < CASE_STAGES; stage++)
-        case_close(&runs[stage]);
     mpi_verdict();
 }
 
+static const lks_layer_spec deep_layers[] = {
+    {.type = "flatten"},
+    CASE_WIDE,
+    CASE_WIDE,
+    CASE_WIDE,
+    CASE_WIDE,
+    CASE_WIDE,
+    CASE_WIDE,
+    CASE_WIDE,
+    CASE_WIDE,
+    {.type = "linear", .options = "out_features=5"},
+    {0},
+};
+
+/* What a rank has of parameters, gradients and the optimizer's state. */
+static size_t state_bytes(const lks_trainer *t) {
+    return t->params.flat_bytes + t->params.master_bytes + lks_exchange_grad_bytes(t->exchange) +
+           lks_optimizer_state_bytes(t->optimizer);
+}
+
 /* With P parameters, padding included, and N ranks: 2 P for those computed with, 2 P for gradients,
- * and 12 P / N for masters and Adam's two states; 12 P where every rank updates all. */
+ * and 12 P / N for masters and Adam's two states; 12 P where every rank updates all. Stage 2 keeps
+ * 2 P / N of the gradients and the window that they go through, of two buckets and a layer: in all
+ * 16 P, 4 P + 12 P / N and 2 P + 14 P / N. Gradients that are not rounded take twice as much. */
 static void memory_is_that_of_the_formula(void **state) {
     (void)state;
-    for (int stage = 0; stage < 2; stage++) {
-        static train_case run;
-        const lks_train_config config = adam_config(stage);
-        REQUIRE_OK(open_run(&run, "bf16", &config));
-        const lks_trainer *t = run.trainer;
-        const size_t count = (size_t)t->plan->padded_count;
-        const size_t part = stage == 0 ? count : count / (size_t)mpi_check_size();
-        MPI_CHECK(t->params.flat_bytes == 2 * count);
-        MPI_CHECK(lks_exchange_grad_bytes(t->exchange) == 2 * count);
-        MPI_CHECK(t->params.master_bytes + lks_optimizer_state_bytes(t->optimizer) == 12 * part);
-        case_close(&run);
+    for (int stage = 0; stage < CASE_STAGES; stage++) {
+        for (int reduce = LKS_GRAD_REDUCE_AUTO; reduce <= LKS_GRAD_REDUCE_BF16; reduce++) {
+            static train_case run;
+            lks_train_config config = adam_config(stage);
+            config.bucket_bytes = 512;
+            config.first_bucket_bytes = 256;
+            config.grad_reduce_dtype = reduce;
+            REQUIRE_OK(open_run(&run, "bf16", deep_layers, &config));
+            const lks_trainer *t = run.trainer;
+            const size_t n = (size_t)mpi_check_size(), all = (size_t)t->plan->padded_count;
+            const size_t grad = reduce == LKS_GRAD_REDUCE_FP32 ? 4 : 2;
+            const size_t window =
+                (size_t)(2 * t->plan->buckets[1].count + lks_graph_largest_place(t->graph));
+            size_t expected = (2 + grad + 12) * all;
+            if (stage == 1) expected = (2 + grad) * all + 12 * all / n;
+            if (stage == 2 && n > 1) expected = 2 * all + (grad + 12) * all / n + grad * window;
+            MPI_CHECK(state_bytes(t) == expected);
+            case_close(&run);
+        }
     }
+    mpi_verdict();
+}
+
+/* Sums in bfloat16 of gradients in float32: a copy to send, on top. */
+static void copies_to_send_take_half_as_much_again(void **state) {
+    (void)state;
+    static train_case run;
+    lks_train_config config = adam_config(1);
+    config.grad_reduce_dtype = LKS_GRAD_REDUCE_BF16;
+    REQUIRE_OK(open_run(&run, "fp32", case_layers, &config));
+    const lks_trainer *t = run.trainer;
+    const size_t element = mpi_check_size() > 1 ? 6 : 4;
+    MPI_CHECK(lks_exchange_grad_bytes(t->exchange) == element * (size_t)t->plan->padded_count);
+    case_close(&run);
     mpi_verdict();
 }
 
@@ -70,13 +125,13 @@ static void resumes_with_the_same_bits(void **state) {
     MPI_Bcast(&parent, 1, MPI_INT, 0, MPI_COMM_WORLD);
     snprintf(path, sizeof path, "/tmp/lockstep-precision-%d.h5", parent);
     const lks_train_config config = adam_config(1);
-    REQUIRE_OK(open_run(&whole, "bf16", &config));
+    REQUIRE_OK(open_run(&whole, "bf16", case_layers, &config));
     REQUIRE_OK(lks_fit(whole.trainer));
-    REQUIRE_OK(open_run(&first, "bf16", &config));
+    REQUIRE_OK(open_run(&first, "bf16", case_layers, &config));
     for (int epoch = 0; epoch < 2; epoch++)
         REQUIRE_OK(lks_epoch(first.trainer, NULL));
     REQUIRE_OK(lks_trainer_save(first.trainer, path));
-    REQUIRE_OK(open_run(&second, "bf16", &config));
+    REQUIRE_OK(open_run(&second, "bf16", case_layers, &config));
     REQUIRE_OK(lks_trainer_restore(second.trainer, path));
     MPI_CHECK(same_state(first.trainer, second.trainer));
     REQUIRE_OK(lks_fit(second.trainer));
@@ -94,17 +149,30 @@ static void resumes_with_the_same_bits(void **state) {
  * mean over all samples differs by some units of 2^-9 at most: 0.02, with losses near 1. */
 static void losses_are_close_to_float32(void **state) {
     (void)state;
-    static train_case runs[2];
-    lks_epoch_result results[2];
-    for (int r = 0; r < 2; r++) {
-        const lks_train_config config = adam_config(1);
-        REQUIRE_OK(open_run(&runs[r], r == 0 ? "fp32" : "bf16", &config));
-        REQUIRE_OK(lks_epoch(runs[r].trainer, &results[r]));
+    static const struct {
+        const char *precision;
+        lks_grad_reduce reduce;
+        bool differs; /* with several ranks */
+    } kinds[] = {{"fp32", LKS_GRAD_REDUCE_AUTO, false},
+                 {"fp32", LKS_GRAD_REDUCE_FP32, false},
+                 {"fp32", LKS_GRAD_REDUCE_BF16, true},
+                 {"bf16", LKS_GRAD_REDUCE_AUTO, true},
+                 {"bf16", LKS_GRAD_REDUCE_FP32, true}};
+    enum { KINDS = sizeof kinds / sizeof *kinds };
+    lks_epoch_result results[KINDS];
+    for (int k = 0; k < KINDS; k++) {
+        static train_case run;
+        lks_train_config config = adam_config(1);
+        config.grad_reduce_dtype = kinds[k].reduce;
+        REQUIRE_OK(open_run(&run, kinds[k].precision, case_layers, &config));
+        REQUIRE_OK(lks_epoch(run.trainer, &results[k]));
+        case_close(&run);
+        const double difference = results[k].train_loss - results[0].train_loss;
+        const bool differs = kinds[k].differs && (mpi_check_size() > 1 || k > 2);
+        MPI_CHECK(fabs(difference) < 0.02);
+        MPI_CHECK((difference != 0) == differs);
     }
-    MPI_CHECK(fabs(results[0].train_loss - results[1].train_loss) < 0.02);
-    MPI_CHECK(results[0].train_loss != results[1].train_loss);
-    case_close(&runs[0]);
-    case_close(&runs[1]);
+    MPI_CHECK(results[3].train_loss != results[4].train_loss);
     mpi_verdict();
 }
 
@@ -112,6 +180,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stages_give_the_same_bits),
         cmocka_unit_test(memory_is_that_of_the_formula),
+        cmocka_unit_test(copies_to_send_take_half_as_much_again),
         cmocka_unit_test(resumes_with_the_same_bits),
         cmocka_unit_test(losses_are_close_to_float32),
     };

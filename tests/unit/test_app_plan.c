@@ -169,8 +169,9 @@ static const lks_pace step_pace = {.input = {.fixed = 1e-3},
                                    .layer_count = 2,
                                    .backward = step_backward};
 /* The last layer fills one bucket, the first layer another one. */
-static lks_outline_bucket step_buckets[2] = {{.bytes = 1000000, .layer = 1},
-                                             {.bytes = 1000000, .layer = 0}};
+static lks_outline_bucket step_buckets[2] = {
+    {.grad_bytes = 1000000, .param_bytes = 1000000, .layer = 1},
+    {.grad_bytes = 1000000, .param_bytes = 1000000, .layer = 0}};
 static const lks_outline step_outline = {.rows = 8,
                                          .micro_batches = 1,
                                          .updated = 1,

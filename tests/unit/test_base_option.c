@@ -13,7 +13,7 @@
 #include "base/base.h"
 
 typedef struct thing {
-    int64_t steps, bytes;
+    int64_t steps, bytes, buckets;
     double lr;
     bool nesterov;
     int reduction;
@@ -42,6 +42,8 @@ static const lks_option thing_options[] = {
     {"milestones", LKS_OPTION_INT_LIST, THING(milestones), .text = "[]"},
     {"mean", LKS_OPTION_FLOAT_LIST, THING(mean), .optional = true, .low = -1, .high = 1},
     {"stages", LKS_OPTION_SPEC_LIST, THING(stages), .optional = true, .section = "stage"},
+    {"buckets", LKS_OPTION_BYTES, THING(buckets), .text = "1MiB", .low = 1024, .high = 0x1p40,
+     .zero_word = "auto"},
     {0},
 };
 static const lks_option_table thing_table = {"thing", "A thing.", sizeof(thing), thing_options};
@@ -155,6 +157,11 @@ static const refusal refusals[] = {
      "thing: bytes: \"MiB\" is not valid: expected a size such as 25MiB >= 0"},
     {"kernel_size=3 bytes=9e9TiB",
      "thing: bytes: \"9e9TiB\" is not valid: expected a size such as 25MiB >= 0"},
+    {"kernel_size=3 buckets=0",
+     "thing: buckets: 0 is out of range: expected a size such as 25MiB from 1KiB to 1TiB, or auto"},
+    {"kernel_size=3 buckets=autos",
+     "thing: buckets: \"autos\" is not valid: expected a size such as 25MiB from 1KiB to 1TiB, or "
+     "auto"},
     {"kernel_size=3 nesterov=2", "thing: nesterov: \"2\" is not valid: expected true or false"},
     {"kernel_size=3 reduction=meen",
      "thing: reduction: \"meen\" is not a choice: expected one of: mean, sum"},
@@ -177,7 +184,7 @@ static const refusal refusals[] = {
     {"kernal_size=3", "thing: unknown option \"kernal_size\": did you mean \"kernel_size\"?"},
     {"qqqqqqqq=1",
      "thing: unknown option \"qqqqqqqq\": expected one of steps, bytes, lr, nesterov, "
-     "reduction, name, file, kernel_size, betas, milestones, mean, stages"},
+     "reduction, name, file, kernel_size, betas, milestones, mean, stages, buckets"},
 };
 
 static void what_is_wrong_is_refused_with_a_message(void **state) {
@@ -269,7 +276,9 @@ static void values_print_as_a_user_writes_them(void **state) {
     printed(&t, "milestones", "[]");
     printed(&t, "steps", "3");
     lks_options_free(&thing_table, &t);
-    t = parsed("kernel_size=1 bytes=2KiB name=\"true\" file=/a/b-1.h5 lr=inf");
+    t = parsed("kernel_size=1 buckets=auto bytes=2KiB name=\"true\" file=/a/b-1.h5 lr=inf");
+    printed(&t, "buckets", "auto");
+    assert_int_equal(t.buckets, 0);
     printed(&t, "bytes", "2KiB");
     printed(&t, "name", "\"true\"");
     printed(&t, "file", "/a/b-1.h5");

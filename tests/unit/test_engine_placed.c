@@ -121,6 +121,49 @@ static void placed_gradients_are_those_of_the_flat_buffer(void **state) {
     engine_case_close(&whole);
 }
 
+/* On a device that computes in bfloat16: the same gradients, rounded and not, in the flat buffer
+ * and elsewhere, and added up without rounding. */
+static void gradients_need_not_be_rounded(void **state) {
+    (void)state;
+    const lks_device_config bf16 = {
+        .kind = "cpu", .threads = 1, .local_size = 1, .precision = LKS_PRECISION_BF16};
+    lks_graph_config unrounded = config;
+    unrounded.float32_grads = true;
+    lks_device *devices[2];
+    engine_case cases[2];
+    for (int i = 0; i < 2; i++) {
+        assert_ok(lks_device_create(&bf16, &devices[i]));
+        cases[i] =
+            engine_case_open_on(devices[i], layers, input, &mse, i == 0 ? &config : &unrounded);
+    }
+    assert_int_equal(lks_graph_grad_type(cases[0].graph), LKS_BF16);
+    assert_int_equal(lks_graph_grad_type(cases[1].graph), LKS_F32);
+    const int64_t count = lks_graph_trainable_count(cases[0].graph);
+    float *once = malloc((size_t)count * sizeof *once);
+    assert_non_null(once);
+    lks_batch_info info = {.batch = BATCH, .training = true};
+    int64_t finer = 0;
+    for (int i = 0; i < 2; i++) {
+        run_forward(cases[i].graph, cases[i].sums, &info);
+        assert_ok(lks_graph_backward(cases[i].graph, &info, NULL, NULL));
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const uint16_t rounded = ((const uint16_t *)cases[0].grads)[i];
+        once[i] = cases[1].grads[i];
+        assert_int_equal(lks_bf16_of_float(once[i]), rounded);
+        finer += once[i] != lks_bf16_to_float(rounded);
+    }
+    assert_true(finer > 30);
+    info.accumulate = true;
+    run_forward(cases[1].graph, cases[1].sums, &info);
+    assert_ok(lks_graph_backward(cases[1].graph, &info, NULL, NULL));
+    for (int64_t i = 0; i < count; i++)
+        assert_true(cases[1].grads[i] == 2 * once[i]);
+    free(once);
+    for (int i = 0; i < 2; i++)
+        engine_case_close(&cases[i]);
+}
+
 /* Other ranks wait in the second layer that sums, and for gradients. */
 static void a_failed_layer_keeps_nobody_waiting(void **state) {
     (void)state;
@@ -205,6 +248,7 @@ static void a_place_that_fails_keeps_nobody_waiting(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(placed_gradients_are_those_of_the_flat_buffer),
+        cmocka_unit_test(gradients_need_not_be_rounded),
         cmocka_unit_test(a_failed_layer_keeps_nobody_waiting),
         cmocka_unit_test(a_place_that_fails_keeps_nobody_waiting),
     };

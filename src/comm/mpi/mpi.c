@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/mpi/slices.h"
 #include "comm/reduce.h"
 
 enum { DTYPES = LKS_U8 + 1, OPS = LKS_REDUCE_MAX + 1 };
@@ -11,7 +12,8 @@ enum { DTYPES = LKS_U8 + 1, OPS = LKS_REDUCE_MAX + 1 };
 typedef struct mpi_backend {
     int limit;                  /* elements that one MPI call may carry */
     MPI_Datatype types[DTYPES]; /* bfloat16 is ours, the others are MPI's */
-    MPI_Op ops[DTYPES][OPS];    /* MPI_OP_NULL where the type is not reduced */
+    MPI_Op ops[DTYPES][OPS];    /* MPI_OP_NULL where the type is not reduced by MPI */
+    uint64_t slices;            /* reductions by lks_mpi_slices so far */
 } mpi_backend;
 
 typedef struct mpi_request {
@@ -23,22 +25,14 @@ typedef struct mpi_request {
     void *part;
     const void *part_from;
     size_t part_bytes;
+    bool is_sliced; /* made by `slices`, without pieces */
+    lks_mpi_slices slices;
 } mpi_request;
 
-/* ---- operations that MPI lacks: bfloat16, and maxima that keep a NaN ---- */
+/* ---- operations that MPI lacks: maxima that keep a NaN ---- */
 
 static void reduce_as(lks_dtype dtype, lks_reduce_op op, const void *in, void *inout, int count) {
     lks_reduce((const void *[]){in, inout}, 2, count, dtype, op, inout);
-}
-
-static void sum_bf16(void *in, void *inout, int *count, MPI_Datatype *type) {
-    (void)type;
-    reduce_as(LKS_BF16, LKS_REDUCE_SUM, in, inout, *count);
-}
-
-static void max_bf16(void *in, void *inout, int *count, MPI_Datatype *type) {
-    (void)type;
-    reduce_as(LKS_BF16, LKS_REDUCE_MAX, in, inout, *count);
 }
 
 static void max_f32(void *in, void *inout, int *count, MPI_Datatype *type) {
@@ -56,8 +50,6 @@ static const struct {
     lks_reduce_op op;
     MPI_User_function *function;
 } own_ops[] = {
-    {LKS_BF16, LKS_REDUCE_SUM, sum_bf16},
-    {LKS_BF16, LKS_REDUCE_MAX, max_bf16},
     {LKS_F32, LKS_REDUCE_MAX, max_f32},
     {LKS_F64, LKS_REDUCE_MAX, max_f64},
 };
@@ -98,6 +90,7 @@ static void free_backend(mpi_backend *mpi) {
 
 static void request_destroy(lks_request *base) {
     mpi_request *request = (mpi_request *)base;
+    lks_mpi_slices_free(&request->slices);
     free(request->pieces);
     free(request->counts);
     free(request);
@@ -244,8 +237,14 @@ static lks_status start_parts(lks_comm *comm, mpi_request *request, const lks_co
 
 static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *transfer) {
     mpi_request *request = (mpi_request *)base;
+    mpi_backend *mpi = comm->backend;
+    const bool reduces = transfer->kind == LKS_ALL_REDUCE || transfer->kind == LKS_REDUCE_SCATTER;
     request->piece_count = 0;
     request->part_bytes = 0;
+    request->is_sliced = reduces && transfer->dtype == LKS_BF16;
+    if (request->is_sliced)
+        return lks_mpi_slices_start(comm, &request->slices, transfer, mpi->types[LKS_BF16],
+                                    mpi->limit, mpi->slices++);
     switch (transfer->kind) {
     case LKS_ALL_REDUCE:
         return start_all_reduce(comm, request, transfer);
@@ -262,20 +261,27 @@ static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *
     return lks_comm_check_mpi(MPI_Ibarrier(comm->mpi, next_piece(request)), "MPI_Ibarrier");
 }
 
+static lks_status look_at_pieces(mpi_request *request, bool *out_done) {
+    int done = 0;
+    lks_status status = lks_comm_check_mpi(
+        MPI_Testall(request->piece_count, request->pieces, &done, MPI_STATUSES_IGNORE),
+        "MPI_Testall of a collective");
+    if (done && request->part_bytes > 0)
+        memmove(request->part, request->part_from, request->part_bytes);
+    *out_done = done;
+    return status;
+}
+
 static lks_status progress(lks_comm *comm, bool *moved) {
     *moved = false;
     for (lks_request *base = comm->active; base; base = base->next) {
         mpi_request *request = (mpi_request *)base;
         if (base->done) continue;
-        int done = 0;
-        lks_status status = lks_comm_check_mpi(
-            MPI_Testall(request->piece_count, request->pieces, &done, MPI_STATUSES_IGNORE),
-            "MPI_Testall of a collective");
+        lks_status status = request->is_sliced
+                                ? lks_mpi_slices_progress(comm, &request->slices, &base->done)
+                                : look_at_pieces(request, &base->done);
         if (status != LKS_OK) return status;
-        if (!done) continue;
-        if (request->part_bytes > 0)
-            memmove(request->part, request->part_from, request->part_bytes);
-        base->done = *moved = true;
+        if (base->done) *moved = true;
     }
     return LKS_OK;
 }

@@ -1,0 +1,134 @@
+/* bucket_bytes: auto, and what the size of buckets may change: nothing but time. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "mpi/train_case.h"
+#include "train/trainer.h"
+
+/* 1.3 MiB in the second layer: with a first bucket of 1 KiB, the sizes from 4 MiB on are one. */
+static const lks_layer_spec large_layers[] = {
+    {.type = "flatten"},
+    {.type = "linear", .options = "out_features=580"},
+    {.type = "silu"},
+    {.type = "linear", .options = "out_features=580"},
+    {.type = "silu"},
+    {.type = "linear", .options = "out_features=5"},
+    {0},
+};
+
+static lks_train_config trial_config(int64_t bucket_bytes) {
+    lks_train_config config = case_config();
+    config.epochs = 1;
+    config.bucket_bytes = bucket_bytes;
+    return config;
+}
+
+static int calls;
+
+static lks_action count_call(void *data, const lks_progress *progress) {
+    (void)data;
+    (void)progress;
+    calls++;
+    return LKS_CONTINUE;
+}
+
+static bool same_params(const train_case *a, const train_case *b) {
+    const lks_param_store *one = &a->trainer->params, *other = &b->trainer->params;
+    return one->flat_bytes == other->flat_bytes &&
+           memcmp(one->flat, other->flat, one->flat_bytes) == 0;
+}
+
+/* The fastest of the sizes is taken, the same one on every rank; and the run is that of this size,
+ * or of any other: nothing is clipped, so that no number depends on how the norm is added up. */
+static void the_run_is_as_without_a_trial(void **state) {
+    (void)state;
+    static train_case tuned, fixed, other;
+    lks_train_config config = trial_config(LKS_BUCKET_BYTES_AUTO);
+    config.callbacks.on_step = count_call;
+    calls = 0;
+    REQUIRE_OK(case_open_layers(&tuned, MPI_COMM_WORLD, large_layers, &config));
+    MPI_CHECK(calls == 0);
+    int64_t chosen = tuned.trainer->config.bucket_bytes, first = chosen;
+    MPI_Bcast(&first, 1, MPI_INT64_T, 0, MPI_COMM_WORLD);
+    MPI_CHECK(chosen == first);
+    MPI_CHECK(chosen == LKS_BUCKET_BYTES_DEFAULT || (chosen == 1 << 20 && mpi_check_size() > 1));
+    MPI_CHECK(tuned.trainer->position.global_step == 0);
+    config = trial_config(chosen);
+    REQUIRE_OK(case_open_layers(&fixed, MPI_COMM_WORLD, large_layers, &config));
+    config = trial_config(64 << 10);
+    REQUIRE_OK(case_open_layers(&other, MPI_COMM_WORLD, large_layers, &config));
+    MPI_CHECK(same_params(&tuned, &fixed));
+    REQUIRE_OK(lks_fit(tuned.trainer));
+    REQUIRE_OK(lks_fit(fixed.trainer));
+    REQUIRE_OK(lks_fit(other.trainer));
+    MPI_CHECK(same_params(&tuned, &fixed));
+    MPI_CHECK(same_params(&tuned, &other));
+    case_close(&tuned);
+    case_close(&fixed);
+    case_close(&other);
+    mpi_verdict();
+}
+
+static lks_status run_trial(train_case *run, const lks_layer_spec *layers,
+                            const lks_train_config *config, lks_bucket_trial *out) {
+    lks_status status = case_open_data(run, MPI_COMM_WORLD, "cpu");
+    return status
+               ? status
+               : lks_bucket_trial_run(run->context, layers, &case_input, run->train, config, out);
+}
+
+static void sizes_that_cut_differently_are_tried(void **state) {
+    (void)state;
+    static train_case run;
+    lks_bucket_trial trial;
+    const lks_train_config config = trial_config(LKS_BUCKET_BYTES_AUTO);
+    REQUIRE_OK(run_trial(&run, large_layers, &config, &trial));
+    if (mpi_check_size() == 1) {
+        MPI_CHECK(trial.count == 0 && trial.bucket_bytes == LKS_BUCKET_BYTES_DEFAULT);
+    } else {
+        MPI_CHECK(trial.count == 2);
+        MPI_CHECK(trial.bytes[0] == LKS_BUCKET_BYTES_DEFAULT && trial.bytes[1] == 1 << 20);
+        const int best = trial.seconds[1] < trial.seconds[0];
+        MPI_CHECK(trial.seconds[0] > 0 && trial.seconds[1] > 0);
+        MPI_CHECK(trial.bucket_bytes == trial.bytes[best]);
+    }
+    case_close(&run);
+    mpi_verdict();
+}
+
+static void a_small_model_leaves_nothing_to_try(void **state) {
+    (void)state;
+    static train_case run;
+    lks_bucket_trial trial;
+    const lks_train_config config = trial_config(LKS_BUCKET_BYTES_AUTO);
+    REQUIRE_OK(run_trial(&run, case_layers, &config, &trial));
+    MPI_CHECK(trial.count == 0 && trial.bucket_bytes == LKS_BUCKET_BYTES_DEFAULT);
+    case_close(&run);
+    mpi_verdict();
+}
+
+/* On every rank alike, and as it is told without a trial. */
+static void a_run_that_fails_fails_in_the_trial(void **state) {
+    (void)state;
+    static train_case run;
+    lks_train_config config = trial_config(LKS_BUCKET_BYTES_AUTO);
+    config.optimizer = (lks_spec){.type = "sgd", .options = "lr=1e38"};
+    lks_status status = case_open_layers(&run, MPI_COMM_WORLD, large_layers, &config);
+    MPI_CHECK(status == (mpi_check_size() > 1 ? LKS_ENUMERIC : LKS_OK));
+    MPI_CHECK(status == LKS_OK || strstr(lks_last_error(), "bucket_bytes: auto: ") != NULL);
+    case_close(&run);
+    config.batch_size = 0;
+    MPI_CHECK(case_open_layers(&run, MPI_COMM_WORLD, large_layers, &config) == LKS_ECONFIG);
+    case_close(&run);
+    mpi_verdict();
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_run_is_as_without_a_trial),
+        cmocka_unit_test(sizes_that_cut_differently_are_tried),
+        cmocka_unit_test(a_small_model_leaves_nothing_to_try),
+        cmocka_unit_test(a_run_that_fails_fails_in_the_trial),
+    };
+    return MPI_CHECK_RUN(&argc, &argv, tests);
+}
