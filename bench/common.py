@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
 LOCKSTEP = BUILD / "bin" / "lockstep"
+TORCH_TRAIN = ROOT / "bench" / "torch_train.py"
 
 # name: (what it is, run file, the data that bench_make_data writes, samples of an epoch, epochs)
 MODELS = {
@@ -57,13 +59,36 @@ def lockstep_command(model, ranks, output):
                        "--set", "checkpoint.every.epochs=0", "--set", f"threads={max(1, 2 // ranks)}"]
 
 
-def lockstep_rate(model, ranks):
-    """Samples per second: the median of the epochs but the first."""
-    with tempfile.TemporaryDirectory() as output:
-        run_checked(lockstep_command(model, ranks, output))
-        lines = (Path(output) / "metrics.jsonl").read_text().splitlines()
+def rate_in(output):
+    """Samples per second that stand in a run directory: the median of the epochs but the first."""
+    lines = (Path(output) / "metrics.jsonl").read_text().splitlines()
     epochs = [entry for entry in map(json.loads, lines) if entry["kind"] == "epoch"]
     return statistics.median(entry["samples_per_second"] for entry in epochs[1:])
+
+
+def lockstep_rate(model, ranks):
+    with tempfile.TemporaryDirectory() as output:
+        run_checked(lockstep_command(model, ranks, output))
+        return rate_in(output)
+
+
+def torch_outputs(python, model, ranks, threads, *more, on=None, address="127.0.0.1", **environment):
+    """Starts PyTorch's side, one process for each rank, and gives what rank 0 printed. on: the words in front of each rank's command;
+    environment: variables beside those of this process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [python, str(TORCH_TRAIN), model, "--ranks", str(ranks), "--threads", str(threads), *more]
+    processes = []
+    for rank in range(ranks):
+        variables = dict(os.environ, RANK=str(rank), MASTER_ADDR=address, MASTER_PORT=str(port), OMP_NUM_THREADS=str(threads),
+                         **environment)
+        processes.append(subprocess.Popen((on[rank] if on else []) + command, cwd=ROOT, env=variables, stdout=subprocess.PIPE,
+                                          text=True))
+    outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit(f"{' '.join(command)} failed")
+    return json.loads(outputs[0].splitlines()[-1])
 
 
 def find_torch(wanted):

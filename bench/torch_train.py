@@ -36,6 +36,13 @@ def digits():
         nn.Flatten(), nn.Linear(512, 64), nn.SiLU(), nn.Linear(64, 10))
 
 
+def deep():
+    layers = [nn.Linear(256, 512), nn.ReLU()]
+    for _ in range(7):
+        layers += [nn.Linear(512, 512), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(512, 10))
+
+
 def sgd(params, **how):
     return torch.optim.SGD(params, lr=0.01, momentum=0.9, **how)
 
@@ -49,12 +56,13 @@ MODELS = {
     "mlp": (mlp, (784,), adamw, 256, 10240),
     "cnn": (cnn, (3, 32, 32), sgd, 64, 1280),
     "digits": (digits, (1, 8, 8), adamw, 64, 1438),
+    "deep": (deep, (256,), adamw, 1024, 12288),
 }
 
 
-def variants(shape):
+def variants(shape, bucket_mib):
     layouts = ["contiguous", "channels_last"] if len(shape) == 3 else ["contiguous"]
-    return [(how, layout) for how in ("fused", "foreach") for layout in layouts]
+    return [(how, layout, mib) for how in ("fused", "foreach") for layout in layouts for mib in bucket_mib]
 
 
 def train_epoch(model, optimizer, loss_function, inputs, targets, batch):
@@ -68,11 +76,11 @@ def train_epoch(model, optimizer, loss_function, inputs, targets, batch):
     return total.item()
 
 
-def measure(name, epochs, rank, ranks):
+def measure(name, epochs, rank, ranks, bucket_mib):
     """{variant: samples per second over all ranks, the median of the epochs but the first}"""
     build, shape, make_optimizer, batch, samples = MODELS[name]
     results = {}
-    for how, layout in variants(shape):
+    for how, layout, mib in variants(shape, bucket_mib):
         torch.manual_seed(1)
         model = build()
         generator = torch.Generator().manual_seed(2 + rank)
@@ -82,7 +90,7 @@ def measure(name, epochs, rank, ranks):
             model = model.to(memory_format=torch.channels_last)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         if ranks > 1:
-            model = DistributedDataParallel(model, gradient_as_bucket_view=True)
+            model = DistributedDataParallel(model, gradient_as_bucket_view=True, bucket_cap_mb=mib)
         optimizer = make_optimizer(model.parameters(), **{how: True})
         loss_function = nn.CrossEntropyLoss()
         rates = []
@@ -94,7 +102,8 @@ def measure(name, epochs, rank, ranks):
             if ranks > 1:
                 dist.barrier()
             rates.append(samples / (time.perf_counter() - start))
-        results[f"{how}, {layout}"] = statistics.median(rates[1:])
+        buckets = f", buckets of {mib} MiB" if len(bucket_mib) > 1 else ""
+        results[f"{how}, {layout}{buckets}"] = statistics.median(rates[1:])
     return results
 
 
@@ -115,7 +124,7 @@ def run(rank, arguments):
     if arguments.start_up:
         result = {"first_step": first_step(arguments.model, rank, arguments.ranks)}
     else:
-        result = measure(arguments.model, arguments.epochs, rank, arguments.ranks)
+        result = measure(arguments.model, arguments.epochs, rank, arguments.ranks, arguments.bucket_mib)
     if rank == 0:
         print(json.dumps(result), flush=True)
     if arguments.ranks > 1:
@@ -128,6 +137,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--bucket-mib", type=int, nargs="+", default=[25], help="buckets of DistributedDataParallel to try")
     parser.add_argument("--start-up", action="store_true", help="print when the first step was done")
     arguments = parser.parse_args()
     if "RANK" in os.environ:  # started once for each rank

@@ -91,6 +91,7 @@ typedef struct lks_train_config {
                                  updates, its share; 2: and has only its share of the gradients' sum */
     int64_t bucket_bytes, first_bucket_bytes; /* of gradient all-reduces */
     int grad_reduce_dtype;                    /* an lks_grad_reduce */
+    bool overlap; /* gradients are summed during backward, parameters gathered during forward */
     int64_t
         check_sync;    /* compare the parameters of all ranks after every so many steps; 0: never */
     double time_limit; /* seconds since the context was created, by rank 0's clock: the run stops so
@@ -120,7 +121,7 @@ typedef struct lks_train_config {
 #define LKS_TRAIN_CONFIG_DEFAULT                                                                   \
     {                                                                                              \
         .seed = 1, .epochs = 10, .batch_size = 32, .zero_stage = 1,                                \
-        .bucket_bytes = LKS_BUCKET_BYTES_DEFAULT, .first_bucket_bytes = 1 << 20,                   \
+        .bucket_bytes = LKS_BUCKET_BYTES_DEFAULT, .first_bucket_bytes = 1 << 20, .overlap = true,  \
         .loss = {.type = "cross_entropy"}, .optimizer = {.type = "adamw"}, .progress_seconds = 0.1 \
     }
 

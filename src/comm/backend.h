@@ -107,6 +107,10 @@ struct lks_comm {
  * Collective. */
 lks_status lks_comm_select(lks_comm *comm, const lks_comm_ops *ops);
 
+/* The parts of a call's data: rank r's is elements [begin[r], begin[r + 1]). An all-reduce is split
+ * evenly; a broadcast is its root's part; a barrier has none. begin: [size + 1]. */
+void lks_comm_lay_out(const lks_comm *comm, const lks_comm_call *call, int64_t *begin);
+
 /* LKS_OK, or LKS_ECOMM naming the MPI function and MPI's reason. */
 lks_status lks_comm_check_mpi(int code, const char *function);
 

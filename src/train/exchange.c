@@ -9,6 +9,7 @@ struct lks_exchange {
     lks_grad_store *store;
     double *norm;          /* device, [2]: lks_decision's parts */
     bool sums, adds;       /* is this micro-batch summed over the ranks, and added to others? */
+    int64_t ready_end;     /* gradients before it are complete in this backward */
     int started;           /* buckets whose reduction has been started in this backward */
     int done;              /* of them, those that have been waited for */
     int gathering;         /* buckets [0, gathering) may still be gathered */
@@ -99,17 +100,26 @@ static lks_status start_reduce(lks_exchange *exchange, int bucket) {
                                      LKS_REDUCE_SUM, request);
 }
 
-lks_status lks_exchange_grads_ready(void *data, int64_t ready_end) {
-    lks_exchange *exchange = data;
+/* The buckets whose gradients are complete. */
+static lks_status start_complete(lks_exchange *exchange) {
     const lks_shard_plan *plan = exchange->parts.plan;
-    if (plan->size == 1 || !exchange->sums) return LKS_OK;
+    if (plan->size == 1) return LKS_OK;
     for (; exchange->started < plan->bucket_count; exchange->started++) {
         const lks_bucket *b = &plan->buckets[exchange->started];
-        if (b->offset + b->count > ready_end) break;
+        if (b->offset + b->count > exchange->ready_end) break;
         lks_status status = start_reduce(exchange, exchange->started);
         if (status) return status;
     }
-    return lks_comm_progress(exchange->parts.comm);
+    return LKS_OK;
+}
+
+lks_status lks_exchange_grads_ready(void *data, int64_t ready_end) {
+    lks_exchange *exchange = data;
+    if (!exchange->sums) return LKS_OK;
+    exchange->ready_end = ready_end;
+    if (!exchange->parts.overlap) return LKS_OK;
+    lks_status status = start_complete(exchange);
+    return status ? status : lks_comm_progress(exchange->parts.comm);
 }
 
 static lks_status wait_for(lks_exchange *exchange, lks_request **request) {
@@ -118,22 +128,23 @@ static lks_status wait_for(lks_exchange *exchange, lks_request **request) {
     return waited ? lks_comm_wait(exchange->parts.comm, waited) : LKS_OK;
 }
 
-/* Waits for the buckets that have been started, and keeps what this rank needs of them. */
-static lks_status finish_started(lks_exchange *exchange) {
-    for (; exchange->done < exchange->started; exchange->done++) {
-        lks_status status = wait_for(exchange, &exchange->reduce[exchange->done]);
-        if (status) return status;
-        note(exchange, lks_grad_store_keep(exchange->store, exchange->done, exchange->adds));
+/* Waits for the buckets that are complete, and keeps what this rank needs of them. */
+static lks_status finish_complete(lks_exchange *exchange) {
+    lks_status status = start_complete(exchange);
+    for (; !status && exchange->done < exchange->started; exchange->done++) {
+        status = wait_for(exchange, &exchange->reduce[exchange->done]);
+        if (!status)
+            note(exchange, lks_grad_store_keep(exchange->store, exchange->done, exchange->adds));
     }
-    return LKS_OK;
+    return status;
 }
 
 /* An lks_grads_place_fn: where there is no room left, the window moves on behind the buckets that
- * have been started, which are all that were complete. */
+ * were complete. */
 static lks_status place_grads(void *data, int64_t offset, int64_t count, void **out) {
     lks_exchange *exchange = data;
     if (!lks_grad_store_reaches(exchange->store, offset + count)) {
-        lks_status status = finish_started(exchange);
+        lks_status status = finish_complete(exchange);
         if (status) return status;
         note(exchange,
              lks_grad_store_slide(exchange->store,
@@ -145,9 +156,10 @@ static lks_status place_grads(void *data, int64_t offset, int64_t count, void **
 
 /* The next backward begins at the front of the flat buffer. */
 static lks_status finish_backward(lks_exchange *exchange) {
-    lks_status status = finish_started(exchange);
+    lks_status status = finish_complete(exchange);
     if (status) return status;
     exchange->started = exchange->done = 0;
+    exchange->ready_end = 0;
     lks_grad_store_rewind(exchange->store);
     return LKS_OK;
 }
@@ -270,7 +282,7 @@ lks_status lks_exchange_update(lks_exchange *exchange, const lks_grad_scale *sca
                                       counts_of(exchange, b), params->type, &exchange->gather[b]);
     }
     exchange->gathering = sharded ? plan->bucket_count : 0;
-    return status;
+    return status || exchange->parts.overlap ? status : lks_exchange_settle(exchange);
 }
 
 /* An lks_params_wait_fn. */

@@ -22,7 +22,9 @@ typedef struct lks_exchange_parts {
     lks_optimizer *optimizer;
     lks_graph *graph; /* not bound yet */
     const lks_param_store *params;
-    lks_dtype sum_type;   /* in which the ranks sum gradients: the graph's, or LKS_BF16 */
+    lks_dtype sum_type; /* in which the ranks sum gradients: the graph's, or LKS_BF16 */
+    bool overlap; /* buckets are summed while backward goes on, not when it has ended or has no more
+                     room for gradients; and gathered while forward does */
     lks_failure *failure; /* why this rank cannot go on, noted by whoever finds out first */
 } lks_exchange_parts;
 
@@ -41,8 +43,8 @@ bool lks_exchange_sums_each(const lks_exchange *exchange);
  * does this backward add its gradients to those of the micro-batches before? (Where only the shards
  * of the sums are kept, they are added up there.) LKS_ECOMM. Collective. */
 lks_status lks_exchange_begin(lks_exchange *exchange, bool first, bool last, bool *accumulate);
-/* An lks_grads_ready_fn over an exchange: starts the reduction of every bucket whose gradients are
- * complete. */
+/* An lks_grads_ready_fn over an exchange: with overlap, starts the reduction of every bucket whose
+ * gradients are complete, and moves those under way forward. */
 lks_status lks_exchange_grads_ready(void *exchange, int64_t ready_end);
 
 /* After the last backward: waits for all buckets. *out_parts: device memory [2], as lks_decision's
@@ -52,9 +54,10 @@ lks_status lks_exchange_grads_ready(void *exchange, int64_t ready_end);
  * agree. Collective. LKS_ECOMM. */
 lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
                                const double **out_parts);
-/* Then: updates this rank's shard of every bucket and starts to gather it. scale: with control and
- * rates on the device. Collective. The graph's next forward waits for each layer's parameters when
- * it comes to it; whoever else reads or writes parameters settles first. */
+/* Then: updates this rank's shard of every bucket and starts to gather it, without overlap to
+ * its end. scale: with control and rates on the device. Collective. The graph's next forward waits
+ * for each layer's parameters when it comes to it; whoever else reads or writes parameters settles
+ * first. */
 lks_status lks_exchange_update(lks_exchange *exchange, const lks_grad_scale *scale);
 /* Waits until every rank has all updated parameters. Collective. LKS_ECOMM. */
 lks_status lks_exchange_settle(lks_exchange *exchange);

@@ -79,6 +79,13 @@ static const lks_option train_options[] = {
              "precision: each rank's gradients are rounded for the sum alone, which takes half the "
              "bandwidth, and half as much memory again for what is sent; one rank has nothing to "
              "round."},
+    {.key = "overlap",
+     .type = LKS_OPTION_BOOL,
+     .offset = offsetof(lks_train_config, overlap),
+     .text = "true",
+     .help = "Gradients are summed over the ranks while backward goes on, and updated parameters "
+             "gathered while the next forward does. With false all of it is done in between, with "
+             "the same numbers, which shows what overlap hides."},
     {.key = "check_sync",
      .type = LKS_OPTION_INT,
      .offset = offsetof(lks_train_config, check_sync),

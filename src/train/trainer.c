@@ -297,6 +297,7 @@ static lks_status build_training(lks_trainer *t) {
                                                            .graph = t->graph,
                                                            .params = &t->params,
                                                            .sum_type = lks_trainer_sum_type(t),
+                                                           .overlap = t->config.overlap,
                                                            .failure = &t->failure},
                                      &t->exchange);
     if (status == LKS_OK && t->stopping_config.enabled && t->stopping_config.restore_best) {

@@ -19,7 +19,9 @@ static const lks_layer_spec layers[] = {WIDE, WIDE, WIDE, WIDE, WIDE, WIDE, WIDE
 
 static lks_device *device;
 static lks_comm *comm;
-static lks_dtype sum_type = LKS_F32; /* of the parties that are opened */
+/* Of the parties that are opened: */
+static lks_dtype sum_type = LKS_F32;
+static bool overlap = true;
 
 /* A model with its exchange, without the rest of a trainer. An update makes the parameters the
  * negative of the gradients' sums where they were zero: lr, scale and divisor are 1. */
@@ -60,6 +62,7 @@ static lks_status open_party(party *p, int stage, int64_t bucket_bytes) {
                                                            .graph = p->graph,
                                                            .params = &p->params,
                                                            .sum_type = sum_type,
+                                                           .overlap = overlap,
                                                            .failure = &p->failure},
                                      &p->exchange);
     return status;
@@ -189,15 +192,17 @@ static void check_sums(party *p, int micro_batches) {
     free(magnitudes);
 }
 
-/* With one micro-batch the sums and their norm have the same bits in every stage; with several,
- * where a window slides, the micro-batches are added up after the ranks and not before. Two steps:
- * the second one starts from what the first one left. */
+/* With one micro-batch the sums and their norm have the same bits in every stage, with overlap and
+ * without; with several, where a window slides, the micro-batches are added up after the ranks and
+ * not before. Two steps: the second one starts from what the first one left. */
 static void compare_stages(int micro_batches, int64_t bucket_bytes) {
-    party stages[STAGES];
-    double norms[STAGES];
-    for (int s = 0; s < STAGES; s++) {
-        party *p = &stages[s];
-        MPI_REQUIRE(open_party(p, s, bucket_bytes) == LKS_OK);
+    enum { PARTIES = 2 * STAGES };
+    party parties[PARTIES];
+    double norms[PARTIES];
+    for (int s = 0; s < PARTIES; s++) {
+        party *p = &parties[s];
+        overlap = s < STAGES;
+        MPI_REQUIRE(open_party(p, s % STAGES, bucket_bytes) == LKS_OK);
         for (int step = 0; step < 2; step++) {
             MPI_REQUIRE(run_backward(p, micro_batches) == LKS_OK);
             MPI_REQUIRE(reduce(p, LKS_NORM_2, &norms[s]) == LKS_OK);
@@ -206,13 +211,13 @@ static void compare_stages(int micro_batches, int64_t bucket_bytes) {
         check_sums(p, micro_batches);
         const size_t bytes = (size_t)p->plan->padded_count * sizeof(float);
         const bool same =
-            memcmp(p->params.flat, stages[0].params.flat, bytes) == 0 && norms[s] == norms[0];
+            memcmp(p->params.flat, parties[0].params.flat, bytes) == 0 && norms[s] == norms[0];
         const bool whole =
             lks_exchange_grad_bytes(p->exchange) == grad_bytes(p, p->plan->padded_count);
         MPI_CHECK(norms[s] > 0 && (same || (micro_batches > 1 && !whole)));
     }
-    for (int s = 0; s < STAGES; s++)
-        close_party(&stages[s]);
+    for (int s = 0; s < PARTIES; s++)
+        close_party(&parties[s]);
 }
 
 static void every_stage_gives_the_same_sums(void **state) {
@@ -228,6 +233,28 @@ static void every_stage_gives_the_same_sums(void **state) {
 static void every_stage_gives_the_same_sums_of_bfloat16(void **state) {
     sum_type = LKS_BF16;
     every_stage_gives_the_same_sums(state);
+}
+
+/* What is under way when backward ends, and after the update. */
+static void overlap_decides_what_is_under_way(void **state) {
+    (void)state;
+    for (int stage = 0; stage < 2; stage++) {
+        for (int with = 0; with < 2; with++) {
+            party p;
+            double norm = 0;
+            overlap = with;
+            MPI_REQUIRE(open_party(&p, stage, 256) == LKS_OK);
+            MPI_REQUIRE(run_backward(&p, 2) == LKS_OK);
+            MPI_CHECK((comm->active != NULL) == (overlap && mpi_check_size() > 1));
+            MPI_REQUIRE(reduce(&p, LKS_NORM_2, &norm) == LKS_OK);
+            MPI_CHECK(comm->active == NULL && norm > 0);
+            MPI_REQUIRE(start_update(&p) == LKS_OK);
+            MPI_CHECK((comm->active != NULL) == (overlap && stage > 0 && mpi_check_size() > 1));
+            MPI_REQUIRE(lks_exchange_settle(p.exchange) == LKS_OK);
+            close_party(&p);
+        }
+    }
+    mpi_verdict();
 }
 
 /* What one rank has is not sent, and so not rounded; what several have is. */
@@ -415,6 +442,7 @@ static void destroy_waits_for_what_was_started(void **state) {
 static int open_world(void **state) {
     (void)state;
     sum_type = LKS_F32;
+    overlap = true;
     const lks_device_config config = {.kind = "cpu", .threads = 1, .local_size = 1};
     return lks_device_create(&config, &device) ||
            lks_comm_create(MPI_COMM_WORLD, device, NULL, &comm);
@@ -442,6 +470,7 @@ int main(int argc, char **argv) {
                                         close_world),
         {"every_stage_gives_the_same_sums_of_bfloat16 over MPI",
          every_stage_gives_the_same_sums_of_bfloat16, open_world_over_mpi, close_world, NULL},
+        cmocka_unit_test_setup_teardown(overlap_decides_what_is_under_way, open_world, close_world),
         cmocka_unit_test_setup_teardown(gradients_are_rounded_for_others_alone, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(forward_waits_for_gathered_parameters, open_world,

@@ -1,258 +1,290 @@
+/* Between hosts. Small reductions, broadcasts and barriers are MPI's own collectives. All others
+ * are exchanged part by part, each rank with every other: each reduces its own part of the data,
+ * in the order of the ranks, and gathers those of the others. That moves as little as possible,
+ * both ways at a time, where Open MPI's non-blocking collectives in place bring everything to rank
+ * 0 and back; and it goes on by itself for longer, because what is sent in short messages needs no
+ * answer: the system's buffers carry them while this rank computes and does not call MPI. */
 #include "comm/mpi/mpi.h"
 
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "comm/mpi/slices.h"
+#include "comm/mpi/types.h"
 #include "comm/reduce.h"
 
-enum { DTYPES = LKS_U8 + 1, OPS = LKS_REDUCE_MAX + 1 };
+enum {
+    SMALL_BYTES = 16 * 1024, /* up to here a tree's few rounds are faster than many messages */
+    /* Of a message, where those of a part are not too many: less than Open MPI's 64 KiB of TCP, and
+     * what it puts in front, so that it leaves without asking the receiver. */
+    MESSAGE_BYTES = 60 * 1024,
+    MESSAGES = 256 /* of a part, so that what MPI keeps in copies stays small */
+};
+
+typedef enum stage {
+    WHOLE,   /* a collective of MPI's */
+    SCATTER, /* others' summands of this rank's part come, this rank's of theirs go */
+    GATHER   /* others' parts come, this rank's goes */
+} stage;
 
 typedef struct mpi_backend {
-    int limit;                  /* elements that one MPI call may carry */
-    MPI_Datatype types[DTYPES]; /* bfloat16 is ours, the others are MPI's */
-    MPI_Op ops[DTYPES][OPS];    /* MPI_OP_NULL where the type is not reduced by MPI */
-    uint64_t slices;            /* reductions by lks_mpi_slices so far */
+    int limit; /* elements that one MPI call may carry */
+    int tag;   /* of the last exchange: the same on all ranks, which start them in one order */
+    lks_mpi_types mpi;
 } mpi_backend;
 
 typedef struct mpi_request {
     lks_request base;
-    MPI_Request *pieces; /* one MPI call each */
-    int piece_count, piece_capacity;
-    int *counts, *displacements; /* [size], read by MPI until the pieces are done */
-    /* After a reduce-scatter in place MPI leaves this rank's part at the start of the data. */
-    void *part;
-    const void *part_from;
-    size_t part_bytes;
-    bool is_sliced; /* made by `slices`, without pieces */
-    lks_mpi_slices slices;
+    lks_comm_call call;
+    stage stage;
+    int tag;
+    MPI_Request *pieces; /* [piece_count] one MPI call each; of them, `left` are not done */
+    int *finished;       /* scratch for MPI_Testsome */
+    int piece_count, piece_capacity, left;
+    int64_t *begin; /* [size + 1] rank r's part is elements [begin[r], begin[r + 1]) */
+    char *summands; /* of this rank's part, from every other rank in order */
+    size_t summands_capacity;
+    const void **sources; /* [size] */
 } mpi_request;
-
-/* ---- operations that MPI lacks: maxima that keep a NaN ---- */
-
-static void reduce_as(lks_dtype dtype, lks_reduce_op op, const void *in, void *inout, int count) {
-    lks_reduce((const void *[]){in, inout}, 2, count, dtype, op, inout);
-}
-
-static void max_f32(void *in, void *inout, int *count, MPI_Datatype *type) {
-    (void)type;
-    reduce_as(LKS_F32, LKS_REDUCE_MAX, in, inout, *count);
-}
-
-static void max_f64(void *in, void *inout, int *count, MPI_Datatype *type) {
-    (void)type;
-    reduce_as(LKS_F64, LKS_REDUCE_MAX, in, inout, *count);
-}
-
-static const struct {
-    lks_dtype dtype;
-    lks_reduce_op op;
-    MPI_User_function *function;
-} own_ops[] = {
-    {LKS_F32, LKS_REDUCE_MAX, max_f32},
-    {LKS_F64, LKS_REDUCE_MAX, max_f64},
-};
-enum { OWN_OPS = sizeof own_ops / sizeof own_ops[0] };
-
-static lks_status create_types_and_ops(mpi_backend *mpi) {
-    mpi->types[LKS_F32] = MPI_FLOAT;
-    mpi->types[LKS_F64] = MPI_DOUBLE;
-    mpi->types[LKS_I32] = MPI_INT32_T;
-    mpi->types[LKS_I64] = MPI_INT64_T;
-    mpi->types[LKS_U8] = MPI_UINT8_T;
-    mpi->ops[LKS_F32][LKS_REDUCE_SUM] = MPI_SUM;
-    mpi->ops[LKS_F64][LKS_REDUCE_SUM] = MPI_SUM;
-    mpi->ops[LKS_I64][LKS_REDUCE_SUM] = MPI_SUM;
-    mpi->ops[LKS_I64][LKS_REDUCE_MAX] = MPI_MAX;
-    MPI_Datatype *bf16 = &mpi->types[LKS_BF16];
-    lks_status status =
-        lks_comm_check_mpi(MPI_Type_contiguous(2, MPI_BYTE, bf16), "MPI_Type_contiguous");
-    if (status == LKS_OK) status = lks_comm_check_mpi(MPI_Type_commit(bf16), "MPI_Type_commit");
-    for (int i = 0; i < OWN_OPS && status == LKS_OK; i++)
-        status = lks_comm_check_mpi(
-            MPI_Op_create(own_ops[i].function, 1, &mpi->ops[own_ops[i].dtype][own_ops[i].op]),
-            "MPI_Op_create");
-    return status;
-}
-
-static void free_backend(mpi_backend *mpi) {
-    if (!mpi) return;
-    for (int i = 0; i < OWN_OPS; i++) {
-        MPI_Op *op = &mpi->ops[own_ops[i].dtype][own_ops[i].op];
-        if (*op != MPI_OP_NULL) MPI_Op_free(op);
-    }
-    if (mpi->types[LKS_BF16] != MPI_DATATYPE_NULL) MPI_Type_free(&mpi->types[LKS_BF16]);
-    free(mpi);
-}
 
 /* ---- requests ---- */
 
 static void request_destroy(lks_request *base) {
     mpi_request *request = (mpi_request *)base;
-    lks_mpi_slices_free(&request->slices);
     free(request->pieces);
-    free(request->counts);
+    free(request->finished);
+    free(request->begin);
+    free(request->summands);
+    free(request->sources);
     free(request);
 }
 
 static lks_status request_create(lks_comm *comm, lks_request **out) {
+    const size_t size = (size_t)comm->size;
     mpi_request *request = calloc(1, sizeof *request);
-    int *counts = calloc((size_t)comm->size, 2 * sizeof *counts);
-    if (!request || !counts) {
-        free(request);
-        free(counts);
-        return lks_fail(LKS_ENOMEM, "out of memory for a collective over %d ranks", comm->size);
+    if (request) {
+        request->begin = calloc(size + 1, sizeof *request->begin);
+        request->sources = calloc(size, sizeof *request->sources);
+        if (request->begin && request->sources) {
+            *out = &request->base;
+            return LKS_OK;
+        }
+        request_destroy(&request->base);
     }
-    request->counts = counts;
-    request->displacements = counts + comm->size;
-    *out = &request->base;
-    return LKS_OK;
+    return lks_fail(LKS_ENOMEM, "out of memory for a collective over %d ranks", comm->size);
 }
 
 static lks_status reserve_pieces(mpi_request *request, int64_t count) {
     if (count <= request->piece_capacity) return LKS_OK;
     MPI_Request *pieces = NULL;
-    if (count <= INT_MAX)
-        pieces = realloc(request->pieces, (size_t)count * sizeof *request->pieces);
-    if (!pieces)
+    int *finished = NULL;
+    if (count <= INT_MAX) {
+        pieces = malloc((size_t)count * sizeof *pieces);
+        finished = malloc((size_t)count * sizeof *finished);
+    }
+    if (!pieces || !finished) {
+        free(pieces);
+        free(finished);
         return lks_fail(LKS_ENOMEM, "out of memory for a collective of %lld pieces",
                         (long long)count);
+    }
+    free(request->pieces);
+    free(request->finished);
     request->pieces = pieces;
+    request->finished = finished;
     request->piece_capacity = (int)count;
     return LKS_OK;
 }
 
+static lks_status reserve_summands(mpi_request *request, size_t bytes) {
+    if (bytes <= request->summands_capacity) return LKS_OK;
+    free(request->summands);
+    request->summands_capacity = 0;
+    request->summands = malloc(bytes);
+    if (!request->summands)
+        return lks_fail(LKS_ENOMEM, "out of memory for a reduction of %zu bytes", bytes);
+    request->summands_capacity = bytes;
+    return LKS_OK;
+}
+
+/* For one MPI call; reserved before. */
 static MPI_Request *next_piece(mpi_request *request) {
     MPI_Request *piece = &request->pieces[request->piece_count++];
+    request->left++;
     *piece = MPI_REQUEST_NULL;
     return piece;
 }
 
-/* ---- starting ---- */
+/* ---- parts and messages ---- */
 
-static void *element_at(const lks_comm_call *transfer, int64_t index) {
-    return (char *)transfer->data + (size_t)index * lks_dtype_bytes(transfer->dtype);
+static int64_t part_count(const mpi_request *request, int rank) {
+    return request->begin[rank + 1] - request->begin[rank];
 }
 
-static int64_t pieces_of(int64_t count, int limit) {
-    return count / limit + (count % limit != 0);
+static char *part_of(const mpi_request *request, int rank) {
+    return (char *)request->call.data +
+           (size_t)request->begin[rank] * lks_dtype_bytes(request->call.dtype);
 }
 
-static lks_status start_all_reduce(lks_comm *comm, mpi_request *request,
-                                   const lks_comm_call *transfer) {
-    const mpi_backend *mpi = comm->backend;
-    lks_status status = reserve_pieces(request, pieces_of(transfer->count, mpi->limit));
-    for (int64_t at = 0; at < transfer->count && status == LKS_OK; at += mpi->limit) {
-        int64_t left = transfer->count - at;
-        status = lks_comm_check_mpi(
-            MPI_Iallreduce(MPI_IN_PLACE, element_at(transfer, at),
-                           left < mpi->limit ? (int)left : mpi->limit, mpi->types[transfer->dtype],
-                           mpi->ops[transfer->dtype][transfer->op], comm->mpi, next_piece(request)),
-            "MPI_Iallreduce");
-    }
-    return status;
+/* Another rank's summands of this rank's part. */
+static char *summands_of(const lks_comm *comm, const mpi_request *request, int rank) {
+    const size_t place = (size_t)(rank < comm->rank ? rank : rank - 1);
+    return request->summands +
+           place * (size_t)part_count(request, comm->rank) * lks_dtype_bytes(request->call.dtype);
 }
 
-/* Elements [first, first + count) of `root`'s part, at most `limit` of them: reduced to `root`, or
- * sent from it. */
-static lks_status start_rooted_piece(lks_comm *comm, mpi_request *request,
-                                     const lks_comm_call *transfer, int64_t first, int count,
-                                     int root) {
-    const mpi_backend *mpi = comm->backend;
-    void *data = element_at(transfer, first);
-    MPI_Datatype type = mpi->types[transfer->dtype];
-    if (transfer->kind != LKS_REDUCE_SCATTER)
-        return lks_comm_check_mpi(
-            MPI_Ibcast(data, count, type, root, comm->mpi, next_piece(request)), "MPI_Ibcast");
-    bool is_root = root == comm->rank;
-    return lks_comm_check_mpi(MPI_Ireduce(is_root ? MPI_IN_PLACE : data, is_root ? data : NULL,
-                                          count, type, mpi->ops[transfer->dtype][transfer->op],
-                                          root, comm->mpi, next_piece(request)),
-                              "MPI_Ireduce");
+static int64_t divide_up(int64_t count, int64_t by) {
+    return count / by + (count % by != 0);
 }
 
-/* One part of a transfer in pieces, all with the same root. */
-static lks_status start_rooted(lks_comm *comm, mpi_request *request, const lks_comm_call *transfer,
-                               int64_t first, int64_t count, int root) {
-    int limit = ((const mpi_backend *)comm->backend)->limit;
+/* Elements of a message of a part of `count` elements; sender and receiver cut alike. */
+static int64_t message_count(const mpi_backend *backend, const mpi_request *request,
+                             int64_t count) {
+    const int64_t usual = MESSAGE_BYTES / (int64_t)lks_dtype_bytes(request->call.dtype);
+    const int64_t least = divide_up(count, MESSAGES);
+    const int64_t wanted = least > usual ? least : usual;
+    return wanted < backend->limit ? wanted : backend->limit;
+}
+
+static int64_t messages_of(const mpi_backend *backend, const mpi_request *request, int rank) {
+    const int64_t count = part_count(request, rank);
+    return divide_up(count, message_count(backend, request, count));
+}
+
+/* A part's `count` elements at `data`, from another rank or to it. */
+static lks_status receive_part(lks_comm *comm, mpi_request *request, char *data, int64_t count,
+                               int from) {
+    const mpi_backend *backend = comm->backend;
+    const int64_t most = message_count(backend, request, count);
+    const size_t bytes = lks_dtype_bytes(request->call.dtype);
     lks_status status = LKS_OK;
-    for (int64_t at = 0; at < count && status == LKS_OK; at += limit) {
-        int64_t left = count - at;
-        status = start_rooted_piece(comm, request, transfer, first + at,
-                                    left < limit ? (int)left : limit, root);
+    for (int64_t at = 0; at < count && status == LKS_OK; at += most)
+        status = lks_comm_check_mpi(MPI_Irecv(data + (size_t)at * bytes,
+                                              (int)(count - at < most ? count - at : most),
+                                              backend->mpi.types[request->call.dtype], from,
+                                              request->tag, comm->mpi, next_piece(request)),
+                                    "MPI_Irecv of a collective");
+    return status;
+}
+
+static lks_status send_part(lks_comm *comm, mpi_request *request, const char *data, int64_t count,
+                            int to) {
+    const mpi_backend *backend = comm->backend;
+    const int64_t most = message_count(backend, request, count);
+    const size_t bytes = lks_dtype_bytes(request->call.dtype);
+    lks_status status = LKS_OK;
+    for (int64_t at = 0; at < count && status == LKS_OK; at += most)
+        status = lks_comm_check_mpi(MPI_Isend(data + (size_t)at * bytes,
+                                              (int)(count - at < most ? count - at : most),
+                                              backend->mpi.types[request->call.dtype], to,
+                                              request->tag, comm->mpi, next_piece(request)),
+                                    "MPI_Isend of a collective");
+    return status;
+}
+
+/* ---- the exchange ---- */
+
+/* With every other rank, each beginning with its neighbour, so that no rank gets all messages at
+ * once. Receives first: what finds one needs no copy. */
+static lks_status exchange(lks_comm *comm, mpi_request *request, stage stage) {
+    const int rank = comm->rank, size = comm->size;
+    lks_status status = LKS_OK;
+    request->stage = stage;
+    request->piece_count = 0;
+    for (int i = 1; i < size && status == LKS_OK; i++) {
+        const int from = (rank - i + size) % size;
+        status = stage == SCATTER ? receive_part(comm, request, summands_of(comm, request, from),
+                                                 part_count(request, rank), from)
+                                  : receive_part(comm, request, part_of(request, from),
+                                                 part_count(request, from), from);
+    }
+    for (int i = 1; i < size && status == LKS_OK; i++) {
+        const int to = (rank + i) % size, part = stage == SCATTER ? to : rank;
+        status = send_part(comm, request, part_of(request, part), part_count(request, part), to);
     }
     return status;
 }
 
-static lks_status start_broadcast(lks_comm *comm, mpi_request *request,
-                                  const lks_comm_call *transfer) {
-    const mpi_backend *mpi = comm->backend;
-    lks_status status = reserve_pieces(request, pieces_of(transfer->count, mpi->limit));
-    if (status != LKS_OK) return status;
-    return start_rooted(comm, request, transfer, 0, transfer->count, transfer->root);
-}
-
-/* Reduce-scatters and all-gathers whose displacements do not fit MPI's ints: rank by rank. */
-static lks_status start_parts_one_by_one(lks_comm *comm, mpi_request *request,
-                                         const lks_comm_call *transfer) {
-    const mpi_backend *mpi = comm->backend;
-    int64_t pieces = 0, first = 0;
+/* All memory is reserved before the first message, so that nothing but MPI can fail later. */
+static lks_status start_exchange(lks_comm *comm, mpi_request *request) {
+    mpi_backend *backend = comm->backend;
+    const lks_comm_call *call = &request->call;
+    lks_comm_lay_out(comm, call, request->begin);
+    int64_t others = 0;
     for (int r = 0; r < comm->size; r++)
-        pieces += pieces_of(transfer->counts[r], mpi->limit);
-    lks_status status = reserve_pieces(request, pieces);
-    for (int r = 0; r < comm->size && status == LKS_OK; r++) {
-        status = start_rooted(comm, request, transfer, first, transfer->counts[r], r);
-        first += transfer->counts[r];
+        others += r == comm->rank ? 0 : messages_of(backend, request, r);
+    const int64_t own = (comm->size - 1) * messages_of(backend, request, comm->rank);
+    lks_status status = reserve_pieces(request, own + others);
+    if (status == LKS_OK && call->kind != LKS_ALL_GATHER)
+        status = reserve_summands(request, (size_t)(comm->size - 1) *
+                                               (size_t)part_count(request, comm->rank) *
+                                               lks_dtype_bytes(call->dtype));
+    if (status != LKS_OK) return status;
+    /* MPI promises tags up to 32767. An exchange has one tag for both stages, whose messages
+     * between two ranks come in their order. */
+    backend->tag = (backend->tag + 1) % 32768;
+    request->tag = backend->tag;
+    return exchange(comm, request, call->kind == LKS_ALL_GATHER ? GATHER : SCATTER);
+}
+
+static void reduce_own(const lks_comm *comm, mpi_request *request) {
+    char *own = part_of(request, comm->rank);
+    const int64_t count = part_count(request, comm->rank);
+    for (int r = 0; r < comm->size; r++)
+        request->sources[r] = r == comm->rank ? own : summands_of(comm, request, r);
+    if (count > 0)
+        lks_reduce(request->sources, comm->size, count, request->call.dtype, request->call.op, own);
+}
+
+/* ---- MPI's own collectives ---- */
+
+static lks_status start_broadcast(lks_comm *comm, mpi_request *request) {
+    const mpi_backend *backend = comm->backend;
+    const lks_comm_call *call = &request->call;
+    const size_t bytes = lks_dtype_bytes(call->dtype);
+    lks_status status = reserve_pieces(request, divide_up(call->count, backend->limit));
+    for (int64_t at = 0; at < call->count && status == LKS_OK; at += backend->limit) {
+        const int64_t left = call->count - at;
+        status = lks_comm_check_mpi(MPI_Ibcast((char *)call->data + (size_t)at * bytes,
+                                               (int)(left < backend->limit ? left : backend->limit),
+                                               backend->mpi.types[call->dtype], call->root,
+                                               comm->mpi, next_piece(request)),
+                                    "MPI_Ibcast");
     }
     return status;
 }
 
-static lks_status start_parts(lks_comm *comm, mpi_request *request, const lks_comm_call *transfer) {
-    const mpi_backend *mpi = comm->backend;
-    if (transfer->count > mpi->limit) return start_parts_one_by_one(comm, request, transfer);
-
+/* Also of a reduce-scatter, whose sums then have the bits that an all-reduce gives. */
+static lks_status start_small_reduction(lks_comm *comm, mpi_request *request) {
+    const lks_mpi_types *mpi = &((const mpi_backend *)comm->backend)->mpi;
+    const lks_comm_call *call = &request->call;
     lks_status status = reserve_pieces(request, 1);
     if (status != LKS_OK) return status;
-    int first = 0;
-    for (int r = 0; r < comm->size; r++) {
-        request->counts[r] = (int)transfer->counts[r];
-        request->displacements[r] = first;
-        first += request->counts[r];
-    }
-    MPI_Datatype type = mpi->types[transfer->dtype];
-    if (transfer->kind == LKS_ALL_GATHER)
-        return lks_comm_check_mpi(
-            MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, transfer->data, request->counts,
-                            request->displacements, type, comm->mpi, next_piece(request)),
-            "MPI_Iallgatherv");
-    request->part = element_at(transfer, request->displacements[comm->rank]);
-    request->part_from = transfer->data;
-    request->part_bytes = (size_t)request->counts[comm->rank] * lks_dtype_bytes(transfer->dtype);
-    return lks_comm_check_mpi(MPI_Ireduce_scatter(MPI_IN_PLACE, transfer->data, request->counts,
-                                                  type, mpi->ops[transfer->dtype][transfer->op],
-                                                  comm->mpi, next_piece(request)),
-                              "MPI_Ireduce_scatter");
+    return lks_comm_check_mpi(
+        MPI_Iallreduce(MPI_IN_PLACE, call->data, (int)call->count, mpi->types[call->dtype],
+                       mpi->ops[call->dtype][call->op], comm->mpi, next_piece(request)),
+        "MPI_Iallreduce");
 }
 
-static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *transfer) {
+/* MPI's reductions add two numbers at a time, and would round a sum of bfloat16 as often. */
+static bool is_small(const mpi_backend *backend, const lks_comm_call *call) {
+    return call->dtype != LKS_BF16 && call->count <= backend->limit &&
+           (size_t)call->count * lks_dtype_bytes(call->dtype) <= SMALL_BYTES;
+}
+
+static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *call) {
     mpi_request *request = (mpi_request *)base;
-    mpi_backend *mpi = comm->backend;
-    const bool reduces = transfer->kind == LKS_ALL_REDUCE || transfer->kind == LKS_REDUCE_SCATTER;
-    request->piece_count = 0;
-    request->part_bytes = 0;
-    request->is_sliced = reduces && transfer->dtype == LKS_BF16;
-    if (request->is_sliced)
-        return lks_mpi_slices_start(comm, &request->slices, transfer, mpi->types[LKS_BF16],
-                                    mpi->limit, mpi->slices++);
-    switch (transfer->kind) {
+    request->call = *call;
+    request->stage = WHOLE;
+    request->piece_count = request->left = 0;
+    switch (call->kind) {
     case LKS_ALL_REDUCE:
-        return start_all_reduce(comm, request, transfer);
     case LKS_REDUCE_SCATTER:
+        return is_small(comm->backend, call) ? start_small_reduction(comm, request)
+                                             : start_exchange(comm, request);
     case LKS_ALL_GATHER:
-        return start_parts(comm, request, transfer);
+        return start_exchange(comm, request);
     case LKS_BROADCAST:
-        return start_broadcast(comm, request, transfer);
+        return start_broadcast(comm, request);
     case LKS_BARRIER:
         break;
     }
@@ -261,29 +293,55 @@ static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *
     return lks_comm_check_mpi(MPI_Ibarrier(comm->mpi, next_piece(request)), "MPI_Ibarrier");
 }
 
-static lks_status look_at_pieces(mpi_request *request, bool *out_done) {
-    int done = 0;
-    lks_status status = lks_comm_check_mpi(
-        MPI_Testall(request->piece_count, request->pieces, &done, MPI_STATUSES_IGNORE),
-        "MPI_Testall of a collective");
-    if (done && request->part_bytes > 0)
-        memmove(request->part, request->part_from, request->part_bytes);
-    *out_done = done;
+/* ---- moving on ---- */
+
+/* Of a request whose pieces are all done. */
+static lks_status end_stage(lks_comm *comm, mpi_request *request) {
+    if (request->stage == SCATTER) {
+        reduce_own(comm, request);
+        if (request->call.kind == LKS_ALL_REDUCE) return exchange(comm, request, GATHER);
+    }
+    request->base.done = true;
+    return LKS_OK;
+}
+
+static lks_status advance(lks_comm *comm, mpi_request *request, bool *moved) {
+    int count = 0;
+    lks_status status = LKS_OK;
+    if (request->left > 0)
+        status = lks_comm_check_mpi(MPI_Testsome(request->piece_count, request->pieces, &count,
+                                                 request->finished, MPI_STATUSES_IGNORE),
+                                    "MPI_Testsome of a collective");
+    if (status != LKS_OK) return status;
+    request->left -= count;
+    if (count > 0) *moved = true;
+    if (request->left > 0) return LKS_OK;
+    *moved = true;
+    return end_stage(comm, request);
+}
+
+/* As long as something moves: one call of MPI takes little of what has come. A call that finds
+ * nothing done may have moved what the next one finds. */
+static lks_status progress(lks_comm *comm, bool *moved) {
+    lks_status status = LKS_OK;
+    *moved = false;
+    for (int idle = 0; idle < 2 && status == LKS_OK; idle++) {
+        bool some = false;
+        for (lks_request *base = comm->active; base && status == LKS_OK; base = base->next)
+            if (!base->done) status = advance(comm, (mpi_request *)base, &some);
+        if (!some) continue;
+        *moved = true;
+        idle = -1;
+    }
     return status;
 }
 
-static lks_status progress(lks_comm *comm, bool *moved) {
-    *moved = false;
-    for (lks_request *base = comm->active; base; base = base->next) {
-        mpi_request *request = (mpi_request *)base;
-        if (base->done) continue;
-        lks_status status = request->is_sliced
-                                ? lks_mpi_slices_progress(comm, &request->slices, &base->done)
-                                : look_at_pieces(request, &base->done);
-        if (status != LKS_OK) return status;
-        if (base->done) *moved = true;
-    }
-    return LKS_OK;
+/* ---- opening ---- */
+
+static void free_backend(mpi_backend *backend) {
+    if (!backend) return;
+    lks_mpi_types_free(&backend->mpi);
+    free(backend);
 }
 
 static void close_backend(lks_comm *comm) {
@@ -292,14 +350,11 @@ static void close_backend(lks_comm *comm) {
 }
 
 static lks_status open_backend(lks_comm *comm) {
-    mpi_backend *mpi = calloc(1, sizeof *mpi);
+    mpi_backend *backend = calloc(1, sizeof *backend);
     lks_status status = LKS_ENOMEM;
-    if (mpi) {
-        mpi->limit = INT_MAX;
-        mpi->types[LKS_BF16] = MPI_DATATYPE_NULL;
-        for (int d = 0; d < DTYPES; d++)
-            mpi->ops[d][LKS_REDUCE_SUM] = mpi->ops[d][LKS_REDUCE_MAX] = MPI_OP_NULL;
-        status = create_types_and_ops(mpi);
+    if (backend) {
+        backend->limit = INT_MAX;
+        status = lks_mpi_types_create(&backend->mpi);
     }
     int failed = status, worst = LKS_OK;
     lks_status agreed = lks_comm_check_mpi(
@@ -308,10 +363,10 @@ static lks_status open_backend(lks_comm *comm) {
         agreed = lks_fail((lks_status)worst, "a rank cannot set up MPI's types and operations: %s",
                           lks_status_text((lks_status)worst));
     if (agreed != LKS_OK) {
-        free_backend(mpi);
+        free_backend(backend);
         return agreed;
     }
-    comm->backend = mpi;
+    comm->backend = backend;
     return LKS_OK;
 }
 

@@ -223,18 +223,7 @@ static lks_status progress(lks_comm *comm, bool *moved) {
 
 /* Lays out the parts, chooses the plan, and returns into how many slices a slot is cut. */
 static int lay_out(const lks_comm *comm, shared_request *request, const lks_comm_call *transfer) {
-    int size = comm->size;
-    int64_t end, at = 0;
-    for (int r = 0; r < size; r++) {
-        request->begin[r] = at;
-        if (transfer->kind == LKS_ALL_REDUCE)
-            lks_split(transfer->count, r, size, &request->begin[r], &end);
-        else if (transfer->kind == LKS_BROADCAST)
-            at += r == transfer->root ? transfer->count : 0;
-        else if (transfer->kind != LKS_BARRIER)
-            at += transfer->counts[r];
-    }
-    request->begin[size] = transfer->count;
+    lks_comm_lay_out(comm, transfer, request->begin);
     switch (transfer->kind) {
     case LKS_ALL_REDUCE:
         if ((size_t)transfer->count * request->element_bytes <= SMALL_BYTES) {
@@ -242,10 +231,10 @@ static int lay_out(const lks_comm *comm, shared_request *request, const lks_comm
             return 1;
         }
         request->plan = &all_reduce_plan;
-        return size;
+        return comm->size;
     case LKS_REDUCE_SCATTER:
         request->plan = &reduce_scatter_plan;
-        return size;
+        return comm->size;
     case LKS_BARRIER:
         request->plan = &barrier_plan;
         return 1;
