@@ -2,15 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-static int writes_left = -1;
-static bool reserving_fails, loses_data;
-static int failures;
+/* Threads of MPI come by here, too, while a test sets them. */
+static atomic_int writes_left = -1, failures;
+static atomic_bool reserving_fails, loses_data;
 
 void full_disk_after(int writes, bool reserving) {
     writes_left = writes;
