@@ -52,11 +52,12 @@ def run_checked(command, **options):
     return done.stdout
 
 
-def lockstep_command(model, ranks, output):
+def lockstep_command(model, ranks, output, *settings):
     _, run_file, _, epochs = MODELS[model]
     launcher = mpirun(ranks) if ranks > 1 else []
     return launcher + [str(LOCKSTEP), "train", run_file, "--set", f"output={output}", "--set", f"epochs={epochs}",
-                       "--set", "checkpoint.every.epochs=0", "--set", f"threads={max(1, 2 // ranks)}"]
+                       "--set", "checkpoint.every.epochs=0", "--set", f"threads={max(1, 2 // ranks)}",
+                       *(word for setting in settings for word in ("--set", setting))]
 
 
 def rate_in(output):
@@ -66,9 +67,10 @@ def rate_in(output):
     return statistics.median(entry["samples_per_second"] for entry in epochs[1:])
 
 
-def lockstep_rate(model, ranks):
+def lockstep_rate(model, ranks, *settings):
+    """Settings, as "threads=1", override the run file's."""
     with tempfile.TemporaryDirectory() as output:
-        run_checked(lockstep_command(model, ranks, output))
+        run_checked(lockstep_command(model, ranks, output, *settings))
         return rate_in(output)
 
 

@@ -328,6 +328,11 @@ static void test_dropout(void **state) {
     dropout_case(*state, 41, 5, 0.3, INT64_C(0x300000000), true);
 }
 
+/* More than a device widens to float32 at a time: the CPU's matter alone. */
+static void test_dropout_of_many_samples(void **state) {
+    if (strcmp(lks_device_kind(*state), "cpu") == 0) dropout_case(*state, 30011, 14, 0.5, 17, true);
+}
+
 /* ---- layouts ---- */
 
 static void relayout_case(lks_device *device, lks_relayout_desc desc, int64_t batch) {
@@ -461,6 +466,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_eltwise_relative_error),
         cmocka_unit_test(test_eltwise_not_finite),
         cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_dropout_of_many_samples),
         cmocka_unit_test(test_relayout),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_fork),

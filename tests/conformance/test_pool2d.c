@@ -149,6 +149,16 @@ static void pool_agrees(void **state) {
         }
 }
 
+/* More than a device widens to float32 at a time: the CPU's matter alone. */
+static void pool_agrees_on_many_samples(void **state) {
+    static const pool_case large = {LKS_POOL_MAX, 64,     {24, 25}, {2, 2}, {2, 2},
+                                    {0, 0},       {1, 1}, 0,        0,      {0}};
+    if (strcmp(lks_device_kind(*state), "cpu") != 0) return;
+    const lks_pool2d_desc d = pool_desc(&large);
+    check_call call = pool_call(&d, 16, 13);
+    run_pool(*state, &call, 7, false);
+}
+
 static void max_passes_nan_and_minus_infinity(void **state) {
     const lks_pool2d_desc d = pool_desc(&cases[0]);
     check_call call = pool_call(&d, 1, 1);
@@ -192,6 +202,7 @@ static void pool_refuses(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_agrees),
+        cmocka_unit_test(pool_agrees_on_many_samples),
         cmocka_unit_test(max_passes_nan_and_minus_infinity),
         cmocka_unit_test(pool_takes_an_empty_batch),
         cmocka_unit_test(pool_refuses),

@@ -102,14 +102,26 @@ static inline lks_status case_open_data(train_case *run, MPI_Comm comm, const ch
     return case_open_in(run, comm, &context);
 }
 
+static inline lks_status case_open_trainer(train_case *run, const lks_layer_spec *layers,
+                                           const lks_train_config *config) {
+    return lks_trainer_create(run->context, layers, &case_input, run->train, run->validation,
+                              config, &run->trainer);
+}
+
 static inline lks_status case_open_on(train_case *run, MPI_Comm comm, const char *device,
                                       const lks_layer_spec *layers,
                                       const lks_train_config *config) {
     lks_status status = case_open_data(run, comm, device);
-    if (status == LKS_OK)
-        status = lks_trainer_create(run->context, layers, &case_input, run->train, run->validation,
-                                    config, &run->trainer);
-    return status;
+    return status ? status : case_open_trainer(run, layers, config);
+}
+
+/* On the CPU, "fp32" or "bf16". */
+static inline lks_status case_open_precision(train_case *run, MPI_Comm comm, const char *precision,
+                                             const lks_layer_spec *layers,
+                                             const lks_train_config *config) {
+    const lks_context_config context = {.device = "cpu", .threads = 1, .precision = precision};
+    lks_status status = case_open_in(run, comm, &context);
+    return status ? status : case_open_trainer(run, layers, config);
 }
 
 static inline lks_status case_open_layers(train_case *run, MPI_Comm comm,

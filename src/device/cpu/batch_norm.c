@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/cpu/cast.h"
 #include "device/cpu/columns.h"
 #include "device/cpu/cpu.h"
 
 typedef struct norm_op {
     lks_op op;
     lks_batch_norm_desc desc;
+    lks_dtype type; /* of activations and parameters */
     const lks_batch_norm_passes *passes;
 } norm_op;
 
@@ -47,14 +49,16 @@ static scratch_part split_scratch(const norm_op *op, void *memory) {
     return s;
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    (void)device;
-    const lks_batch_norm_desc *d = desc;
+static lks_status create(lks_dtype type, const lks_batch_norm_desc *d, int64_t max_batch,
+                         lks_op **out) {
+    const bool rows = d->layout == LKS_LAYOUT_ROWS && d->spatial > 1;
+    if (rows && type != LKS_F32)
+        return lks_fail(LKS_EUNSUPPORTED, "batch_norm: rows of %s", lks_dtype_name(type));
     norm_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "batch_norm: cannot allocate the operation");
     op->desc = *d;
-    op->passes = d->layout == LKS_LAYOUT_ROWS && d->spatial > 1 ? &lks_batch_norm_rows
-                                                                : &lks_batch_norm_columns;
+    op->type = type;
+    op->passes = rows ? &lks_batch_norm_rows : &lks_batch_norm_columns;
     const size_t channels = (size_t)d->channels;
     op->op.needs = (lks_op_needs){
         .saved_bytes = sizeof(double) + 2 * channels * sizeof(float),
@@ -67,6 +71,18 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     return LKS_OK;
 }
 
+static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
+                             lks_op **out) {
+    (void)device;
+    return create(LKS_F32, desc, max_batch, out);
+}
+
+static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
+                              lks_op **out) {
+    (void)device;
+    return create(LKS_BF16, desc, max_batch, out);
+}
+
 static void destroy(lks_op *op) {
     free(op);
 }
@@ -76,6 +92,7 @@ static lks_batch_norm_job make_job(const norm_op *op, const lks_op_args *args) {
     const scratch_part scratch = split_scratch(op, args->scratch);
     return (lks_batch_norm_job){
         .device = op->op.device,
+        .type = op->type,
         .batch = args->batch,
         .spatial = op->desc.spatial,
         .channels = op->desc.channels,
@@ -178,11 +195,12 @@ static void running_statistics(const norm_op *op, const lks_op_args *args) {
 static void set_scale(const norm_op *op, const lks_op_args *args) {
     const saved_part saved = split_saved(op, args->saved);
     const scratch_part s = split_scratch(op, args->scratch);
-    const float *weight = op->desc.affine ? args->params[0] : NULL;
-    const float *bias = op->desc.affine ? args->params[1] : NULL;
+    const void *weight = op->desc.affine ? args->params[0] : NULL;
+    const void *bias = op->desc.affine ? args->params[1] : NULL;
     for (int64_t c = 0; c < op->desc.channels; c++) {
-        s.scale[c] = weight ? weight[c] * saved.invstd[c] : saved.invstd[c];
-        s.shift[c] = bias ? bias[c] : 0.0f;
+        const float scale = weight ? lks_cpu_load(op->type, weight, c) : 1.0f;
+        s.scale[c] = scale * saved.invstd[c];
+        s.shift[c] = bias ? lks_cpu_load(op->type, bias, c) : 0.0f;
     }
 }
 
@@ -254,4 +272,6 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
 }
 
 const lks_op_type lks_cpu_batch_norm = {
-    .create = create, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
+const lks_op_type lks_cpu_batch_norm_bf16 = {
+    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};

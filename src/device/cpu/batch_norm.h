@@ -4,16 +4,17 @@
 
 #include "device/backend.h"
 
-/* One call. x, y, dy, dx: [batch, spatial, channels] or [batch, channels, spatial]; everything else
- * is [channels] unless it says otherwise. */
+/* One call. x, y, dy, dx: [batch, spatial, channels] or [batch, channels, spatial] of `type`;
+ * everything else is float32 [channels] unless it says otherwise. */
 typedef struct lks_batch_norm_job {
     const lks_device *device;
+    lks_dtype type;
     int64_t batch, spatial, channels;
     bool relu;
-    const float *x;
-    float *y;
-    const float *dy; /* read before dx is written, which may be the same memory */
-    float *dx;
+    const void *x;
+    void *y;
+    const void *dy; /* read before dx is written, which may be the same memory */
+    void *dx;
     const float *mean, *scale, *shift; /* y = (x - mean) scale + shift, then max(0, y) with relu */
     const float *constant, *slope;     /* dx = dy scale - constant - (x - mean) slope */
     double *sums;                      /* results: [2][channels], in scratch memory */
@@ -30,8 +31,8 @@ typedef struct lks_batch_norm_passes {
     size_t (*sums_bytes)(int64_t max_batch, int64_t spatial, int64_t channels);
 } lks_batch_norm_passes;
 
-extern const lks_batch_norm_passes lks_batch_norm_columns; /* channels-last */
-extern const lks_batch_norm_passes lks_batch_norm_rows;
+extern const lks_batch_norm_passes lks_batch_norm_columns; /* channels-last; LKS_F32 and LKS_BF16 */
+extern const lks_batch_norm_passes lks_batch_norm_rows;    /* LKS_F32 */
 
 /* Joins the moments of `count` more numbers to those of `before` numbers: mean and sum of squared
  * differences from it (T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm

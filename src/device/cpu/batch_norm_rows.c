@@ -36,6 +36,7 @@ static void block_moments(int64_t n, const float *x, double *mean, double *squar
 
 static void moments_part(const void *data, int64_t begin, int64_t end) {
     const lks_batch_norm_job *job = data;
+    const float *x = job->x;
     for (int64_t c = begin; c < end; c++) {
         double *mean = &job->sums[c], *squares = &job->sums[job->channels + c];
         int64_t before = 0;
@@ -44,7 +45,7 @@ static void moments_part(const void *data, int64_t begin, int64_t end) {
             for (int64_t i = 0; i < job->spatial; i += BLOCK) {
                 const int64_t count = least(BLOCK, job->spatial - i);
                 double more_mean, more_squares;
-                block_moments(count, job->x + row_begin(job, n, c) + i, &more_mean, &more_squares);
+                block_moments(count, x + row_begin(job, n, c) + i, &more_mean, &more_squares);
                 lks_moments_join((double)before, mean, squares, (double)count, more_mean,
                                  more_squares);
                 before += count;
@@ -69,14 +70,15 @@ static void block_gradient_sums(const lks_batch_norm_job *job, int64_t n, int64_
 
 static void gradient_sums_part(const void *data, int64_t begin, int64_t end) {
     const lks_batch_norm_job *job = data;
+    const float *x = job->x, *dy = job->dy;
     for (int64_t c = begin; c < end; c++) {
         double *sum = &job->sums[c], *product = &job->sums[job->channels + c];
         *sum = *product = 0;
         for (int64_t n = 0; n < job->batch; n++)
             for (int64_t i = 0; i < job->spatial; i += BLOCK) {
                 const int64_t at = row_begin(job, n, c) + i;
-                block_gradient_sums(job, least(BLOCK, job->spatial - i), c, job->x + at,
-                                    job->dy + at, sum, product);
+                block_gradient_sums(job, least(BLOCK, job->spatial - i), c, x + at, dy + at, sum,
+                                    product);
             }
     }
 }
@@ -102,8 +104,8 @@ static void normalise_part(const void *data, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
         const int64_t c = r % job->channels;
         const float mean = job->mean[c], scale = job->scale[c], shift = job->shift[c];
-        const float *x = job->x + r * job->spatial;
-        float *y = job->y + r * job->spatial;
+        const float *x = (const float *)job->x + r * job->spatial;
+        float *y = (float *)job->y + r * job->spatial;
 #pragma omp simd
         for (int64_t i = 0; i < job->spatial; i++) {
             const float v = (x[i] - mean) * scale + shift;
@@ -119,8 +121,9 @@ static void gradient_part(const void *data, int64_t begin, int64_t end) {
         const int64_t c = r % job->channels;
         const float mean = job->mean[c], scale = job->scale[c], shift = job->shift[c];
         const float constant = job->constant[c], slope = job->slope[c];
-        const float *x = job->x + r * job->spatial, *dy = job->dy + r * job->spatial;
-        float *dx = job->dx + r * job->spatial;
+        const float *x = (const float *)job->x + r * job->spatial;
+        const float *dy = (const float *)job->dy + r * job->spatial;
+        float *dx = (float *)job->dx + r * job->spatial;
 #pragma omp simd
         for (int64_t i = 0; i < job->spatial; i++) {
             const float centred = x[i] - mean;

@@ -26,9 +26,10 @@ void lks_column_store(int64_t count, const double *sum, bool accumulate, float *
 /* Bytes of scratch memory for lks_cpu_bias_backward over at most max_rows rows. */
 size_t lks_cpu_bias_scratch_bytes(int64_t max_rows, int64_t width);
 
-/* The gradient of a bias, and of a ReLU behind it. dy, y: [rows, width]. y not NULL: dy is set to
- * zero where y <= 0. dbias not NULL: gets (accumulate: plus) the sums of dy over the rows. */
-void lks_cpu_bias_backward(const lks_device *device, int64_t rows, int64_t width, const float *y,
-                           float *dy, float *dbias, bool accumulate, void *scratch);
+/* The gradient of a bias, and of a ReLU behind it. dy, y: [rows, width] of `type`, LKS_F32 or
+ * LKS_BF16. y not NULL: dy is set to zero where y <= 0. dbias not NULL: gets (accumulate: plus) the
+ * sums of dy over the rows. */
+void lks_cpu_bias_backward(const lks_device *device, lks_dtype type, int64_t rows, int64_t width,
+                           const void *y, void *dy, float *dbias, bool accumulate, void *scratch);
 
 #endif

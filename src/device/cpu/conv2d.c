@@ -5,21 +5,33 @@
 
 #include "device/cpu/columns.h"
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    const lks_conv2d_desc *d = desc;
+static lks_status check_activation(const lks_conv2d_desc *d) {
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "conv2d: activation %d cannot be fused",
                         (int)d->activation);
+    return LKS_OK;
+}
+
+static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+    lks_status status = check_activation(desc);
+    if (status != LKS_OK) return status;
     const lks_op_type *type = lks_conv2d_winograd_fits(desc, max_batch) ? &lks_cpu_conv2d_winograd
                                                                         : &lks_cpu_conv2d_direct;
     return type->create(device, desc, max_batch, out);
 }
 
-void lks_conv2d_bias_backward(const lks_device *device, const lks_conv2d_desc *d,
+static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
+                              lks_op **out) {
+    lks_status status = check_activation(desc);
+    return status ? status : lks_cpu_conv2d_direct_bf16.create(device, desc, max_batch, out);
+}
+
+void lks_conv2d_bias_backward(const lks_device *device, lks_dtype type, const lks_conv2d_desc *d,
                               const lks_op_args *args, void *scratch) {
-    lks_cpu_bias_backward(device, args->batch * d->out_size[0] * d->out_size[1], d->out_channels,
-                          d->activation == LKS_ACTIVATION_RELU ? args->y : NULL, args->dy,
-                          d->bias ? lks_op_dparam(args, 1) : NULL, args->accumulate, scratch);
+    lks_cpu_bias_backward(device, type, args->batch * d->out_size[0] * d->out_size[1],
+                          d->out_channels, d->activation == LKS_ACTIVATION_RELU ? args->y : NULL,
+                          args->dy, d->bias ? lks_op_dparam(args, 1) : NULL, args->accumulate,
+                          scratch);
 }
 
 void lks_conv2d_clear_gradients(const lks_conv2d_desc *d, const lks_op_args *args) {
@@ -31,5 +43,6 @@ void lks_conv2d_clear_gradients(const lks_conv2d_desc *d, const lks_op_args *arg
     if (dbias) memset(dbias, 0, (size_t)d->out_channels * sizeof(float));
 }
 
-/* The operation that create makes has the type of its method. */
+/* The operations that these make have the type of their method. */
 const lks_op_type lks_cpu_conv2d = {.create = create};
+const lks_op_type lks_cpu_conv2d_bf16 = {.create = create_bf16};

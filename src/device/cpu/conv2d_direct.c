@@ -1,6 +1,6 @@
-/* 2d convolution by oneDNN on channels-last activations. Weights and their gradient have PyTorch's
- * layout outside; oneDNN wants its own, so each call reorders them, which costs next to nothing
- * beside the convolution. */
+/* 2d convolution by oneDNN on channels-last activations, float32 or bfloat16. Weights and their
+ * gradient have PyTorch's layout outside; oneDNN wants its own, so each call reorders them, which
+ * costs next to nothing beside the convolution. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +28,7 @@ typedef struct conv_plan {
 typedef struct conv_op {
     lks_op op;
     lks_conv2d_desc desc;
+    lks_dtype type; /* of all but the gradients of the parameters, which are float32 */
     const lks_onednn *onednn;
     size_t scratch_weights_bytes;
     conv_plan plan[PLANS];
@@ -50,25 +51,28 @@ static void destroy_plan(conv_plan *plan) {
     *plan = (conv_plan){0};
 }
 
-static lks_onednn_tensor channels_last(int64_t batch, int64_t channels, const int64_t *size) {
+static lks_onednn_tensor channels_last(lks_dtype type, int64_t batch, int64_t channels,
+                                       const int64_t *size) {
     return (lks_onednn_tensor){
+        .type = type,
         .rank = 4,
         .size = {batch, channels, size[0], size[1]},
         .stride = {channels * size[0] * size[1], 1, channels * size[1], channels}};
 }
 
-static lks_onednn_conv describe(const lks_conv2d_desc *d, int64_t batch, bool any_weights) {
+/* Weights, or their gradient, are of `weights_type`. */
+static lks_onednn_conv describe(const conv_op *op, int64_t batch, lks_dtype weights_type) {
+    const lks_conv2d_desc *d = &op->desc;
     const int64_t sizes[] = {d->groups, d->out_channels / d->groups, d->in_channels / d->groups,
                              d->kernel[0], d->kernel[1]};
     const int skip = d->groups == 1;
     lks_onednn_conv conv = {
-        .x = channels_last(batch, d->in_channels, d->in_size),
-        .weights = lks_onednn_rows(5 - skip, sizes + skip),
-        .y = channels_last(batch, d->out_channels, d->out_size),
+        .x = channels_last(op->type, batch, d->in_channels, d->in_size),
+        .weights = lks_onednn_rows(weights_type, 5 - skip, sizes + skip),
+        .y = channels_last(op->type, batch, d->out_channels, d->out_size),
         .relu = d->activation == LKS_ACTIVATION_RELU,
     };
-    conv.weights.any = any_weights;
-    if (d->bias) conv.bias = lks_onednn_rows(1, &d->out_channels);
+    if (d->bias) conv.bias = lks_onednn_rows(op->type, 1, &d->out_channels);
     for (int i = 0; i < 2; i++) {
         conv.stride[i] = d->stride[i];
         conv.dilation[i] = d->dilation[i];
@@ -94,36 +98,43 @@ static lks_status make_pass(const conv_op *op, const_dnnl_primitive_desc_t desc,
     return status;
 }
 
+/* The convolution that oneDNN is asked for: with weights in a layout of its choice. */
+static lks_onednn_conv with_own_weights(const lks_onednn_conv *conv) {
+    lks_onednn_conv own = *conv;
+    own.weights.any = true;
+    return own;
+}
+
 static lks_status make_forward(const conv_op *op, const lks_onednn_conv *conv,
-                               const lks_onednn_tensor *plain, dnnl_primitive_desc_t *desc,
-                               conv_pass *out) {
+                               dnnl_primitive_desc_t *desc, conv_pass *out) {
     const int args[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST,
                         op->desc.bias ? DNNL_ARG_BIAS : 0, 0};
-    lks_status status = lks_onednn_conv_forward_desc(op->onednn, conv, desc);
+    const lks_onednn_conv own = with_own_weights(conv);
+    lks_status status = lks_onednn_conv_forward_desc(op->onednn, &own, desc);
     if (status != LKS_OK) return status;
-    return make_pass(op, *desc, args, DNNL_ARG_WEIGHTS, plain, out);
+    return make_pass(op, *desc, args, DNNL_ARG_WEIGHTS, &conv->weights, out);
 }
 
 static lks_status make_data(const conv_op *op, const lks_onednn_conv *conv,
-                            const lks_onednn_tensor *plain, const_dnnl_primitive_desc_t hint,
-                            conv_pass *out) {
+                            const_dnnl_primitive_desc_t hint, conv_pass *out) {
     static const int args[] = {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0};
+    const lks_onednn_conv own = with_own_weights(conv);
     dnnl_primitive_desc_t desc;
-    lks_status status = lks_onednn_conv_backward_data_desc(op->onednn, conv, hint, &desc);
+    lks_status status = lks_onednn_conv_backward_data_desc(op->onednn, &own, hint, &desc);
     if (status != LKS_OK) return status;
-    status = make_pass(op, desc, args, DNNL_ARG_WEIGHTS, plain, out);
+    status = make_pass(op, desc, args, DNNL_ARG_WEIGHTS, &conv->weights, out);
     dnnl_primitive_desc_destroy(desc);
     return status;
 }
 
 static lks_status make_weights(const conv_op *op, const lks_onednn_conv *conv,
-                               const lks_onednn_tensor *plain, const_dnnl_primitive_desc_t hint,
-                               conv_pass *out) {
+                               const_dnnl_primitive_desc_t hint, conv_pass *out) {
     static const int args[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, 0};
+    const lks_onednn_conv own = with_own_weights(conv);
     dnnl_primitive_desc_t desc;
-    lks_status status = lks_onednn_conv_backward_weights_desc(op->onednn, conv, hint, &desc);
+    lks_status status = lks_onednn_conv_backward_weights_desc(op->onednn, &own, hint, &desc);
     if (status != LKS_OK) return status;
-    status = make_pass(op, desc, args, DNNL_ARG_DIFF_WEIGHTS, plain, out);
+    status = make_pass(op, desc, args, DNNL_ARG_DIFF_WEIGHTS, &conv->weights, out);
     dnnl_primitive_desc_destroy(desc);
     return status;
 }
@@ -136,13 +147,13 @@ static size_t largest(const conv_plan *plan) {
 }
 
 static lks_status make_plan(const conv_op *op, int64_t batch, conv_plan *out) {
-    const lks_onednn_tensor plain = describe(&op->desc, batch, false).weights;
-    const lks_onednn_conv conv = describe(&op->desc, batch, true);
+    const lks_onednn_conv conv = describe(op, batch, op->type);
+    const lks_onednn_conv gradient = describe(op, batch, LKS_F32);
     dnnl_primitive_desc_t hint = NULL;
     *out = (conv_plan){0};
-    lks_status status = make_forward(op, &conv, &plain, &hint, &out->forward);
-    if (status == LKS_OK) status = make_data(op, &conv, &plain, hint, &out->data);
-    if (status == LKS_OK) status = make_weights(op, &conv, &plain, hint, &out->weights);
+    lks_status status = make_forward(op, &conv, &hint, &out->forward);
+    if (status == LKS_OK) status = make_data(op, &conv, hint, &out->data);
+    if (status == LKS_OK) status = make_weights(op, &gradient, hint, &out->weights);
     if (hint) dnnl_primitive_desc_destroy(hint);
     const size_t bytes = largest(out);
     if (status == LKS_OK && op->scratch_weights_bytes && bytes > op->scratch_weights_bytes) {
@@ -179,14 +190,20 @@ static void destroy(lks_op *base) {
     free(op);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     conv_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "conv2d: cannot allocate the operation");
     op->desc = *(const lks_conv2d_desc *)desc;
-    op->op.type = &lks_cpu_conv2d_direct;
+    op->op.type = type == LKS_F32 ? &lks_cpu_conv2d_direct : &lks_cpu_conv2d_direct_bf16;
+    op->type = type;
     op->onednn = &((lks_cpu_device *)device)->onednn;
     const conv_plan *plan;
     lks_status status = find_plan(op, max_batch, &plan);
+    if (status == LKS_OK && type != LKS_F32 &&
+        (plan->forward.task.reference || plan->data.task.reference || plan->weights.task.reference))
+        status = lks_fail(LKS_EUNSUPPORTED, "conv2d: oneDNN has no fast convolution of %s here",
+                          lks_dtype_name(type));
     if (status != LKS_OK) {
         destroy(&op->op);
         return status;
@@ -202,6 +219,16 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     };
     *out = &op->op;
     return LKS_OK;
+}
+
+static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
+                             lks_op **out) {
+    return create(device, LKS_F32, desc, max_batch, out);
+}
+
+static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
+                              lks_op **out) {
+    return create(device, LKS_BF16, desc, max_batch, out);
 }
 
 /* ---- running ---- */
@@ -255,7 +282,7 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
     lks_status status = find_plan(op, args->batch, &plan);
     if (status != LKS_OK) return status;
     void *room = plan->own_weights ? plan->own_weights : args->scratch;
-    lks_conv2d_bias_backward(base->device, &op->desc, args,
+    lks_conv2d_bias_backward(base->device, op->type, &op->desc, args,
                              (char *)args->scratch + op->scratch_weights_bytes);
     if (lks_op_dparam(args, 0)) status = backward_weights(op, &plan->weights, args, room);
     if (status != LKS_OK || !args->dx) return status;
@@ -267,4 +294,6 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
 }
 
 const lks_op_type lks_cpu_conv2d_direct = {
-    .create = create, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
+const lks_op_type lks_cpu_conv2d_direct_bf16 = {
+    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};

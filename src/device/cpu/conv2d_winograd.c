@@ -326,7 +326,7 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
         lks_conv2d_clear_gradients(&op->desc, args);
         return LKS_OK;
     }
-    lks_conv2d_bias_backward(base->device, &op->desc, args, args->scratch);
+    lks_conv2d_bias_backward(base->device, LKS_F32, &op->desc, args, args->scratch);
     lks_status status = lks_op_dparam(args, 0) ? backward_weights(op, args) : LKS_OK;
     if (status == LKS_OK && args->dx) status = backward_data(op, args);
     return status;

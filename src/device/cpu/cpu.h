@@ -25,6 +25,12 @@ extern const lks_op_type lks_cpu_pool2d;
 extern const lks_op_type lks_cpu_batch_norm;
 extern const lks_op_type lks_cpu_layer_norm;
 
+/* The same on bfloat16. Creating one gives LKS_EUNSUPPORTED for what oneDNN does not compute on
+ * this processor, or is not worth a kernel. */
+extern const lks_op_type lks_cpu_linear_bf16;
+extern const lks_op_type lks_cpu_conv2d_bf16;
+extern const lks_op_type lks_cpu_batch_norm_bf16;
+
 /* plain OpenMP C */
 extern const lks_op_type lks_cpu_softmax;
 extern const lks_op_type lks_cpu_eltwise;
@@ -33,8 +39,8 @@ extern const lks_op_type lks_cpu_relayout;
 extern const lks_op_type lks_cpu_add;
 extern const lks_op_type lks_cpu_fork;
 
-/* Any of these, planned for float32, as an operation on bfloat16: its operands are widened before
- * and rounded after it. Unlike the others it may not be asked for by a table. */
+/* Any of the operations on float32 as an operation on bfloat16: its operands are widened before
+ * and rounded after it. */
 lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lks_op_type *type,
                                   const void *desc, int64_t max_batch, lks_op **out);
 

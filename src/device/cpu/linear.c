@@ -1,6 +1,5 @@
-/* Fully connected layers. Measured for each product: oneDNN's matmul takes the transposed weights
- * of forward at full speed, and fuses bias and ReLU, where its sgemm does not; for the two products
- * of backward sgemm is as fast or faster, and adds to what is there (beta) for nothing. */
+/* Fully connected layers, float32 or bfloat16: three products by oneDNN's matmul, which takes
+ * transposed factors, fuses bias and ReLU, and adds to what is there. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,12 +12,14 @@ enum {
 
 typedef struct linear_plan {
     int64_t rows; /* 0: none */
-    lks_onednn_task product;
+    lks_onednn_task product, data, weights;
+    lks_onednn_task weights_add; /* adds instead */
 } linear_plan;
 
 typedef struct linear_op {
     lks_op op;
     lks_linear_desc desc;
+    lks_dtype type; /* of all but the gradients of the parameters, which are float32 */
     const lks_onednn *onednn;
     linear_plan plan[PLANS];
     int oldest;
@@ -26,25 +27,50 @@ typedef struct linear_op {
 
 /* ---- planning ---- */
 
+static lks_status make_task(const linear_op *op, const lks_onednn_matmul *matmul,
+                            lks_onednn_task *out) {
+    const int args[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST,
+                        matmul->bias.rank ? DNNL_ARG_BIAS : 0, 0};
+    dnnl_primitive_desc_t desc;
+    lks_status status = lks_onednn_matmul_desc(op->onednn, matmul, &desc);
+    if (status != LKS_OK) return status;
+    status = lks_onednn_task_create(op->onednn, desc, args, out);
+    dnnl_primitive_desc_destroy(desc);
+    return status;
+}
+
+static void destroy_plan(linear_plan *plan) {
+    lks_onednn_task_destroy(&plan->product);
+    lks_onednn_task_destroy(&plan->data);
+    lks_onednn_task_destroy(&plan->weights);
+    lks_onednn_task_destroy(&plan->weights_add);
+}
+
 static lks_status make_plan(const linear_op *op, int64_t rows, linear_plan *out) {
     const int64_t in = op->desc.in_features, features = op->desc.out_features;
-    lks_onednn_matmul matmul = {
-        .a = lks_onednn_rows(2, (int64_t[]){rows, in}),
-        .b = {.rank = 2, .size = {in, features}, .stride = {1, in}},
-        .y = lks_onednn_rows(2, (int64_t[]){rows, features}),
+    const lks_onednn_tensor x = lks_onednn_rows(op->type, 2, (int64_t[]){rows, in});
+    const lks_onednn_tensor y = lks_onednn_rows(op->type, 2, (int64_t[]){rows, features});
+    const lks_onednn_tensor weight = lks_onednn_rows(op->type, 2, (int64_t[]){features, in});
+    lks_onednn_matmul product = {
+        .a = x,
+        .b = lks_onednn_transposed(op->type, in, features),
+        .y = y,
         .relu = op->desc.activation == LKS_ACTIVATION_RELU,
     };
-    if (op->desc.bias) matmul.bias = lks_onednn_rows(2, (int64_t[]){1, features});
-    const int with_bias[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS, 0};
-    const int without_bias[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, 0};
-    dnnl_primitive_desc_t product;
-    *out = (linear_plan){0};
-    lks_status status = lks_onednn_matmul_desc(op->onednn, &matmul, &product);
-    if (status != LKS_OK) return status;
-    status = lks_onednn_task_create(op->onednn, product, op->desc.bias ? with_bias : without_bias,
-                                    &out->product);
-    dnnl_primitive_desc_destroy(product);
-    if (status == LKS_OK) out->rows = rows;
+    if (op->desc.bias) product.bias = lks_onednn_rows(op->type, 2, (int64_t[]){1, features});
+    const lks_onednn_matmul data = {.a = y, .b = weight, .y = x}; /* dx = dy W */
+    lks_onednn_matmul weights = {                                 /* dW = dy^T x */
+                                 .a = lks_onednn_transposed(op->type, features, rows),
+                                 .b = x,
+                                 .y = weight};
+    weights.y.type = LKS_F32;
+    *out = (linear_plan){.rows = rows};
+    lks_status status = make_task(op, &product, &out->product);
+    if (status == LKS_OK) status = make_task(op, &data, &out->data);
+    if (status == LKS_OK) status = make_task(op, &weights, &out->weights);
+    weights.add = true;
+    if (status == LKS_OK) status = make_task(op, &weights, &out->weights_add);
+    if (status != LKS_OK) destroy_plan(out);
     return status;
 }
 
@@ -59,7 +85,7 @@ static lks_status find_plan(linear_op *op, int64_t rows, const linear_plan **out
     if (status != LKS_OK) return status;
     linear_plan *place = &op->plan[op->oldest];
     op->oldest = (op->oldest + 1) % PLANS;
-    lks_onednn_task_destroy(&place->product);
+    destroy_plan(place);
     *place = plan;
     *out = place;
     return LKS_OK;
@@ -68,18 +94,19 @@ static lks_status find_plan(linear_op *op, int64_t rows, const linear_plan **out
 static void destroy(lks_op *base) {
     linear_op *op = (linear_op *)base;
     for (int i = 0; i < PLANS; i++)
-        lks_onednn_task_destroy(&op->plan[i].product);
+        destroy_plan(&op->plan[i]);
     free(op);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    const lks_linear_desc *d = desc;
+static lks_status create(lks_device *device, lks_dtype type, const lks_linear_desc *d,
+                         int64_t max_batch, lks_op **out) {
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "linear: activation %d cannot be fused",
                         (int)d->activation);
     linear_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "linear: cannot allocate the operation");
     op->desc = *d;
+    op->type = type;
     op->onednn = &((lks_cpu_device *)device)->onednn;
     op->op.needs = (lks_op_needs){
         .backward_needs_x = true,
@@ -90,12 +117,26 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     };
     const linear_plan *plan;
     lks_status status = find_plan(op, max_batch * d->rows_per_sample, &plan);
+    if (status == LKS_OK && type != LKS_F32 &&
+        (plan->product.reference || plan->data.reference || plan->weights.reference))
+        status = lks_fail(LKS_EUNSUPPORTED, "linear: oneDNN has no fast products of %s here",
+                          lks_dtype_name(type));
     if (status != LKS_OK) {
         destroy(&op->op);
         return status;
     }
     *out = &op->op;
     return LKS_OK;
+}
+
+static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
+                             lks_op **out) {
+    return create(device, LKS_F32, desc, max_batch, out);
+}
+
+static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
+                              lks_op **out) {
+    return create(device, LKS_BF16, desc, max_batch, out);
 }
 
 /* ---- running ---- */
@@ -122,27 +163,31 @@ static void clear_gradients(const linear_op *op, const lks_op_args *args) {
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     (void)stream;
-    const linear_op *op = (const linear_op *)base;
+    linear_op *op = (linear_op *)base;
     const lks_linear_desc *d = &op->desc;
     const int64_t rows = args->batch * d->rows_per_sample;
-    const int64_t in = d->in_features, features = d->out_features;
     if (rows == 0) {
         clear_gradients(op, args);
         return LKS_OK;
     }
-    lks_cpu_bias_backward(op->op.device, rows, features,
+    const linear_plan *plan;
+    lks_status status = find_plan(op, rows, &plan);
+    if (status != LKS_OK) return status;
+    lks_cpu_bias_backward(base->device, op->type, rows, d->out_features,
                           d->activation == LKS_ACTIVATION_RELU ? args->y : NULL, args->dy,
                           d->bias ? lks_op_dparam(args, 1) : NULL, args->accumulate, args->scratch);
-    dnnl_status_t status = dnnl_success;
     float *dweight = lks_op_dparam(args, 0);
-    if (dweight) /* dW[out, in] = dy^T x */
-        status = dnnl_sgemm('T', 'N', features, in, rows, 1.0f, args->dy, features, args->x, in,
-                            args->accumulate ? 1.0f : 0.0f, dweight, in);
-    if (args->dx && status == dnnl_success) /* dx = dy W */
-        status = dnnl_sgemm('N', 'N', rows, in, features, 1.0f, args->dy, features, args->params[0],
-                            in, 0.0f, args->dx, in);
-    return lks_onednn_check(status, "gradients of linear");
+    if (dweight) {
+        const void *const pointers[] = {args->dy, args->x, dweight};
+        status = lks_onednn_run(op->onednn, args->accumulate ? &plan->weights_add : &plan->weights,
+                                pointers, "gradient of linear's weight");
+    }
+    if (status != LKS_OK || !args->dx) return status;
+    const void *const pointers[] = {args->dy, args->params[0], args->dx};
+    return lks_onednn_run(op->onednn, &plan->data, pointers, "gradient of linear's input");
 }
 
 const lks_op_type lks_cpu_linear = {
-    .create = create, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
+const lks_op_type lks_cpu_linear_bf16 = {
+    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};

@@ -1,5 +1,7 @@
 #include "device/cpu/onednn.h"
 
+#include <string.h>
+
 /* A memory descriptor to read from. */
 #if DNNL_VERSION_MAJOR >= 3
 typedef const_dnnl_memory_desc_t layout_ref;
@@ -28,8 +30,10 @@ static const char *status_name(dnnl_status_t status) {
 
 lks_status lks_onednn_check(dnnl_status_t status, const char *what) {
     if (status == dnnl_success) return LKS_OK;
-    return lks_fail(status == dnnl_out_of_memory ? LKS_ENOMEM : LKS_EDEVICE,
-                    "oneDNN: %s: %s (status %d)", what, status_name(status), (int)status);
+    const lks_status ours = status == dnnl_out_of_memory   ? LKS_ENOMEM
+                            : status == dnnl_unimplemented ? LKS_EUNSUPPORTED
+                                                           : LKS_EDEVICE;
+    return lks_fail(ours, "oneDNN: %s: %s (status %d)", what, status_name(status), (int)status);
 }
 
 lks_status lks_onednn_open(lks_onednn *onednn) {
@@ -52,8 +56,8 @@ void lks_onednn_close(lks_onednn *onednn) {
 
 /* ---- operands ---- */
 
-lks_onednn_tensor lks_onednn_rows(int rank, const int64_t *size) {
-    lks_onednn_tensor tensor = {.rank = rank};
+lks_onednn_tensor lks_onednn_rows(lks_dtype type, int rank, const int64_t *size) {
+    lks_onednn_tensor tensor = {.type = type, .rank = rank};
     int64_t stride = 1;
     for (int i = rank - 1; i >= 0; i--) {
         tensor.size[i] = size[i];
@@ -61,6 +65,11 @@ lks_onednn_tensor lks_onednn_rows(int rank, const int64_t *size) {
         stride *= size[i];
     }
     return tensor;
+}
+
+lks_onednn_tensor lks_onednn_transposed(lks_dtype type, int64_t rows, int64_t columns) {
+    return (lks_onednn_tensor){
+        .type = type, .rank = 2, .size = {rows, columns}, .stride = {1, rows}};
 }
 
 static layout_ref operand(const_dnnl_primitive_desc_t desc, int arg) {
@@ -71,7 +80,8 @@ size_t lks_onednn_operand_bytes(const_dnnl_primitive_desc_t desc, int arg) {
     return dnnl_memory_desc_get_size(operand(desc, arg));
 }
 
-/* What every primitive here asks for beyond its operands: a fused ReLU. NULL: nothing. */
+/* What the primitives here ask for beyond their operands: to add to what is there, a fused ReLU.
+ * NULL: nothing. */
 static dnnl_status_t create_attributes(bool relu, bool add, dnnl_primitive_attr_t *out) {
     dnnl_post_ops_t steps = NULL;
     *out = NULL;
@@ -112,18 +122,18 @@ typedef struct layouts {
 } layouts;
 
 static dnnl_status_t describe_one(const lks_onednn_tensor *tensor, dnnl_memory_desc_t *out) {
+    const dnnl_data_type_t type = tensor->type == LKS_BF16 ? dnnl_bf16 : dnnl_f32;
 #if DNNL_VERSION_MAJOR >= 3
     if (tensor->any)
-        return dnnl_memory_desc_create_with_tag(out, tensor->rank, tensor->size, dnnl_f32,
+        return dnnl_memory_desc_create_with_tag(out, tensor->rank, tensor->size, type,
                                                 dnnl_format_tag_any);
-    return dnnl_memory_desc_create_with_strides(out, tensor->rank, tensor->size, dnnl_f32,
+    return dnnl_memory_desc_create_with_strides(out, tensor->rank, tensor->size, type,
                                                 tensor->stride);
 #else
     if (tensor->any)
-        return dnnl_memory_desc_init_by_tag(out, tensor->rank, tensor->size, dnnl_f32,
+        return dnnl_memory_desc_init_by_tag(out, tensor->rank, tensor->size, type,
                                             dnnl_format_tag_any);
-    return dnnl_memory_desc_init_by_strides(out, tensor->rank, tensor->size, dnnl_f32,
-                                            tensor->stride);
+    return dnnl_memory_desc_init_by_strides(out, tensor->rank, tensor->size, type, tensor->stride);
 #endif
 }
 
@@ -165,7 +175,7 @@ lks_status lks_onednn_matmul_desc(const lks_onednn *onednn, const lks_onednn_mat
     dnnl_primitive_attr_t attributes = NULL;
     layouts l;
     dnnl_status_t status = describe(tensors, &l);
-    if (status == dnnl_success) status = create_attributes(matmul->relu, false, &attributes);
+    if (status == dnnl_success) status = create_attributes(matmul->relu, matmul->add, &attributes);
 #if DNNL_VERSION_MAJOR >= 3
     if (status == dnnl_success)
         status = dnnl_matmul_primitive_desc_create(out, onednn->engine, l.at[0], l.at[1], l.at[2],
@@ -268,9 +278,15 @@ static dnnl_status_t add_operand(const lks_onednn *onednn, lks_onednn_task *task
     return status;
 }
 
+static bool is_reference(const_dnnl_primitive_desc_t desc) {
+    const char *name = NULL;
+    return dnnl_primitive_desc_query(desc, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
+           strncmp(name, "ref", 3) == 0;
+}
+
 lks_status lks_onednn_task_create(const lks_onednn *onednn, const_dnnl_primitive_desc_t desc,
                                   const int *args, lks_onednn_task *out) {
-    *out = (lks_onednn_task){0};
+    *out = (lks_onednn_task){.reference = is_reference(desc)};
     dnnl_status_t status = dnnl_primitive_create(&out->primitive, desc);
     for (int i = 0; args[i] && status == dnnl_success; i++)
         status = add_operand(onednn, out, args[i], operand(desc, args[i]));

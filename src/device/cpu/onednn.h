@@ -22,22 +22,26 @@ lks_status lks_onednn_open(lks_onednn *onednn);
 void lks_onednn_close(lks_onednn *onednn);
 
 /* LKS_OK, or LKS_EDEVICE saying "oneDNN: `what`: <name of the status>"; running out of memory is
- * LKS_ENOMEM. */
+ * LKS_ENOMEM, and what oneDNN does not compute on this processor LKS_EUNSUPPORTED. */
 lks_status lks_onednn_check(dnnl_status_t status, const char *what);
 
 /* ---- operands ---- */
 
-/* A float32 array: sizes and strides in elements, in oneDNN's logical order ([n, c, h, w] also
- * where memory is channels-last). rank 0: the operand does not exist. */
+/* An array of LKS_F32 or LKS_BF16: sizes and strides in elements, in oneDNN's logical order ([n, c,
+ * h, w] also where memory is channels-last). rank 0: the operand does not exist. Sums are float32
+ * with either type. */
 typedef struct lks_onednn_tensor {
+    lks_dtype type;
     int rank;
     dnnl_dims_t size;
     dnnl_dims_t stride;
     bool any; /* oneDNN chooses the layout, strides are ignored */
 } lks_onednn_tensor;
 
-/* Strides of a row-major array of these sizes. */
-lks_onednn_tensor lks_onednn_rows(int rank, const int64_t *size);
+/* A row-major array of these sizes. */
+lks_onednn_tensor lks_onednn_rows(lks_dtype type, int rank, const int64_t *size);
+/* The matrix [rows, columns] that stands transposed in memory: [columns, rows], row-major. */
+lks_onednn_tensor lks_onednn_transposed(lks_dtype type, int64_t rows, int64_t columns);
 
 /* Bytes of the operand `arg` (DNNL_ARG_...) in the layout that the primitive descriptor has for it.
  */
@@ -45,10 +49,11 @@ size_t lks_onednn_operand_bytes(const_dnnl_primitive_desc_t desc, int arg);
 
 /* ---- primitive descriptors; the caller destroys them with dnnl_primitive_desc_destroy ---- */
 
-/* y = a b + bias, then max(0, y) with relu. Matrices of rank 2; bias [1, n] or none. */
+/* y = a b + bias, then max(0, y) with relu; with `add` the product is added to y. Matrices of rank
+ * 2; bias [1, n] or none. */
 typedef struct lks_onednn_matmul {
     lks_onednn_tensor a, b, bias, y;
-    bool relu;
+    bool relu, add;
 } lks_onednn_matmul;
 
 lks_status lks_onednn_matmul_desc(const lks_onednn *onednn, const lks_onednn_matmul *matmul,
@@ -79,6 +84,7 @@ enum { LKS_ONEDNN_MAX_OPERANDS = 4 };
 
 typedef struct lks_onednn_task {
     dnnl_primitive_t primitive;
+    bool reference; /* all that oneDNN has for this is its plain loops, correct and very slow */
     int count;
     dnnl_exec_arg_t operand[LKS_ONEDNN_MAX_OPERANDS];
 } lks_onednn_task;
