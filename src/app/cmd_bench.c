@@ -11,16 +11,27 @@ static double rate_of(const lks_comm_sample *sample) {
     return sample->seconds > 0 ? (double)sample->bytes / sample->seconds : 0;
 }
 
+/* Was it measured how much of a call computing beside it has to do? */
+static bool has_busy(const lks_comm_sample *samples, int count) {
+    for (int i = 0; i < count; i++)
+        if (samples[i].busy > 0) return true;
+    return false;
+}
+
 static void print_table(const lks_comm *comm, const lks_device *device,
                         const lks_comm_sample *samples, int count) {
     const int size = lks_comm_size(comm), hosts = lks_comm_host_count(comm);
-    printf("%d ranks on %d host%s, %s, each: %s\n\n%-16s %12s %12s %12s %12s\n", size, hosts,
+    printf("%d ranks on %d host%s, %s, each: %s\n\n%-16s %12s %12s %12s %12s%s\n", size, hosts,
            lks_plural(hosts), lks_comm_device_path(comm), lks_device_description(device),
-           "collective", "bytes", "time us", "algbw GB/s", "busbw GB/s");
-    for (int i = 0; i < count; i++)
-        printf("%-16s %12" PRId64 " %12.2f %12.3f %12.3f\n", lks_collective_name(samples[i].kind),
+           "collective", "bytes", "time us", "algbw GB/s", "busbw GB/s",
+           has_busy(samples, count) ? "      busy us" : "");
+    for (int i = 0; i < count; i++) {
+        printf("%-16s %12" PRId64 " %12.2f %12.3f %12.3f", lks_collective_name(samples[i].kind),
                samples[i].bytes, 1e6 * samples[i].seconds, 1e-9 * rate_of(&samples[i]),
                1e-9 * rate_of(&samples[i]) * lks_collective_bus_factor(samples[i].kind, size));
+        if (has_busy(samples, count)) printf(" %12.2f", 1e6 * samples[i].busy);
+        puts("");
+    }
     puts("\nEvery result was checked.");
 }
 
@@ -40,6 +51,7 @@ static void print_json(const lks_comm *comm, const lks_device *device,
         lks_strbuf_add_number_member(out, "algbw", rate);
         lks_strbuf_add_number_member(
             out, "busbw", rate * lks_collective_bus_factor(samples[i].kind, lks_comm_size(comm)));
+        lks_strbuf_add_number_member(out, "busy", samples[i].busy);
         lks_strbuf_add(out, "}");
     }
     lks_strbuf_add(out, "\n]}\n");

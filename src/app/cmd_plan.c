@@ -47,7 +47,7 @@ static void place_ranks(const lks_args *args, const lks_plan_profile *profile, p
                                 : args->network      ? profile->ranks / profile->hosts
                                                      : INT_MAX;
     p->cluster.threads = profile->threads;
-    p->cluster.overlaps = profile->overlaps;
+    p->cluster.on_device = profile->overlaps;
     p->cluster.cores = (int)args->cores;
 }
 
@@ -128,11 +128,10 @@ static lks_status outline(planner *p, lks_plan_row *row) {
 }
 
 static lks_status predict(planner *p, lks_plan_row *row) {
-    row->batch_size = p->job.run.config.batch_size;
     lks_status status = outline(p, row);
     if (!status && p->pace.layer_count > 0)
-        row->forecast =
-            lks_plan_step(&p->pace, &p->cluster, &row->outline, row->ranks, row->zero_stage);
+        status = lks_plan_step(&p->pace, &p->cluster, &row->outline, row->ranks, row->zero_stage,
+                               &row->forecast);
     return status;
 }
 

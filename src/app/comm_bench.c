@@ -18,6 +18,7 @@ typedef struct bench {
     float *piece;    /* host memory, [PIECE] */
     int64_t *counts; /* [size] of the present call */
     int64_t count;   /* of all parts */
+    double product;  /* of what is computed beside calls */
 } bench;
 
 static const lks_collective kinds[LKS_COMM_BENCH_KINDS] = {LKS_ALL_REDUCE, LKS_REDUCE_SCATTER,
@@ -97,27 +98,67 @@ static lks_status check(const bench *b, lks_collective kind) {
     return LKS_OK;
 }
 
-/* ---- timing ---- */
+/* ---- calls, and computing beside them ---- */
+
+static lks_status start(const bench *b, lks_collective kind, lks_request **out) {
+    if (kind == LKS_ALL_REDUCE)
+        return lks_comm_all_reduce_start(b->comm, b->data, b->count, LKS_F32, LKS_REDUCE_SUM, out);
+    if (kind == LKS_ALL_GATHER)
+        return lks_comm_all_gather_start(b->comm, b->data, b->counts, LKS_F32, out);
+    return lks_comm_reduce_scatter_start(b->comm, b->data, b->counts, LKS_F32, LKS_REDUCE_SUM, out);
+}
 
 static lks_status call(const bench *b, lks_collective kind) {
     lks_request *request;
-    lks_status status;
-    if (kind == LKS_ALL_REDUCE)
-        return lks_comm_all_reduce(b->comm, b->data, b->count, LKS_F32, LKS_REDUCE_SUM);
-    if (kind == LKS_ALL_GATHER) return lks_comm_all_gather(b->comm, b->data, b->counts, LKS_F32);
-    status = lks_comm_reduce_scatter_start(b->comm, b->data, b->counts, LKS_F32, LKS_REDUCE_SUM,
-                                           &request);
+    lks_status status = start(b, kind, &request);
     return status ? status : lks_comm_wait(b->comm, request);
 }
 
-/* Seconds of one of `calls` calls, on the slowest rank. */
-static lks_status time_calls(const bench *b, lks_collective kind, int64_t calls, double *out) {
+/* So many operations, one after the other. */
+static void compute(bench *b, int64_t operations) {
+    double product = 1;
+    for (int64_t i = 0; i < operations; i++)
+        product *= 1 - 1e-9;
+    b->product += product;
+}
+
+/* As backward does, which looks after what is under way when a layer is done. */
+static lks_status call_and_compute(bench *b, lks_collective kind, int64_t operations) {
+    enum { LAYERS = 16 };
+    lks_request *request;
+    lks_status status = start(b, kind, &request);
+    for (int layer = 0; layer < LAYERS && !status; layer++) {
+        compute(b, operations / LAYERS);
+        status = lks_comm_progress(b->comm);
+    }
+    return status ? status : lks_comm_wait(b->comm, request);
+}
+
+/* ---- timing ---- */
+
+/* What is timed: calls, computing, or computing beside a call. */
+typedef struct task {
+    lks_collective kind;
+    bool calls;
+    int64_t operations;
+} task;
+
+static lks_status run(bench *b, const task *what) {
+    if (what->calls && what->operations > 0)
+        return call_and_compute(b, what->kind, what->operations);
+    if (what->calls) return call(b, what->kind);
+    compute(b, what->operations);
+    return LKS_OK;
+}
+
+/* Seconds of one of `count` times, on the slowest rank. */
+static lks_status time_batch(bench *b, const task *what, int64_t count, double *out) {
     lks_status status = lks_comm_barrier(b->comm);
     const double begin = lks_clock_seconds();
-    for (int64_t i = 0; i < calls && !status; i++)
-        status = call(b, kind);
+    for (int64_t i = 0; i < count && !status; i++)
+        status = run(b, what);
     if (!status) status = lks_stream_synchronize(b->stream);
-    *out = (lks_clock_seconds() - begin) / (double)calls;
+    *out = (lks_clock_seconds() - begin) / (double)count;
     return status ? status : lks_comm_all_reduce(b->comm, out, 1, LKS_F64, LKS_REDUCE_MAX);
 }
 
@@ -126,18 +167,40 @@ static int compare_times(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* All ranks have the same times, so they make the same number of calls. */
-static lks_status time_kind(const bench *b, lks_collective kind, double *out) {
+/* All ranks have the same times, so they go through it equally often. */
+static lks_status time_task(bench *b, const task *what, double *out) {
     double seconds[BATCHES], first;
-    lks_status status = time_calls(b, kind, 2, &first);
+    lks_status status = time_batch(b, what, 2, &first);
     const double wanted = first > 0 ? batch_seconds / first : MOST_CALLS;
-    const int64_t calls = wanted < 1 ? 1 : wanted > MOST_CALLS ? MOST_CALLS : (int64_t)wanted;
+    const int64_t count = wanted < 1 ? 1 : wanted > MOST_CALLS ? MOST_CALLS : (int64_t)wanted;
     for (int i = 0; i < BATCHES && !status; i++)
-        status = time_calls(b, kind, calls, &seconds[i]);
+        status = time_batch(b, what, count, &seconds[i]);
     if (status) return status;
     qsort(seconds, BATCHES, sizeof *seconds, compare_times);
     *out = seconds[BATCHES / 2];
     return LKS_OK;
+}
+
+/* By how much as many seconds of computing become longer. */
+static lks_status time_beside(bench *b, lks_comm_sample *sample) {
+    enum { TRIAL = 1000000 };
+    task alone = {.kind = sample->kind, .operations = TRIAL};
+    double trial, computing, both;
+    lks_status status = time_task(b, &alone, &trial);
+    if (status) return status;
+    alone.operations = (int64_t)(TRIAL * sample->seconds / trial) + 1;
+    const task beside = {.kind = sample->kind, .calls = true, .operations = alone.operations};
+    status = time_task(b, &alone, &computing);
+    if (!status) status = time_task(b, &beside, &both);
+    if (!status) sample->busy = both > computing ? both - computing : 0;
+    return status;
+}
+
+static lks_status time_sample(bench *b, lks_comm_sample *sample) {
+    const task calls = {.kind = sample->kind, .calls = true};
+    const bool through_hosts = lks_comm_host_count(b->comm) > 1 && !lks_comm_is_on_device(b->comm);
+    lks_status status = time_task(b, &calls, &sample->seconds);
+    return !status && through_hosts ? time_beside(b, sample) : status;
 }
 
 /* Zeros stay zeros however often they are added up. */
@@ -153,7 +216,7 @@ static lks_status measure(bench *b, lks_comm_sample *sample) {
     if (!status)
         status = lks_comm_agree(b->comm, lks_device_zero(b->device, b->stream, b->data,
                                                          (size_t)b->count * sizeof(float)));
-    return status ? status : time_kind(b, sample->kind, &sample->seconds);
+    return status ? status : time_sample(b, sample);
 }
 
 void lks_comm_bench_list(int64_t most, lks_comm_sample *out) {

@@ -10,6 +10,8 @@ typedef struct lks_comm_sample {
     lks_collective kind;
     int64_t bytes;
     double seconds; /* of one call, on the slowest rank */
+    double busy;    /* by which as many seconds of computing become longer while it goes on; between
+                       hosts through MPI alone, else 0 */
 } lks_comm_sample;
 
 enum { LKS_COMM_BENCH_KINDS = 3, LKS_COMM_BENCH_LEAST = 4096, LKS_COMM_BENCH_FACTOR = 4 };

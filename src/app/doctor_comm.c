@@ -29,8 +29,9 @@ static void report_times(lks_report *report, const lks_comm_sample *samples, con
 
 lks_status lks_doctor_time_all_reduce(lks_doctor *d) {
     /* Small enough for nothing but latency, a first bucket of gradients, and a later one. */
-    lks_comm_sample samples[SIZES] = {
-        {LKS_ALL_REDUCE, 8, 0}, {LKS_ALL_REDUCE, 1 << 20, 0}, {LKS_ALL_REDUCE, 25 << 20, 0}};
+    lks_comm_sample samples[SIZES] = {{.kind = LKS_ALL_REDUCE, .bytes = 8},
+                                      {.kind = LKS_ALL_REDUCE, .bytes = 1 << 20},
+                                      {.kind = LKS_ALL_REDUCE, .bytes = 25 << 20}};
     lks_comm *comm = lks_context_comm(d->job.context);
     if (lks_comm_size(comm) == 1) {
         lks_report_ok(&d->report, "all-reduce", "one rank has nobody to talk to");

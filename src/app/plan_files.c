@@ -45,11 +45,16 @@ static lks_status read_layers(const char *path, const json_t *root, lks_plan_pro
     const json_t *layers = json_object_get(root, "layers");
     out->layer_count = (int)json_array_size(layers);
     if (out->layer_count == 0) return lks_fail(LKS_EDATA, "%s: it has no layers", path);
+    out->layer_forward = calloc((size_t)out->layer_count, sizeof *out->layer_forward);
     out->layer_backward = calloc((size_t)out->layer_count, sizeof *out->layer_backward);
-    if (!out->layer_backward) return lks_fail(LKS_ENOMEM, "%s: out of memory", path);
+    if (!out->layer_forward || !out->layer_backward)
+        return lks_fail(LKS_ENOMEM, "%s: out of memory", path);
     lks_status status = LKS_OK;
-    for (int i = 0; i < out->layer_count && !status; i++)
-        status = get(path, json_array_get(layers, (size_t)i), "backward", &out->layer_backward[i]);
+    for (int i = 0; i < out->layer_count && !status; i++) {
+        const json_t *layer = json_array_get(layers, (size_t)i);
+        status = get(path, layer, "forward", &out->layer_forward[i]);
+        if (!status) status = get(path, layer, "backward", &out->layer_backward[i]);
+    }
     return status;
 }
 
@@ -105,6 +110,7 @@ static lks_status read_sample(const char *path, const json_t *entry, lks_comm_sa
                         path, name ? name : "missing");
     lks_status status = get(path, entry, "bytes", &bytes);
     if (!status) status = get(path, entry, "seconds", &out->seconds);
+    if (!status) status = get(path, entry, "busy", &out->busy);
     out->kind = (lks_collective)kind;
     out->bytes = (int64_t)bytes;
     return status;

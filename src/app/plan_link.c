@@ -41,6 +41,7 @@ static lks_status collect(const lks_comm_sample *samples, int count, int ranks, 
             (out->count > 0 && bytes <= out->bytes[out->count - 1]))
             return lks_fail(LKS_EDATA, "%s: expected measurements of %d sizes at most, ascending",
                             lks_collective_name(kind), LKS_LINK_POINTS);
+        out->busy = samples[i].busy < samples[i].seconds ? samples[i].busy / samples[i].seconds : 1;
         out->bytes[out->count] = bytes;
         out->seconds[out->count++] = samples[i].seconds;
     }

@@ -11,6 +11,7 @@ enum { LKS_LINK_POINTS = 16 }; /* bench comm measures ten sizes, up to 1 GiB */
  * byte costs as there on average. */
 typedef struct lks_link_costs {
     double latency; /* seconds of a round */
+    double busy;    /* share of its seconds by which computing beside it becomes longer */
     int count;      /* of the points */
     double bytes[LKS_LINK_POINTS], seconds[LKS_LINK_POINTS];
 } lks_link_costs;

@@ -10,14 +10,19 @@
 typedef struct lks_cluster {
     int ranks_per_node;
     lks_link node, network;
-    bool overlaps; /* transfers go on while the ranks compute */
-    int cores;     /* of a node, that its ranks' threads share; 0: enough for all */
-    int threads;   /* of a rank */
+    bool on_device; /* NCCL moves the devices' memory; else shared memory and MPI that of hosts */
+    int cores;      /* of a node, that its ranks' threads share; 0: enough for all */
+    int threads;    /* of a rank */
 } lks_cluster;
 
-/* Seconds of one collective; bytes as lks_comm_sample's. */
-double lks_plan_collective(const lks_cluster *cluster, lks_collective kind, int ranks,
-                           double bytes);
+/* What one collective costs a rank. */
+typedef struct lks_plan_cost {
+    double seconds;
+    double busy; /* of them, those in which it cannot compute */
+} lks_plan_cost;
+/* bytes as lks_comm_sample's. */
+lks_plan_cost lks_plan_collective(const lks_cluster *cluster, lks_collective kind, int ranks,
+                                  double bytes);
 
 typedef struct lks_forecast {
     double step, computing; /* seconds */
@@ -25,8 +30,8 @@ typedef struct lks_forecast {
     double exposed;         /* of it, what makes the step longer than computing */
 } lks_forecast;
 
-/* outline: of one rank among `ranks` at this zero_stage. */
-lks_forecast lks_plan_step(const lks_pace *pace, const lks_cluster *cluster,
-                           const lks_outline *outline, int ranks, int zero_stage);
+/* outline: of one rank among `ranks` at this zero_stage. LKS_ENOMEM. */
+lks_status lks_plan_step(const lks_pace *pace, const lks_cluster *cluster,
+                         const lks_outline *outline, int ranks, int zero_stage, lks_forecast *out);
 
 #endif

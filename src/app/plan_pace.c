@@ -3,8 +3,9 @@
 #include <stdlib.h>
 
 void lks_plan_profile_free(lks_plan_profile *profile) {
+    free(profile->layer_forward);
     free(profile->layer_backward);
-    profile->layer_backward = NULL;
+    profile->layer_forward = profile->layer_backward = NULL;
 }
 
 lks_line lks_line_fit(const double *x, const double *y, int count) {
@@ -52,19 +53,20 @@ static lks_status check_layers(const lks_plan_profile *profiles, int count) {
     fit_member(profiles, count, offsetof(lks_plan_profile, x_), offsetof(lks_plan_profile, y_), \
                scratch)
 
-/* What of backward belongs to no layer, and each layer's part. scratch: [3 * count]. */
-static void fit_backward(const lks_plan_profile *profiles, int count, double *scratch,
-                         lks_pace *out) {
+/* Each layer's part of forward and backward, and what belongs to none. scratch: [3 * count]. */
+static void fit_layers(const lks_plan_profile *profiles, int count, double *scratch,
+                       lks_pace *out) {
     double *rows = scratch, *seconds = scratch + count, *rest = scratch + 2 * count;
     for (int i = 0; i < count; i++) {
         rows[i] = profiles[i].rows;
-        rest[i] = profiles[i].backward;
+        rest[i] = profiles[i].forward + profiles[i].backward;
     }
     for (int layer = 0; layer < out->layer_count; layer++) {
-        for (int i = 0; i < count; i++) {
-            seconds[i] = profiles[i].layer_backward[layer];
-            rest[i] -= seconds[i];
-        }
+        for (int i = 0; i < count; i++)
+            rest[i] -= seconds[i] = profiles[i].layer_forward[layer];
+        out->forward[layer] = lks_line_fit(rows, seconds, count);
+        for (int i = 0; i < count; i++)
+            rest[i] -= seconds[i] = profiles[i].layer_backward[layer];
         out->backward[layer] = lks_line_fit(rows, seconds, count);
     }
     out->loss = lks_line_fit(rows, rest, count);
@@ -75,17 +77,17 @@ lks_status lks_pace_fit(const lks_plan_profile *profiles, int count, lks_pace *o
     lks_status status = check_layers(profiles, count);
     if (status) return status;
     double *scratch = calloc(3 * (size_t)count, sizeof *scratch);
+    out->forward = calloc((size_t)out->layer_count + 1, sizeof *out->forward);
     out->backward = calloc((size_t)out->layer_count + 1, sizeof *out->backward);
-    if (!scratch || !out->backward) {
+    if (!scratch || !out->forward || !out->backward) {
         free(scratch);
         lks_pace_free(out);
         return lks_fail(LKS_ENOMEM, "out of memory");
     }
     out->input = FIT(rows, input);
-    out->forward = FIT(rows, forward);
     out->loader = FIT(rows, loader);
     out->optimizer = FIT(updated, optimizer);
-    fit_backward(profiles, count, scratch, out);
+    fit_layers(profiles, count, scratch, out);
     for (int i = 0; i < count; i++)
         out->other += profiles[i].other / count;
     free(scratch);
@@ -94,14 +96,15 @@ lks_status lks_pace_fit(const lks_plan_profile *profiles, int count, lks_pace *o
 
 double lks_pace_seconds(const lks_pace *pace, double rows, double updated) {
     double seconds = pace->other + lks_line_at(&pace->input, rows) +
-                     lks_line_at(&pace->forward, rows) + lks_line_at(&pace->loss, rows) +
-                     lks_line_at(&pace->optimizer, updated);
+                     lks_line_at(&pace->loss, rows) + lks_line_at(&pace->optimizer, updated);
     for (int layer = 0; layer < pace->layer_count; layer++)
-        seconds += lks_line_at(&pace->backward[layer], rows);
+        seconds +=
+            lks_line_at(&pace->forward[layer], rows) + lks_line_at(&pace->backward[layer], rows);
     return seconds;
 }
 
 void lks_pace_free(lks_pace *pace) {
+    free(pace->forward);
     free(pace->backward);
-    pace->backward = NULL;
+    pace->forward = pace->backward = NULL;
 }

@@ -15,7 +15,7 @@ typedef struct lks_plan_profile {
     double input, other, optimizer, forward, backward;
     double loader; /* processor time of the thread that reads samples, beside these */
     int layer_count;
-    double *layer_backward; /* [layer_count], of `backward` */
+    double *layer_forward, *layer_backward; /* [layer_count], of `forward` and `backward` */
 } lks_plan_profile;
 void lks_plan_profile_free(lks_plan_profile *profile);
 
@@ -31,13 +31,13 @@ double lks_line_at(const lks_line *line, double units);
 
 /* How fast a rank computes. */
 typedef struct lks_pace {
-    lks_line input, forward; /* of the rows */
-    lks_line loader;         /* processor time of the loader's thread; of the rows */
-    double other;            /* seconds, whatever the rows */
-    lks_line loss;           /* of backward, what belongs to no layer; of the rows */
-    lks_line optimizer;      /* of the updated parameters */
+    lks_line input;     /* of the rows, as all that has no other unit */
+    lks_line loader;    /* processor time of the loader's thread */
+    double other;       /* seconds, whatever the rows */
+    lks_line loss;      /* of forward and backward, what belongs to no layer */
+    lks_line optimizer; /* of the updated parameters */
     int layer_count;
-    lks_line *backward; /* [layer_count] of the rows */
+    lks_line *forward, *backward; /* [layer_count] */
 } lks_pace;
 
 /* From profiles of one model, best with different numbers of samples. LKS_EDATA where their layers

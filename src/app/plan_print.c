@@ -48,7 +48,7 @@ static void print_times(const lks_plan_row *rows, int count, lks_strbuf *out) {
         lks_strbuf_add(out, "%7d %10d %12.3f %12.3f %14.3f %12.3f %10.1f%% %12.1f %10.4g %11.4g\n",
                        row->ranks, row->zero_stage, 1e3 * f->step, 1e3 * f->computing,
                        1e3 * f->communication, 1e3 * f->exposed, 100 * row->efficiency,
-                       (double)row->batch_size / f->step, run_hours(row),
+                       (double)row->outline.batch / f->step, run_hours(row),
                        row->ranks * run_hours(row));
     }
 }

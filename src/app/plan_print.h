@@ -8,7 +8,6 @@
 typedef struct lks_plan_row {
     int ranks, zero_stage;
     char *refusal; /* why so many ranks cannot have it, on the heap; then nothing below is known */
-    int64_t batch_size;
     lks_trainer_needs needs; /* of the first rank, whose part of a batch is a largest one */
     lks_outline outline;
     lks_forecast forecast; /* all zero without a profile */

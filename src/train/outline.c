@@ -18,12 +18,15 @@ static int layer_before(const lks_graph *graph, int64_t end) {
 
 lks_status lks_trainer_get_outline(const lks_trainer *t, lks_outline *out) {
     const lks_shard_plan *plan = t->plan;
-    int64_t begin, end;
-    lks_split(t->config.batch_size, lks_comm_rank(t->context->comm), plan->size, &begin, &end);
+    int64_t batch, begin, end;
+    lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, 0, &begin, &batch);
+    lks_split(batch, lks_comm_rank(t->context->comm), plan->size, &begin, &end);
     *out = (lks_outline){
         .run_steps = t->config.epochs * lks_loader_steps(t->loader),
+        .batch = batch,
         .rows = end - begin,
         .micro_batches = (end - begin - 1) / t->max_rows + 1,
+        .overlap = t->config.overlap,
         .sums_each = lks_exchange_sums_each(t->exchange),
         .updated = plan->state_count,
         .layer_count = lks_graph_layer_count(t->graph),

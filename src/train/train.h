@@ -54,9 +54,11 @@ typedef struct lks_outline_bucket {
 } lks_outline_bucket;
 typedef struct lks_outline {
     int64_t run_steps;      /* of all epochs */
-    int64_t rows;           /* samples of this rank, in */
+    int64_t batch;          /* samples of all ranks in a step, */
+    int64_t rows;           /* and of this one, in */
     int64_t micro_batches;  /* so many parts; */
     bool sums_each;         /* the gradients of each are summed over the ranks */
+    bool overlap;           /* sums begin while backward goes on, not after it */
     int64_t updated;        /* parameters that this rank updates */
     int synchronized_count; /* layers with statistics over all ranks */
     int layer_count;

@@ -41,6 +41,7 @@ static void check_outline(const lks_trainer *t, const lks_outline *outline, int 
     int64_t bytes = 0;
     const int64_t most = t->config.micro_batch_size;
     MPI_CHECK(outline->run_steps == 4 * 6); /* 163 samples are 6 batches */
+    MPI_CHECK(outline->batch == 30);
     MPI_CHECK(outline->rows == (30 - 1) / size + 1);
     MPI_CHECK(outline->micro_batches == (most > 0 ? (outline->rows - 1) / most + 1 : 1));
     MPI_CHECK(outline->updated == t->plan->state_count);

@@ -22,32 +22,42 @@ static void near(double got, double want) {
 
 /* ---- links ---- */
 
+static double seconds_of(const lks_cluster *cluster, lks_collective kind, int ranks, double bytes) {
+    return lks_plan_collective(cluster, kind, ranks, bytes).seconds;
+}
+
 /* Of 4 neighbours: two rounds and 3/4 of the bytes for a gather or a scatter, twice that for an
  * all-reduce. Of 3, two rounds as well. */
 static void collectives_of_one_node(void **state) {
     (void)state;
     const lks_cluster cluster = {.ranks_per_node = INT_MAX, .node = lks_link_even(1e-6, 1e-9)};
-    near(lks_plan_collective(&cluster, LKS_ALL_GATHER, 4, 8000), 2e-6 + 6e-6);
-    near(lks_plan_collective(&cluster, LKS_REDUCE_SCATTER, 4, 8000), 2e-6 + 6e-6);
-    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 4, 8000), 4e-6 + 12e-6);
-    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 3, 3000), 4e-6 + 4e-6);
-    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 1, 8000), 0);
+    near(seconds_of(&cluster, LKS_ALL_GATHER, 4, 8000), 2e-6 + 6e-6);
+    near(seconds_of(&cluster, LKS_REDUCE_SCATTER, 4, 8000), 2e-6 + 6e-6);
+    near(seconds_of(&cluster, LKS_ALL_REDUCE, 4, 8000), 4e-6 + 12e-6);
+    near(seconds_of(&cluster, LKS_ALL_REDUCE, 3, 3000), 4e-6 + 4e-6);
+    near(seconds_of(&cluster, LKS_ALL_REDUCE, 1, 8000), 0);
 }
 
 /* 2 nodes of 4: within a node as above; between nodes each rank a quarter of the bytes: one round,
  * half of them. */
 static void collectives_of_two_levels(void **state) {
     (void)state;
-    const lks_cluster cluster = {.ranks_per_node = 4,
-                                 .node = lks_link_even(1e-6, 1e-9),
-                                 .network = lks_link_even(1e-5, 1e-8)};
+    lks_cluster cluster = {.ranks_per_node = 4,
+                           .on_device = true,
+                           .node = lks_link_even(1e-6, 1e-9),
+                           .network = lks_link_even(1e-5, 1e-8)};
     const double within = 2e-6 + 6e-6;
-    near(lks_plan_collective(&cluster, LKS_ALL_GATHER, 8, 8000), within + 1e-5 + 1e-5);
-    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 8, 8000), 2 * within + 2e-5 + 2e-5);
-    near(lks_plan_collective(&cluster, LKS_ALL_REDUCE, 4, 8000), 2 * within);
+    near(seconds_of(&cluster, LKS_ALL_GATHER, 8, 8000), within + 1e-5 + 1e-5);
+    near(seconds_of(&cluster, LKS_ALL_REDUCE, 8, 8000), 2 * within + 2e-5 + 2e-5);
+    near(seconds_of(&cluster, LKS_ALL_REDUCE, 4, 8000), 2 * within);
+    /* Through MPI each rank has 3 of its 7 peers beside it: of the 14/8 of the bytes that pass it,
+     * as many sevenths. */
+    cluster.on_device = false;
+    near(seconds_of(&cluster, LKS_ALL_REDUCE, 8, 8000), 6e-5 + 8e-5 + 6e-6 + 6e-6);
+    near(seconds_of(&cluster, LKS_ALL_REDUCE, 4, 8000), 2 * within);
     /* a rank on each node */
     const lks_cluster spread = {.ranks_per_node = 1, .network = lks_link_even(1e-5, 1e-8)};
-    near(lks_plan_collective(&spread, LKS_ALL_GATHER, 2, 8000), 1e-5 + 4e-5);
+    near(seconds_of(&spread, LKS_ALL_GATHER, 2, 8000), 1e-5 + 4e-5);
 }
 
 enum { LINK_RANKS = 4, LINK_SIZES = 3 };
@@ -121,6 +131,7 @@ static void lines(void **state) {
 }
 
 static double layer_times[2][2] = {{3e-3, 1e-3}, {2e-3, 1e-3}};
+static double forward_times[2][2] = {{2e-3, 3e-3}, {1e-3, 2e-3}};
 
 static void paces(void **state) {
     (void)state;
@@ -133,6 +144,7 @@ static void paces(void **state) {
          .forward = 5e-3,
          .backward = 4.5e-3,
          .layer_count = 2,
+         .layer_forward = forward_times[0],
          .layer_backward = layer_times[0]},
         {.rows = 10,
          .updated = 500,
@@ -142,13 +154,15 @@ static void paces(void **state) {
          .forward = 3e-3,
          .backward = 3.2e-3,
          .layer_count = 2,
+         .layer_forward = forward_times[1],
          .layer_backward = layer_times[1]},
     };
     lks_pace pace;
     assert_int_equal(lks_pace_fit(profiles, 2, &pace), LKS_OK);
     near(pace.other, 3e-4);
-    near(pace.forward.fixed, 1e-3);
-    near(pace.forward.per_unit, 2e-4);
+    near(pace.forward[0].per_unit, 1e-4);
+    near(pace.forward[1].fixed, 1e-3);
+    near(pace.forward[1].per_unit, 1e-4);
     near(pace.optimizer.per_unit, 2e-6);
     near(pace.backward[0].per_unit, 1e-4);
     near(pace.backward[1].fixed, 1e-3);
@@ -160,13 +174,15 @@ static void paces(void **state) {
 
 /* ---- a step ---- */
 
-/* 10 ms of computing: 3 before backward, layers of 4 and 2 ms, and an update of 1 ms. */
+/* 10 ms of computing: 3 before backward, half of it in the layers, which take 4 and 2 ms in
+ * backward, and an update of 1 ms. */
+static lks_line step_forward[2] = {{.fixed = 0.5e-3}, {.fixed = 1e-3}};
 static lks_line step_backward[2] = {{.fixed = 4e-3}, {.fixed = 2e-3}};
 static const lks_pace step_pace = {.input = {.fixed = 1e-3},
                                    .other = 5e-4,
-                                   .forward = {.fixed = 1.5e-3},
                                    .optimizer = {.fixed = 1e-3},
                                    .layer_count = 2,
+                                   .forward = step_forward,
                                    .backward = step_backward};
 /* The last layer fills one bucket, the first layer another one. */
 static lks_outline_bucket step_buckets[2] = {
@@ -175,46 +191,81 @@ static lks_outline_bucket step_buckets[2] = {
 static const lks_outline step_outline = {.rows = 8,
                                          .micro_batches = 1,
                                          .updated = 1,
+                                         .overlap = true,
                                          .layer_count = 2,
                                          .buckets = step_buckets,
                                          .bucket_count = 2};
 
 /* On two ranks an all-reduce of a bucket takes 1 ms and a gather half of it; nothing has a latency,
  * and the small sums of 64 bytes take 64 ns each. */
-static lks_cluster step_cluster(bool overlaps) {
+static lks_cluster step_cluster(bool on_device) {
     return (lks_cluster){.ranks_per_node = INT_MAX,
                          .node = lks_link_even(0, 1e-9),
-                         .overlaps = overlaps,
+                         .on_device = on_device,
                          .threads = 1};
+}
+
+static lks_forecast forecast(const lks_pace *pace, const lks_cluster *cluster,
+                             const lks_outline *outline, int ranks, int zero_stage) {
+    lks_forecast found;
+    assert_int_equal(lks_plan_step(pace, cluster, outline, ranks, zero_stage, &found), LKS_OK);
+    return found;
 }
 
 static void steps(void **state) {
     (void)state;
     const double sums = 2 * 64e-9;
     lks_cluster cluster = step_cluster(false);
-    lks_forecast f = lks_plan_step(&step_pace, &cluster, &step_outline, 1, 1);
+    lks_forecast f = forecast(&step_pace, &cluster, &step_outline, 1, 1);
     near(f.step, 10e-3);
     near(f.communication, 0);
     /* Host and transfers take turns. */
-    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 0);
+    f = forecast(&step_pace, &cluster, &step_outline, 2, 0);
     near(f.step, 10e-3 + 2e-3 + sums);
     near(f.exposed, 2e-3 + sums);
-    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 1);
+    f = forecast(&step_pace, &cluster, &step_outline, 2, 1);
     near(f.communication, 2e-3 + 1e-3 + sums);
-    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 2); /* scatters: half as much */
+    f = forecast(&step_pace, &cluster, &step_outline, 2, 2); /* scatters: half as much */
     near(f.communication, 1e-3 + 1e-3 + sums);
-    /* The first bucket hides behind the first layer's 2 ms, the second one shows. The first gather
-     * hides behind the second half of the update, the second one shows. */
+    /* The first bucket hides behind the first layer's 2 ms, the second one shows. The gathers hide
+     * behind the update and what comes before forward. */
     cluster = step_cluster(true);
-    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 0);
+    f = forecast(&step_pace, &cluster, &step_outline, 2, 0);
     near(f.step, 10e-3 + 1e-3 + 64e-9);
-    f = lks_plan_step(&step_pace, &cluster, &step_outline, 2, 1);
-    near(f.step, 10e-3 + 1e-3 + 64e-9 + 0.5e-3);
+    f = forecast(&step_pace, &cluster, &step_outline, 2, 1);
+    near(f.step, 10e-3 + 1e-3 + 64e-9);
     near(f.communication, 3e-3 + sums);
-    /* Batch norm waits for its sums twice in a step, in backward behind those of the step. */
+    /* So it is with what MPI has given to a network. */
+    lks_cluster hosts = step_cluster(false);
+    hosts.ranks_per_node = 1;
+    hosts.network = hosts.node;
+    near(forecast(&step_pace, &hosts, &step_outline, 2, 1).step, f.step);
+    /* What the cores do of it hides behind nothing: 0.2 of the 1 ms of each bucket, of which the
+     * second one's part is in the time that shows anyway. */
+    hosts.network.kinds[LKS_ALL_REDUCE].busy = 0.2;
+    near(forecast(&step_pace, &hosts, &step_outline, 2, 0).step, f.step + 0.2e-3 + 0.2 * 64e-9);
+    /* Where buckets wait for the end of backward, both show. */
     lks_outline outline = step_outline;
+    outline.overlap = false;
+    near(forecast(&step_pace, &cluster, &outline, 2, 1).step, f.step + 1e-3);
+    outline.overlap = true;
+    /* Batch norm waits for its sums twice in a step, in backward behind those of the step. */
     outline.synchronized_count = 3;
-    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 1).step, f.step + 7 * 64e-9);
+    near(forecast(&step_pace, &cluster, &outline, 2, 1).step, f.step + 7 * 64e-9);
+}
+
+/* Gathers of 2 ms each begin 0.5 ms before the step ends, that of the first layer first: the first
+ * layer has its parameters when input and the rest have taken their 1.5 ms, the second one waits
+ * 1.5 ms more than the first one computes. */
+static void forward_waits_for_parameters(void **state) {
+    (void)state;
+    lks_cluster cluster = step_cluster(true);
+    const lks_forecast quick = forecast(&step_pace, &cluster, &step_outline, 2, 1);
+    cluster.node.kinds[LKS_ALL_GATHER].seconds[0] *= 4;
+    const lks_forecast slow = forecast(&step_pace, &cluster, &step_outline, 2, 1);
+    near(slow.step, quick.step + 1.5e-3);
+    near(slow.exposed, quick.exposed + 1.5e-3);
+    near(slow.communication, quick.communication + 3e-3);
 }
 
 /* Two ranks of one core take turns, with each other and with the threads that read their samples;
@@ -225,12 +276,12 @@ static void cores_are_shared(void **state) {
     pace.loader = (lks_line){.fixed = 2e-3};
     lks_cluster cluster = step_cluster(true);
     cluster.cores = 1;
-    near(lks_plan_step(&step_pace, &cluster, &step_outline, 1, 1).computing, 10e-3);
-    near(lks_plan_step(&step_pace, &cluster, &step_outline, 2, 0).computing, 20e-3);
-    near(lks_plan_step(&pace, &cluster, &step_outline, 2, 0).computing, 24e-3);
+    near(forecast(&step_pace, &cluster, &step_outline, 1, 1).computing, 10e-3);
+    near(forecast(&step_pace, &cluster, &step_outline, 2, 0).computing, 20e-3);
+    near(forecast(&pace, &cluster, &step_outline, 2, 0).computing, 24e-3);
     cluster.cores = 2;
-    near(lks_plan_step(&pace, &cluster, &step_outline, 1, 0).computing, 10e-3);
-    near(lks_plan_step(&pace, &cluster, &step_outline, 2, 0).computing, 12e-3);
+    near(forecast(&pace, &cluster, &step_outline, 1, 0).computing, 10e-3);
+    near(forecast(&pace, &cluster, &step_outline, 2, 0).computing, 12e-3);
 }
 
 /* Two micro-batches compute as much as one; where only shards of sums are kept, both are summed. */
@@ -238,14 +289,13 @@ static void micro_batches(void **state) {
     (void)state;
     const lks_cluster cluster = step_cluster(false);
     lks_outline outline = step_outline;
-    const lks_forecast one = lks_plan_step(&step_pace, &cluster, &outline, 2, 2);
+    const lks_forecast one = forecast(&step_pace, &cluster, &outline, 2, 2);
     outline.micro_batches = 2;
-    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 2).step, one.step);
+    near(forecast(&step_pace, &cluster, &outline, 2, 2).step, one.step);
     outline.sums_each = true;
-    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 2).step, one.step + 2 * 0.5e-3);
+    near(forecast(&step_pace, &cluster, &outline, 2, 2).step, one.step + 2 * 0.5e-3);
     outline.synchronized_count = 1; /* four times, where it would be twice */
-    near(lks_plan_step(&step_pace, &cluster, &outline, 2, 2).step,
-         one.step + 2 * 0.5e-3 + 4 * 64e-9);
+    near(forecast(&step_pace, &cluster, &outline, 2, 2).step, one.step + 2 * 0.5e-3 + 4 * 64e-9);
 }
 
 /* ---- files ---- */
@@ -254,7 +304,7 @@ static const char good_profile[] =
     "{\"format\": \"lockstep profile 1\", \"overlaps\": true, \"ranks\": 4, \"hosts\": 2,"
     " \"threads\": 3, \"samples\": 64, \"updated_parameters\": 10, \"loader\": 0.5,"
     " \"mean\": {\"input\": 1, \"other\": 2, \"forward\": 3, \"backward\": 4, \"optimizer\": 5},"
-    " \"layers\": [{\"backward\": 0.5}, {\"backward\": 0.25}]}";
+    " \"layers\": [{\"forward\": 2, \"backward\": 0.5}, {\"forward\": 1, \"backward\": 0.25}]}";
 
 static void write_text(const char *path, const char *text) {
     assert_non_null(text);
@@ -279,6 +329,7 @@ static void profiles(void **state) {
     near(profile.optimizer, 5);
     near(profile.loader, 0.5);
     assert_int_equal(profile.layer_count, 2);
+    near(profile.layer_forward[0], 2);
     near(profile.layer_backward[1], 0.25);
     lks_plan_profile_free(&profile);
 
@@ -291,6 +342,7 @@ static void profiles(void **state) {
         {"\"other\": 2", "\"other\": -2", "\"other\" is missing, or no number >= 0"},
         {"\"layers\"", "\"players\"", "it has no layers"},
         {"0.25", "\"x\"", "\"backward\" is missing"},
+        {"\"forward\": 1,", "", "\"forward\" is missing"},
         {"}", "", "profile.json:1: "},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -319,12 +371,12 @@ static void links(void **state) {
         "{\"format\": \"lockstep bench comm 1\", \"ranks\": %d, \"hosts\": %d,"
         " \"samples\": [%s]}";
     static const char samples[] =
-        "{\"collective\": \"all_reduce\", \"bytes\": 4096, \"seconds\": 1e-5},"
-        "{\"collective\": \"all_reduce\", \"bytes\": 8192, \"seconds\": 2e-5},"
-        "{\"collective\": \"reduce_scatter\", \"bytes\": 4096, \"seconds\": 1e-5},"
-        "{\"collective\": \"reduce_scatter\", \"bytes\": 8192, \"seconds\": 2e-5},"
-        "{\"collective\": \"all_gather\", \"bytes\": 4096, \"seconds\": 1e-5},"
-        "{\"collective\": \"all_gather\", \"bytes\": 8192, \"seconds\": 2e-5}";
+        "{\"collective\": \"all_reduce\", \"bytes\": 4096, \"seconds\": 1e-5, \"busy\": 0},"
+        "{\"collective\": \"all_reduce\", \"bytes\": 8192, \"seconds\": 2e-5, \"busy\": 0},"
+        "{\"collective\": \"reduce_scatter\", \"bytes\": 4096, \"seconds\": 1e-5, \"busy\": 0},"
+        "{\"collective\": \"reduce_scatter\", \"bytes\": 8192, \"seconds\": 2e-5, \"busy\": 0},"
+        "{\"collective\": \"all_gather\", \"bytes\": 4096, \"seconds\": 1e-5, \"busy\": 0},"
+        "{\"collective\": \"all_gather\", \"bytes\": 8192, \"seconds\": 2e-5, \"busy\": 0}";
     static const struct {
         int ranks, hosts;
         bool within_node;
@@ -347,7 +399,8 @@ static void links(void **state) {
         free(text);
     }
     char *few = lks_strdup_printf(
-        form, 2, 1, "{\"collective\": \"all_reduce\", \"bytes\": 4096, \"seconds\": 1e-5}");
+        form, 2, 1,
+        "{\"collective\": \"all_reduce\", \"bytes\": 4096, \"seconds\": 1e-5, \"busy\": 0}");
     write_text(path, few);
     refused(lks_plan_read_link(path, true, &link), LKS_EDATA, "measurements of two sizes or more");
     free(few);
@@ -362,6 +415,7 @@ int main(void) {
         cmocka_unit_test(lines),
         cmocka_unit_test(paces),
         cmocka_unit_test(steps),
+        cmocka_unit_test(forward_waits_for_parameters),
         cmocka_unit_test(cores_are_shared),
         cmocka_unit_test(micro_batches),
         cmocka_unit_test(profiles),
