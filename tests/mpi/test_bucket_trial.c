@@ -1,7 +1,5 @@
 /* bucket_bytes: auto, and what the size of buckets may change: nothing but time. */
-#include <stdio.h>
-#include <unistd.h>
-
+#include "mpi/checkpoint_folder.h"
 #include "mpi/train_case.h"
 #include "train/trainer.h"
 
@@ -96,6 +94,32 @@ static void sizes_that_cut_differently_are_tried(void **state) {
     mpi_verdict();
 }
 
+/* The first line of metrics.jsonl. */
+static void the_choice_is_recorded(void **state) {
+    (void)state;
+    static train_case run;
+    char line[512] = "", expected[160];
+    shared_folder_open();
+    lks_train_config config = trial_config(LKS_BUCKET_BYTES_AUTO);
+    config.output = shared_path("run");
+    REQUIRE_OK(case_open_layers(&run, MPI_COMM_WORLD, large_layers, &config));
+    snprintf(expected, sizeof expected,
+             "{\"kind\": \"bucket_bytes\", \"bucket_bytes\": %lld, \"tried\": "
+             "[{\"bucket_bytes\": 26214400, \"step_seconds\": ",
+             (long long)run.trainer->config.bucket_bytes);
+    FILE *file = mpi_check_rank() == 0 ? fopen(shared_path("run/metrics.jsonl"), "r") : NULL;
+    MPI_CHECK(file != NULL || mpi_check_rank() > 0);
+    if (file != NULL) {
+        const bool any = fgets(line, sizeof line, file) != NULL;
+        MPI_CHECK(any == (mpi_check_size() > 1));
+        MPI_CHECK(!any || strncmp(line, expected, strlen(expected)) == 0);
+        fclose(file);
+    }
+    case_close(&run);
+    shared_folder_close((const char *const[]){"run", "run/checkpoints"}, 2);
+    mpi_verdict();
+}
+
 static void a_small_model_leaves_nothing_to_try(void **state) {
     (void)state;
     static train_case run;
@@ -127,6 +151,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_run_is_as_without_a_trial),
         cmocka_unit_test(sizes_that_cut_differently_are_tried),
+        cmocka_unit_test(the_choice_is_recorded),
         cmocka_unit_test(a_small_model_leaves_nothing_to_try),
         cmocka_unit_test(a_run_that_fails_fails_in_the_trial),
     };
