@@ -16,52 +16,11 @@ static double tolerance(void) {
     return 4 * rounding[check_precision()];
 }
 
-/* ---- elements: float32, or its upper half ---- */
-
-static bool is_bf16(void) {
-    return check_precision() == LKS_PRECISION_BF16;
-}
-
-/* Numbers of which the lower half of the bits is zero, so that either type holds them. */
+/* Numbers that either type of elements holds. */
 static float *random_elements(uint64_t seed, int64_t count) {
     float *values = check_random(seed, count, -1, 1);
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &values[i], sizeof bits);
-        bits &= 0xffff0000u;
-        memcpy(&values[i], &bits, sizeof bits);
-    }
-    return values;
-}
-
-static void *upload(lks_device *device, const float *from, int64_t count) {
-    if (!is_bf16()) return check_device_copy(device, from, (size_t)count * sizeof *from);
-    uint16_t *halves = malloc((size_t)count * sizeof *halves);
-    assert_non_null(halves);
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &from[i], sizeof bits);
-        halves[i] = (uint16_t)(bits >> 16);
-    }
-    void *memory = check_device_copy(device, halves, (size_t)count * sizeof *halves);
-    free(halves);
-    return memory;
-}
-
-/* The caller frees them. */
-static float *download(lks_device *device, const void *memory, int64_t count) {
-    float *values = malloc((size_t)count * sizeof *values);
-    assert_non_null(values);
-    if (!is_bf16()) {
-        check_download(device, values, memory, (size_t)count * sizeof *values);
-        return values;
-    }
-    uint16_t *halves = (uint16_t *)values + count; /* behind those that are not yet written */
-    check_download(device, halves, memory, (size_t)count * sizeof *halves);
-    for (int64_t i = 0; i < count; i++) {
-        const uint32_t bits = (uint32_t)halves[i] << 16;
-        memcpy(&values[i], &bits, sizeof bits);
-    }
+    for (int64_t i = 0; i < count; i++)
+        values[i] = lks_bf16_to_float(lks_bf16_of_float(values[i]));
     return values;
 }
 
@@ -176,8 +135,8 @@ static void open_layer(chain *t, layer *l, uint64_t seed, const float *dy) {
     l->count[1] = d->out_features;
     l->weight = random_elements(seed, l->count[0]);
     l->bias = random_elements(seed + 1, l->count[1]);
-    l->params[0] = upload(t->device, l->weight, l->count[0]);
-    l->params[1] = upload(t->device, l->bias, l->count[1]);
+    l->params[0] = check_upload_elements(t->device, l->weight, l->count[0]);
+    l->params[1] = check_upload_elements(t->device, l->bias, l->count[1]);
     for (int p = 0; p < 2; p++) {
         l->start[p] = check_random(seed + 2 + (uint64_t)p, l->count[p], -1, 1);
         l->dparams[p] =
@@ -185,8 +144,8 @@ static void open_layer(chain *t, layer *l, uint64_t seed, const float *dy) {
     }
     float *zeros = calloc((size_t)(t->c.batch * d->out_features), sizeof *zeros);
     assert_non_null(zeros);
-    l->y = upload(t->device, zeros, t->c.batch * d->out_features);
-    l->dy = upload(t->device, dy ? dy : zeros, t->c.batch * d->out_features);
+    l->y = check_upload_elements(t->device, zeros, t->c.batch * d->out_features);
+    l->dy = check_upload_elements(t->device, dy ? dy : zeros, t->c.batch * d->out_features);
     free(zeros);
     const lks_op_needs *needs = lks_op_get_needs(l->op);
     l->saved = check_device_copy(t->device, NULL, needs->saved_bytes);
@@ -241,7 +200,7 @@ static void run(chain *t) {
 
 static void compare_elements(chain *t, const char *what, const void *memory, const double *want,
                              int64_t count) {
-    float *got = download(t->device, memory, count);
+    float *got = check_download_elements(t->device, memory, count);
     check_close(what, got, want, count, tolerance());
     free(got);
 }
@@ -283,8 +242,8 @@ static void check_chain(lks_device *device, const chain_case *c) {
     if (!describe(&t)) return;
     t.x = random_elements(1, c->batch * c->in);
     t.dy = random_elements(2, c->batch * c->out);
-    t.device_x = upload(device, t.x, c->batch * c->in);
-    t.device_dx = upload(device, t.x, c->batch * c->in);
+    t.device_x = check_upload_elements(device, t.x, c->batch * c->in);
+    t.device_dx = check_upload_elements(device, t.x, c->batch * c->in);
     open_layer(&t, &t.layers[0], 10, NULL);
     open_layer(&t, &t.layers[1], 20, t.dy);
     expect(&t);

@@ -162,6 +162,7 @@ static const lks_batch_norm_desc norm_cases[] = {
     {.channels = 67, .spatial = 30, .layout = LKS_LAYOUT_CHANNELS_LAST, .momentum = -1},
     {.channels = 3, .spatial = 1111, .layout = LKS_LAYOUT_ROWS, .momentum = 0.1},
     {.channels = 9, .spatial = 7, .layout = LKS_LAYOUT_ROWS, .momentum = -1},
+    {.channels = 6, .spatial = 24, .layout = LKS_LAYOUT_ROWS, .momentum = 0.2},
 };
 
 static void batch_norm_agrees(void **state) {

@@ -67,6 +67,35 @@ static void test_add_bf16(void **state) {
         }
 }
 
+/* Vectors that begin at any element, alike or not, and neighbours that stay as they are. */
+static void test_add_anywhere(void **state) {
+    enum { LARGEST = 4099, PLACES = 9 };
+    static const int64_t counts[] = {1, 6, 20, LARGEST};
+    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
+    float *x = check_random(3, LARGEST + PLACES, -2, 2);
+    float *y = check_random(5, LARGEST + PLACES, -2, 2);
+    float sum[LARGEST + PLACES];
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+        for (int places = 0; places < PLACES * PLACES; places++) {
+            const int64_t count = counts[c], at_x = places % PLACES, at_y = places / PLACES;
+            const size_t bytes = (size_t)(count + PLACES) * sizeof(float);
+            if (count == LARGEST && places % 7 != 0) continue;
+            float *from = check_device_copy(*state, x, bytes);
+            float *to = check_device_copy(*state, y, bytes);
+            check_ok(
+                lks_device_add(*state, stream, count, LKS_F32, from + at_x, LKS_F32, to + at_y));
+            check_download(*state, sum, to, bytes);
+            for (int64_t i = 0; i < count + PLACES; i++) {
+                const bool inside = i >= at_y && i < at_y + count;
+                assert_true(sum[i] == (inside ? y[i] + x[i - at_y + at_x] : y[i]));
+            }
+            lks_device_free(*state, from);
+            lks_device_free(*state, to);
+        }
+    free(x);
+    free(y);
+}
+
 static void test_refused(void **state) {
     lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
     float x32 = 1, y32 = 1;
@@ -79,6 +108,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_add_f32),
         cmocka_unit_test(test_add_bf16),
+        cmocka_unit_test(test_add_anywhere),
         cmocka_unit_test(test_refused),
     };
     return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -50,6 +50,38 @@ static void test_against_reference(void **state) {
     }
 }
 
+/* Of either type, from any element on; all bits of the numbers fit into bfloat16. */
+static void test_any_place(void **state) {
+    enum { LARGEST = 5003, PLACES = 9 };
+    static const int64_t sizes[] = {1, 7, 29, LARGEST};
+    lks_stream *stream = lks_device_stream(*state, LKS_STREAM_COMPUTE);
+    float *x = check_random(9, LARGEST + PLACES, -3, 2);
+    uint16_t halves[LARGEST + PLACES];
+    for (int i = 0; i < LARGEST + PLACES; i++) {
+        halves[i] = lks_bf16_of_float(x[i]);
+        x[i] = lks_bf16_to_float(halves[i]);
+    }
+    float *wide = check_device_copy(*state, x, (LARGEST + PLACES) * sizeof *x);
+    uint16_t *narrow = check_device_copy(*state, halves, sizeof halves);
+    void *norm = check_device_copy(*state, NULL, sizeof(double));
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int at = 0; at < PLACES; at++)
+            for (int half = 0; half < 2; half++) {
+                double got = 0;
+                const double want = expected(LKS_NORM_2, sizes[s], x + at, 0);
+                const void *from = half ? (void *)(narrow + at) : wide + at;
+                check_upload(*state, norm, &got, sizeof got);
+                check_ok(lks_device_norm(*state, stream, LKS_NORM_2, sizes[s],
+                                         half ? LKS_BF16 : LKS_F32, from, norm));
+                check_download(*state, &got, norm, sizeof got);
+                assert_true(fabs(got - want) <= tolerance * want);
+            }
+    lks_device_free(*state, wide);
+    lks_device_free(*state, narrow);
+    lks_device_free(*state, norm);
+    free(x);
+}
+
 /* The largest may stand anywhere, and an earlier part may have been larger. */
 static void test_largest_anywhere(void **state) {
     enum { COUNT = 4113 };
@@ -119,11 +151,9 @@ static void test_refused(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_reference),
-        cmocka_unit_test(test_largest_anywhere),
-        cmocka_unit_test(test_same_bits_for_any_threads),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_against_reference), cmocka_unit_test(test_any_place),
+        cmocka_unit_test(test_largest_anywhere),  cmocka_unit_test(test_same_bits_for_any_threads),
+        cmocka_unit_test(test_not_finite),        cmocka_unit_test(test_refused),
     };
     return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);
 }

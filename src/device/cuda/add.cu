@@ -66,31 +66,30 @@ extern "C" const lks_op_type lks_cuda_fork = {create, nullptr, fork_backward, de
 
 enum { PACK = 4 }; /* 16 bytes of float32, 8 of bfloat16 */
 
-template <typename X, typename Y>
-static __global__ void add_vector(int64_t count, int64_t packs, const X *x, Y *y) {
-    for (int64_t p = lks_thread(); p < packs; p += lks_threads()) {
-        float sum[PACK], more[PACK];
-        lks_load<Y, PACK>(y + p * PACK, sum);
-        lks_load<X, PACK>(x + p * PACK, more);
-        for (int j = 0; j < PACK; j++)
+template <typename X, typename Y> static __global__ void add_vector(lks_run run, const X *x, Y *y) {
+    lks_each<PACK>(run, [&](auto width, int64_t at) {
+        float sum[width], more[width];
+        lks_load<Y, width>(y + at, sum);
+        lks_load<X, width>(x + at, more);
+        for (int j = 0; j < width; j++)
             sum[j] += more[j];
-        lks_store<Y, PACK>(y + p * PACK, sum);
-    }
-    for (int64_t i = packs * PACK + lks_thread(); i < count; i += lks_threads())
-        lks_set(&y[i], lks_to_float(y[i]) + lks_to_float(x[i]));
+        lks_store<Y, width>(y + at, sum);
+    });
+}
+
+template <typename X, typename Y>
+static lks_status add_to(lks_stream *stream, int64_t count, const X *x, Y *y) {
+    const lks_run run = lks_cuda_run<PACK>(count, x, y);
+    return lks_cuda_launch(stream, "add", add_vector<X, Y>, lks_cuda_run_blocks(stream, run),
+                           LKS_CUDA_BLOCK, 0, run, x, y);
 }
 
 lks_status lks_cuda_vector_add(lks_device *device, lks_stream *stream, int64_t count,
                                lks_dtype x_type, const void *x, lks_dtype y_type, void *y) {
     (void)device;
-    const int64_t packs = lks_cuda_aligned(x, y) ? count / PACK : 0;
-    const unsigned blocks = lks_cuda_blocks(stream, packs > 0 ? packs : count, LKS_CUDA_BLOCK);
     return lks_cuda_of_type(x_type, [&](auto x_zero) {
         return lks_cuda_of_type(y_type, [&](auto y_zero) {
-            typedef decltype(x_zero) X;
-            typedef decltype(y_zero) Y;
-            return lks_cuda_launch(stream, "add", add_vector<X, Y>, blocks, LKS_CUDA_BLOCK, 0,
-                                   count, packs, (const X *)x, (Y *)y);
+            return add_to(stream, count, (const decltype(x_zero) *)x, (decltype(y_zero) *)y);
         });
     });
 }

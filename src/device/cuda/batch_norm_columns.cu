@@ -83,55 +83,41 @@ static lks_status run_each(const lks_batch_norm_job *job) {
 
 /* ---- the passes ---- */
 
-template <typename T>
-static bool in_packs(const lks_batch_norm_job *job, const void *a, const void *b = nullptr,
-                     const void *c = nullptr) {
-    return job->channels % lks_pack<T>::COUNT == 0 && lks_cuda_aligned(a, b, c);
-}
-
-template <typename T, int N> static lks_status run_moments(const lks_batch_norm_job *job) {
-    const moment_terms<T, N> terms = {(const T *)job->x, {}};
-    return lks_column_sums<N>(job->stream, "batch norm", job->batch * job->spatial, job->channels,
-                              terms, job->partial);
-}
-
-template <typename T, int N> static lks_status run_gradient_sums(const lks_batch_norm_job *job) {
-    const gradient_terms<T, N> terms = {*job, {}};
-    return lks_column_sums<N>(job->stream, "batch norm gradient", job->batch * job->spatial,
-                              job->channels, terms, job->partial);
+/* Calls work(T(), n) for the element type and the elements of an access to these arrays. */
+template <typename Work>
+static lks_status in_packs(const lks_batch_norm_job *job, const void *a, const void *b,
+                           const void *c, Work &&work) {
+    return lks_cuda_typed(job->stream->device, [&](auto zero) {
+        return lks_cuda_in_packs<decltype(zero)>(job->channels, lks_cuda_aligned(a, b, c),
+                                                 [&](auto n) { return work(zero, n); });
+    });
 }
 
 static lks_status moments(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
+    return in_packs(job, job->x, nullptr, nullptr, [&](auto zero, auto n) {
         typedef decltype(zero) T;
-        return in_packs<T>(job, job->x) ? run_moments<T, lks_pack<T>::COUNT>(job)
-                                        : run_moments<T, 1>(job);
+        const moment_terms<T, n> terms = {(const T *)job->x, {}};
+        return lks_column_sums<n>(job->stream, "batch norm", job->batch * job->spatial,
+                                  job->channels, terms, job->partial);
     });
 }
 
 static lks_status gradient_sums(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        typedef decltype(zero) T;
-        return in_packs<T>(job, job->x, job->dy) ? run_gradient_sums<T, lks_pack<T>::COUNT>(job)
-                                                 : run_gradient_sums<T, 1>(job);
+    return in_packs(job, job->x, job->dy, nullptr, [&](auto zero, auto n) {
+        const gradient_terms<decltype(zero), n> terms = {*job, {}};
+        return lks_column_sums<n>(job->stream, "batch norm gradient", job->batch * job->spatial,
+                                  job->channels, terms, job->partial);
     });
 }
 
 static lks_status normalise(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        typedef decltype(zero) T;
-        return in_packs<T>(job, job->x, job->y) ? run_each<T, lks_pack<T>::COUNT, false>(job)
-                                                : run_each<T, 1, false>(job);
-    });
+    return in_packs(job, job->x, job->y, nullptr,
+                    [&](auto zero, auto n) { return run_each<decltype(zero), n, false>(job); });
 }
 
 static lks_status gradient(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        typedef decltype(zero) T;
-        return in_packs<T>(job, job->x, job->dy, job->dx)
-                   ? run_each<T, lks_pack<T>::COUNT, true>(job)
-                   : run_each<T, 1, true>(job);
-    });
+    return in_packs(job, job->x, job->dy, job->dx,
+                    [&](auto zero, auto n) { return run_each<decltype(zero), n, true>(job); });
 }
 
 const lks_batch_norm_passes lks_cuda_batch_norm_columns = {moments, normalise, gradient_sums,

@@ -14,70 +14,90 @@ static __device__ void store_sums(const lks_batch_norm_job &job, double a, doubl
     job.partial[at + job.channels] = b;
 }
 
-/* Calls f(place) for this thread's part of the chunk's numbers of the channel. Rows may be shorter
- * than the block; the place of the next number is found without dividing. */
-template <typename F> static __device__ void each_of_chunk(const lks_batch_norm_job &job, F f) {
-    const int64_t end = job.batch * (blockIdx.y + 1) / gridDim.y, spatial = job.spatial;
-    const int64_t next_n = blockDim.x / spatial, next_i = blockDim.x % spatial;
-    int64_t n = job.batch * blockIdx.y / gridDim.y + threadIdx.x / spatial;
-    int64_t i = threadIdx.x % spatial;
+/* Calls f(place) for this thread's part of the chunk's numbers of the channel, N neighbours at a
+ * time, which divides their rows. Rows may be shorter than the block; the place of the next
+ * numbers is found without dividing. */
+template <int N, typename F>
+static __device__ void each_of_chunk(const lks_batch_norm_job &job, F f) {
+    const int64_t end = job.batch * (blockIdx.y + 1) / gridDim.y, packs = job.spatial / N;
+    const int64_t next_n = blockDim.x / packs, next_i = blockDim.x % packs;
+    int64_t n = job.batch * blockIdx.y / gridDim.y + threadIdx.x / packs;
+    int64_t i = threadIdx.x % packs;
     while (n < end) {
-        f((n * job.channels + blockIdx.x) * spatial + i);
+        f((n * job.channels + blockIdx.x) * job.spatial + i * N);
         n += next_n;
         i += next_i;
-        if (i < spatial) continue;
-        i -= spatial;
+        if (i < packs) continue;
+        i -= packs;
         n++;
     }
 }
 
-template <typename T> static __global__ void moments_kernel(lks_batch_norm_job job) {
+template <typename T, int N> static __global__ void moments_kernel(lks_batch_norm_job job) {
     const T *x = (const T *)job.x;
+    const double shift = (double)lks_to_float(x[blockIdx.x * job.spatial]);
     double a = 0, b = 0;
-    each_of_chunk(job, [&](int64_t at) {
-        const double shift = (double)lks_to_float(x[blockIdx.x * job.spatial]);
-        const double difference = (double)lks_to_float(x[at]) - shift;
-        a += difference;
-        b += difference * difference;
+    each_of_chunk<N>(job, [&](int64_t at) {
+        float v[N];
+        lks_load<T, N>(x + at, v);
+        for (int j = 0; j < N; j++) {
+            const double difference = (double)v[j] - shift;
+            a += difference;
+            b += difference * difference;
+        }
     });
     store_sums(job, a, b);
 }
 
-template <typename T> static __global__ void gradient_sums_kernel(lks_batch_norm_job job) {
-    const T *x = (const T *)job.x, *dy = (const T *)job.dy;
+template <typename T, int N> static __global__ void gradient_sums_kernel(lks_batch_norm_job job) {
     lks_batch_norm_channel channel;
     channel.set(job, (const T *)job.weight, (const T *)job.bias, blockIdx.x);
     double a = 0, b = 0;
-    each_of_chunk(job, [&](int64_t at) {
-        const float v = lks_to_float(x[at]);
-        const float g = channel.through(v, lks_to_float(dy[at]));
-        a += (double)g;
-        b += (double)(g * (v - channel.mean));
+    each_of_chunk<N>(job, [&](int64_t at) {
+        float v[N], dy[N];
+        lks_load<T, N>((const T *)job.x + at, v);
+        lks_load<T, N>((const T *)job.dy + at, dy);
+        for (int j = 0; j < N; j++) {
+            const float g = channel.through(v[j], dy[j]);
+            a += (double)g;
+            b += (double)(g * (v[j] - channel.mean));
+        }
     });
     store_sums(job, a, b);
 }
 
 /* ---- element by element: `lanes` threads, a power of two, take a row ---- */
 
-template <typename T, bool BACKWARD>
+template <typename T, int N, bool BACKWARD>
 static __global__ void each_element(lks_batch_norm_job job, int lanes) {
-    const T *x = (const T *)job.x, *dy = (const T *)job.dy;
-    T *out = (T *)(BACKWARD ? job.dx : job.y);
     const int64_t rows = job.batch * job.channels, step = lks_threads() / lanes;
     for (int64_t r = lks_thread() / lanes; r < rows; r += step) {
         lks_batch_norm_channel channel;
         channel.set(job, (const T *)job.weight, (const T *)job.bias, r % job.channels);
         if (BACKWARD) channel.set_correction(job, r % job.channels);
-        for (int64_t i = (int)threadIdx.x % lanes; i < job.spatial; i += lanes) {
+        for (int64_t i = (int)threadIdx.x % lanes * N; i < job.spatial; i += lanes * N) {
             const int64_t at = r * job.spatial + i;
-            const float v = lks_to_float(x[at]);
-            lks_set(&out[at],
-                    BACKWARD ? channel.gradient(v, lks_to_float(dy[at])) : channel.normalised(v));
+            float v[N], dy[N];
+            lks_load<T, N>((const T *)job.x + at, v);
+            if (BACKWARD) lks_load<T, N>((const T *)job.dy + at, dy);
+            for (int j = 0; j < N; j++)
+                v[j] = BACKWARD ? channel.gradient(v[j], dy[j]) : channel.normalised(v[j]);
+            lks_store<T, N>((T *)(BACKWARD ? job.dx : job.y) + at, v);
         }
     }
 }
 
 /* ---- the passes ---- */
+
+/* Calls work(T(), n) for the element type and the elements of an access to these arrays. */
+template <typename Work>
+static lks_status in_packs(const lks_batch_norm_job *job, const void *a, const void *b,
+                           const void *c, Work &&work) {
+    return lks_cuda_typed(job->stream->device, [&](auto zero) {
+        return lks_cuda_in_packs<decltype(zero)>(job->spatial, lks_cuda_aligned(a, b, c),
+                                                 [&](auto n) { return work(zero, n); });
+    });
+}
 
 static lks_status launch_sums(const lks_batch_norm_job *job,
                               void (*kernel)(lks_batch_norm_job job)) {
@@ -85,38 +105,38 @@ static lks_status launch_sums(const lks_batch_norm_job *job,
     return lks_cuda_launch(job->stream, "batch norm", kernel, grid, LKS_CUDA_BLOCK, 0, *job);
 }
 
-static lks_status launch_elements(const lks_batch_norm_job *job,
-                                  void (*kernel)(lks_batch_norm_job job, int lanes)) {
+template <typename T, int N, bool BACKWARD>
+static lks_status launch_elements(const lks_batch_norm_job *job) {
     int lanes = 1;
-    while (lanes < LKS_CUDA_BLOCK && lanes < job->spatial)
+    while (lanes < LKS_CUDA_BLOCK && lanes * N < job->spatial)
         lanes *= 2;
     const unsigned blocks =
         lks_cuda_blocks(job->stream, job->batch * job->channels, LKS_CUDA_BLOCK / lanes);
-    return lks_cuda_launch(job->stream, "batch norm", kernel, blocks, LKS_CUDA_BLOCK, 0, *job,
-                           lanes);
+    return lks_cuda_launch(job->stream, "batch norm", each_element<T, N, BACKWARD>, blocks,
+                           LKS_CUDA_BLOCK, 0, *job, lanes);
 }
 
 static lks_status moments(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        return launch_sums(job, moments_kernel<decltype(zero)>);
+    return in_packs(job, job->x, nullptr, nullptr, [&](auto zero, auto n) {
+        return launch_sums(job, moments_kernel<decltype(zero), n>);
     });
 }
 
 static lks_status gradient_sums(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        return launch_sums(job, gradient_sums_kernel<decltype(zero)>);
+    return in_packs(job, job->x, job->dy, nullptr, [&](auto zero, auto n) {
+        return launch_sums(job, gradient_sums_kernel<decltype(zero), n>);
     });
 }
 
 static lks_status normalise(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        return launch_elements(job, each_element<decltype(zero), false>);
+    return in_packs(job, job->x, job->y, nullptr, [&](auto zero, auto n) {
+        return launch_elements<decltype(zero), n, false>(job);
     });
 }
 
 static lks_status gradient(const lks_batch_norm_job *job) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        return launch_elements(job, each_element<decltype(zero), true>);
+    return in_packs(job, job->x, job->dy, job->dx, [&](auto zero, auto n) {
+        return launch_elements<decltype(zero), n, true>(job);
     });
 }
 

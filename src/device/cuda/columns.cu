@@ -74,22 +74,15 @@ size_t lks_cuda_bias_scratch_bytes(int64_t max_rows, int64_t width) {
     return (size_t)(chunks_of(max_rows) * width) * sizeof(float);
 }
 
-template <typename T>
-static lks_status bias_backward(lks_stream *stream, int64_t rows, int64_t width, const T *y, T *dy,
-                                float *partial) {
-    enum { N = lks_pack<T>::COUNT };
-    if (width % N == 0 && lks_cuda_aligned(y, dy))
-        return sum_chunks<T, N>(stream, rows, width, y, dy, partial);
-    return sum_chunks<T, 1>(stream, rows, width, y, dy, partial);
-}
-
 lks_status lks_cuda_bias_backward(lks_stream *stream, int64_t rows, int64_t width, const void *y,
                                   void *dy, float *dbias, bool accumulate, void *scratch) {
     if (!y && !dbias) return LKS_OK;
     float *partial = dbias ? (float *)scratch : NULL;
     lks_status status = lks_cuda_typed(stream->device, [&](auto type) {
         typedef decltype(type) T;
-        return bias_backward<T>(stream, rows, width, (const T *)y, (T *)dy, partial);
+        return lks_cuda_in_packs<T>(width, lks_cuda_aligned(y, dy), [&](auto n) {
+            return sum_chunks<T, n>(stream, rows, width, (const T *)y, (T *)dy, partial);
+        });
     });
     if (status != LKS_OK || !dbias) return status;
     return lks_cuda_launch(stream, "gradient of a bias", add_chunks,

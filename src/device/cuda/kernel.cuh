@@ -12,6 +12,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "device/cuda/cuda.h"
 
 enum { LKS_CUDA_WARP = 32, LKS_CUDA_BLOCK = 256, LKS_CUDA_ALL_LANES = -1 };
@@ -99,24 +101,46 @@ template <typename T> struct lks_pack {
     enum { COUNT = 16 / (int)sizeof(T) };
 };
 
-/* from, to: aligned to N * sizeof(T). */
+/* The largest access that N elements take: one of all, or several of 16 bytes. */
+template <typename T, int N> struct lks_access {
+    enum { COUNT = N < (int)lks_pack<T>::COUNT ? N : (int)lks_pack<T>::COUNT };
+};
+
+/* from, to: aligned to N * sizeof(T), or to 16 bytes where that is more. */
 template <typename T, int N> static __device__ inline void lks_load(const T *from, float *out) {
-    const lks_elements<T, N> elements = *reinterpret_cast<const lks_elements<T, N> *>(from);
-    for (int i = 0; i < N; i++)
-        out[i] = lks_to_float(elements.value[i]);
+    enum { PART = lks_access<T, N>::COUNT };
+    typedef lks_elements<T, PART> part;
+    for (int at = 0; at < N; at += PART) {
+        const part elements = *reinterpret_cast<const part *>(from + at);
+        for (int i = 0; i < PART; i++)
+            out[at + i] = lks_to_float(elements.value[i]);
+    }
 }
 
 template <typename T, int N> static __device__ inline void lks_store(T *to, const float *values) {
-    lks_elements<T, N> elements;
-    for (int i = 0; i < N; i++)
-        lks_set(&elements.value[i], values[i]);
-    *reinterpret_cast<lks_elements<T, N> *>(to) = elements;
+    enum { PART = lks_access<T, N>::COUNT };
+    typedef lks_elements<T, PART> part;
+    for (int at = 0; at < N; at += PART) {
+        part elements;
+        for (int i = 0; i < PART; i++)
+            lks_set(&elements.value[i], values[at + i]);
+        *reinterpret_cast<part *>(to + at) = elements;
+    }
 }
 
 /* May arrays be read and written in packs? Those given must all be 16-byte aligned (NULL is). */
 static inline bool lks_cuda_aligned(const void *a, const void *b = nullptr, const void *c = nullptr,
                                     const void *d = nullptr) {
     return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
+}
+
+/* Calls work(n) with a compile-time number of elements to an access: those of a pack where rows of
+ * `width` have whole packs and their arrays are aligned, else 1. */
+template <typename T, typename Work>
+lks_status lks_cuda_in_packs(int64_t width, bool aligned, Work &&work) {
+    enum { PACK = lks_pack<T>::COUNT };
+    return aligned && width % PACK == 0 ? work(std::integral_constant<int, PACK>())
+                                        : work(std::integral_constant<int, 1>());
 }
 
 /* ---- reductions: every thread of the warp or block takes part and gets the result ---- */

@@ -184,15 +184,13 @@ static lks_status run_input_gradient(const norm_job<T> &job, lks_stream *stream)
 template <typename T>
 static lks_status run_parameter_gradients(const norm_op *op, lks_stream *stream,
                                           const norm_job<T> &job, const lks_op_args *args) {
-    enum { PACK = lks_pack<T>::COUNT };
     double *partial = (double *)args->scratch;
     const char *what = "layer norm gradient";
-    const bool packs = job.width % PACK == 0 && lks_cuda_aligned(job.x, job.dy);
-    const parameter_terms<T, PACK> in_packs = {job.x, job.dy, job.mean, job.invstd};
-    const parameter_terms<T, 1> one_by_one = {job.x, job.dy, job.mean, job.invstd};
-    lks_status status =
-        packs ? lks_column_sums<PACK>(stream, what, job.rows, job.width, in_packs, partial)
-              : lks_column_sums<1>(stream, what, job.rows, job.width, one_by_one, partial);
+    const bool aligned = lks_cuda_aligned(job.x, job.dy);
+    lks_status status = lks_cuda_in_packs<T>(job.width, aligned, [&](auto n) {
+        const parameter_terms<T, n> terms = {job.x, job.dy, job.mean, job.invstd};
+        return lks_column_sums<n>(stream, what, job.rows, job.width, terms, partial);
+    });
     if (status != LKS_OK) return status;
     const store_gradients finish = {
         lks_op_dparam(args, 0), op->desc.bias ? lks_op_dparam(args, 1) : nullptr, args->accumulate};

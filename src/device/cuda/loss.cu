@@ -2,6 +2,7 @@
  * or its elements, in float64; then the blocks' sums are added in order. */
 #include "device/cuda/partials.cuh"
 #include "device/cuda/rows.cuh"
+#include "device/cuda/run.cuh"
 
 namespace {
 
@@ -23,8 +24,10 @@ static __device__ void store_partials(const loss_sums &sums, double *partials) {
 
 template <typename Team> static __device__ void write_zeros(Team team, int64_t width, float *d) {
     if (!d) return;
-    for (int64_t i = team.thread(); i < width; i += team.threads())
-        d[i] = 0.0f;
+    const float zeros[Team::WIDTH] = {};
+    for (int64_t i = (int64_t)team.thread() * Team::WIDTH; i < width;
+         i += (int64_t)team.threads() * Team::WIDTH)
+        lks_store<float, Team::WIDTH>(d + i, zeros);
 }
 
 /* One sample of cross-entropy with class probabilities (1 - s) [c == target] + s / width:
@@ -140,13 +143,11 @@ static __device__ void add_elements(float delta, int64_t i, const float *x, cons
 enum { QUAD = 4 }; /* elements of an access */
 
 template <lks_loss_kind KIND>
-static __global__ void elements(float delta, int64_t count, int64_t quads, const float *x,
-                                const float *t, float *d, double *partials) {
+static __global__ void elements(lks_run run, float delta, const float *x, const float *t, float *d,
+                                double *partials) {
     loss_sums sums = {};
-    for (int64_t q = lks_thread(); q < quads; q += lks_threads())
-        add_elements<KIND, QUAD>(delta, q * QUAD, x, t, d, &sums);
-    for (int64_t i = quads * QUAD + lks_thread(); i < count; i += lks_threads())
-        add_elements<KIND, 1>(delta, i, x, t, d, &sums);
+    lks_each<QUAD>(
+        run, [&](auto width, int64_t at) { add_elements<KIND, width>(delta, at, x, t, d, &sums); });
     store_partials(sums, partials);
 }
 
@@ -168,11 +169,10 @@ static lks_status run_elements(lks_stream *stream, const lks_loss_desc *desc, in
                                const float *logits, const float *targets, float *dlogits,
                                unsigned *blocks) {
     const int64_t count = batch * desc->width;
-    const int64_t quads = lks_cuda_aligned(logits, targets, dlogits) ? count / QUAD : 0;
+    const lks_run run = lks_cuda_run<QUAD>(count, logits, targets, dlogits);
     *blocks = lks_cuda_partial_blocks(count, LKS_CUDA_BLOCK * QUAD);
-    return lks_cuda_launch(stream, "loss", elements<KIND>, *blocks, LKS_CUDA_BLOCK, 0,
-                           (float)desc->delta, count, quads, logits, targets, dlogits,
-                           lks_cuda_partials(stream));
+    return lks_cuda_launch(stream, "loss", elements<KIND>, *blocks, LKS_CUDA_BLOCK, 0, run,
+                           (float)desc->delta, logits, targets, dlogits, lks_cuda_partials(stream));
 }
 
 static lks_status run(lks_stream *stream, const lks_loss_desc *desc, int64_t batch,

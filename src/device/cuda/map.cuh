@@ -3,59 +3,51 @@
 #ifndef LKS_DEVICE_CUDA_MAP_CUH
 #define LKS_DEVICE_CUDA_MAP_CUH
 
-#include "device/cuda/kernel.cuh"
+#include "device/cuda/run.cuh"
 
-/* out[i] = f(a[i]); out may be a. The first `packs` packs whole, which must be aligned, the rest
- * one by one. */
+/* out[i] = f(a[i]); out may be a. */
 template <typename T, typename F>
-static __global__ void lks_map_kernel(int64_t count, int64_t packs, const T *a, T *out, F f) {
-    enum { PACK = lks_pack<T>::COUNT };
-    for (int64_t p = lks_thread(); p < packs; p += lks_threads()) {
-        float v[PACK];
-        lks_load<T, PACK>(a + p * PACK, v);
-        for (int j = 0; j < PACK; j++)
+static __global__ void lks_map_kernel(lks_run run, const T *a, T *out, F f) {
+    lks_each<lks_pack<T>::COUNT>(run, [&](auto width, int64_t at) {
+        float v[width];
+        lks_load<T, width>(a + at, v);
+        for (int j = 0; j < width; j++)
             v[j] = f(v[j]);
-        lks_store<T, PACK>(out + p * PACK, v);
-    }
-    for (int64_t i = packs * PACK + lks_thread(); i < count; i += lks_threads())
-        lks_set(&out[i], f(lks_to_float(a[i])));
+        lks_store<T, width>(out + at, v);
+    });
 }
 
 /* out[i] = f(a[i], b[i]); out may be a or b. */
 template <typename T, typename F>
-static __global__ void lks_map2_kernel(int64_t count, int64_t packs, const T *a, const T *b, T *out,
-                                       F f) {
-    enum { PACK = lks_pack<T>::COUNT };
-    for (int64_t p = lks_thread(); p < packs; p += lks_threads()) {
-        float v[PACK], w[PACK];
-        lks_load<T, PACK>(a + p * PACK, v);
-        lks_load<T, PACK>(b + p * PACK, w);
-        for (int j = 0; j < PACK; j++)
+static __global__ void lks_map2_kernel(lks_run run, const T *a, const T *b, T *out, F f) {
+    lks_each<lks_pack<T>::COUNT>(run, [&](auto width, int64_t at) {
+        float v[width], w[width];
+        lks_load<T, width>(a + at, v);
+        lks_load<T, width>(b + at, w);
+        for (int j = 0; j < width; j++)
             v[j] = f(v[j], w[j]);
-        lks_store<T, PACK>(out + p * PACK, v);
-    }
-    for (int64_t i = packs * PACK + lks_thread(); i < count; i += lks_threads())
-        lks_set(&out[i], f(lks_to_float(a[i]), lks_to_float(b[i])));
+        lks_store<T, width>(out + at, v);
+    });
 }
 
 template <typename T, typename F>
 static lks_status lks_map(lks_stream *stream, const char *what, int64_t count, const void *a,
                           void *out, F f) {
-    const int64_t packs = lks_cuda_aligned(a, out) ? count / lks_pack<T>::COUNT : 0;
-    const int64_t items = packs > 0 ? packs : count;
-    return lks_cuda_launch(stream, what, lks_map_kernel<T, F>,
-                           lks_cuda_blocks(stream, items, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK, 0, count,
-                           packs, (const T *)a, (T *)out, f);
+    const T *from = (const T *)a;
+    T *to = (T *)out;
+    const lks_run run = lks_cuda_run<lks_pack<T>::COUNT>(count, from, to);
+    return lks_cuda_launch(stream, what, lks_map_kernel<T, F>, lks_cuda_run_blocks(stream, run),
+                           LKS_CUDA_BLOCK, 0, run, from, to, f);
 }
 
 template <typename T, typename F>
 static lks_status lks_map2(lks_stream *stream, const char *what, int64_t count, const void *a,
                            const void *b, void *out, F f) {
-    const int64_t packs = lks_cuda_aligned(a, b, out) ? count / lks_pack<T>::COUNT : 0;
-    const int64_t items = packs > 0 ? packs : count;
-    return lks_cuda_launch(stream, what, lks_map2_kernel<T, F>,
-                           lks_cuda_blocks(stream, items, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK, 0, count,
-                           packs, (const T *)a, (const T *)b, (T *)out, f);
+    const T *left = (const T *)a, *right = (const T *)b;
+    T *to = (T *)out;
+    const lks_run run = lks_cuda_run<lks_pack<T>::COUNT>(count, left, right, to);
+    return lks_cuda_launch(stream, what, lks_map2_kernel<T, F>, lks_cuda_run_blocks(stream, run),
+                           LKS_CUDA_BLOCK, 0, run, left, right, to, f);
 }
 
 /* Copies count elements of the device's type on the device; nothing where from is to. */

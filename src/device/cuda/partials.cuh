@@ -1,6 +1,6 @@
 /* Sums over a whole array in two launches: each block adds up its part, then one block adds the
- * parts to the result, in the order that the array's size alone decides. Included by the .cu files
- * of src/device/cuda alone. */
+ * parts to the result, in an order that the array's size and place alone decide. Included by the
+ * .cu files of src/device/cuda alone. */
 #ifndef LKS_DEVICE_CUDA_PARTIALS_CUH
 #define LKS_DEVICE_CUDA_PARTIALS_CUH
 

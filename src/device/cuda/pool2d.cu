@@ -267,18 +267,15 @@ static lks_status run_backward(const pool_op *op, lks_stream *stream, int64_t ba
                            op->shape, places, dy, tap, dx);
 }
 
-template <typename T> static bool in_packs(const pool_op *op, const void *a, const void *b) {
-    return op->shape.channels % lks_pack<T>::COUNT == 0 && lks_cuda_aligned(a, b);
-}
-
 static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     const pool_op *op = (const pool_op *)base;
     return lks_cuda_typed(base->device, [&](auto zero) {
         typedef decltype(zero) T;
-        const auto work =
-            in_packs<T>(op, args->x, args->y) ? run<T, lks_pack<T>::COUNT> : run<T, 1>;
-        return work(op, stream, args->batch, (const T *)args->x, (T *)args->y,
-                    op->shape.max ? (uint16_t *)args->saved : nullptr);
+        const bool aligned = lks_cuda_aligned(args->x, args->y);
+        return lks_cuda_in_packs<T>(op->shape.channels, aligned, [&](auto n) {
+            return run<T, n>(op, stream, args->batch, (const T *)args->x, (T *)args->y,
+                             op->shape.max ? (uint16_t *)args->saved : nullptr);
+        });
     });
 }
 
@@ -287,10 +284,12 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
     if (!args->dx) return LKS_OK;
     return lks_cuda_typed(base->device, [&](auto zero) {
         typedef decltype(zero) T;
-        const auto work = in_packs<T>(op, args->dy, args->dx) ? run_backward<T, lks_pack<T>::COUNT>
-                                                              : run_backward<T, 1>;
-        return work(op, stream, args->batch, (const T *)args->dy,
-                    op->shape.max ? (const uint16_t *)args->saved : nullptr, (T *)args->dx);
+        const bool aligned = lks_cuda_aligned(args->dy, args->dx);
+        return lks_cuda_in_packs<T>(op->shape.channels, aligned, [&](auto n) {
+            return run_backward<T, n>(op, stream, args->batch, (const T *)args->dy,
+                                      op->shape.max ? (const uint16_t *)args->saved : nullptr,
+                                      (T *)args->dx);
+        });
     });
 }
 

@@ -4,8 +4,6 @@
 
 #include "device/cuda/map.cuh"
 
-enum { TILE = 32, TILE_ROWS = LKS_CUDA_BLOCK / TILE };
-
 namespace {
 
 struct relayout_op {
@@ -16,21 +14,45 @@ struct relayout_op {
 
 } // namespace
 
+namespace {
+
+/* A tile is [SIDE, SIDE]: 128 bytes, or 8 packs, to a row. */
+template <typename T> struct transpose_tile {
+    enum { SIDE = 128 / (int)sizeof(T), PAD = 4 / (int)sizeof(T) }; /* against bank conflicts */
+    T at[SIDE][SIDE + PAD];
+};
+
+} // namespace
+
 /* to[sample][column][row] = from[sample][row][column]; T has the elements' size, and bits are
- * moved. Blocks take tiles in turn, `across` to a row of tiles and `down` such rows to a sample. */
-template <typename T>
+ * moved, IN and OUT at a time, which divide columns and rows. Blocks take tiles in turn, `across`
+ * to a row of tiles and `down` such rows to a sample. */
+template <typename T, int IN, int OUT>
 static __global__ void transpose(int64_t tiles, int64_t across, int64_t down, int64_t rows,
                                  int64_t columns, const T *from, T *to) {
-    static __shared__ T shared[TILE][TILE + 1]; /* + 1: a column lies in different banks */
-    const int x = (int)threadIdx.x % TILE, y = (int)threadIdx.x / TILE;
-    for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        const int64_t sample = tile / (across * down) * rows * columns;
-        const int64_t row = tile / across % down * TILE, column = tile % across * TILE;
-        for (int i = y; i < TILE && row + i < rows && column + x < columns; i += TILE_ROWS)
-            shared[i][x] = from[sample + (row + i) * columns + column + x];
+    enum { SIDE = transpose_tile<T>::SIDE };
+    static __shared__ transpose_tile<T> tile[1];
+    for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
+        const int64_t sample = t / (across * down) * rows * columns;
+        const int64_t row = t / across % down * SIDE, column = t % across * SIDE;
+        for (int i = (int)threadIdx.x * IN; i < SIDE * SIDE; i += LKS_CUDA_BLOCK * IN) {
+            const int r = i / SIDE, c = i % SIDE;
+            if (row + r >= rows || column + c >= columns) continue;
+            const lks_elements<T, IN> in = *reinterpret_cast<const lks_elements<T, IN> *>(
+                from + sample + (row + r) * columns + column + c);
+            for (int j = 0; j < IN; j++)
+                tile->at[r][c + j] = in.value[j];
+        }
         __syncthreads();
-        for (int i = y; i < TILE && column + i < columns && row + x < rows; i += TILE_ROWS)
-            to[sample + (column + i) * rows + row + x] = shared[x][i];
+        for (int i = (int)threadIdx.x * OUT; i < SIDE * SIDE; i += LKS_CUDA_BLOCK * OUT) {
+            const int c = i / SIDE, r = i % SIDE;
+            if (row + r >= rows || column + c >= columns) continue;
+            lks_elements<T, OUT> out;
+            for (int j = 0; j < OUT; j++)
+                out.value[j] = tile->at[r + j][c];
+            *reinterpret_cast<lks_elements<T, OUT> *>(to + sample + (column + c) * rows + row + r) =
+                out;
+        }
         __syncthreads();
     }
 }
@@ -39,11 +61,16 @@ static __global__ void transpose(int64_t tiles, int64_t across, int64_t down, in
 template <typename T>
 static lks_status transpose_of(lks_stream *stream, int64_t batch, int64_t rows, int64_t columns,
                                const void *from, void *to) {
-    const int64_t across = (columns + TILE - 1) / TILE, down = (rows + TILE - 1) / TILE;
+    enum { SIDE = transpose_tile<T>::SIDE };
+    const int64_t across = (columns + SIDE - 1) / SIDE, down = (rows + SIDE - 1) / SIDE;
     const int64_t tiles = batch * across * down;
-    return lks_cuda_launch(stream, "relayout", transpose<T>, lks_cuda_blocks(stream, tiles, 1),
-                           LKS_CUDA_BLOCK, 0, tiles, across, down, rows, columns, (const T *)from,
-                           (T *)to);
+    return lks_cuda_in_packs<T>(columns, lks_cuda_aligned(from), [&](auto in) {
+        return lks_cuda_in_packs<T>(rows, lks_cuda_aligned(to), [&](auto out) {
+            return lks_cuda_launch(stream, "relayout", transpose<T, in, out>,
+                                   lks_cuda_blocks(stream, tiles, 1), LKS_CUDA_BLOCK, 0, tiles,
+                                   across, down, rows, columns, (const T *)from, (T *)to);
+        });
+    });
 }
 
 static lks_status run_transpose(lks_stream *stream, int64_t batch, int64_t rows, int64_t columns,

@@ -63,11 +63,10 @@ template <bool BLOCK, int N> struct lks_row_team {
  * if they have whole ones? */
 template <typename T, typename Work>
 static lks_status lks_with_row_team(int64_t size, bool aligned, Work work) {
-    enum { PACK = lks_pack<T>::COUNT };
-    const bool packs = aligned && size % PACK == 0;
-    if (size > LKS_CUDA_WARP_ROW)
-        return packs ? work(lks_row_team<true, PACK>()) : work(lks_row_team<true, 1>());
-    return packs ? work(lks_row_team<false, PACK>()) : work(lks_row_team<false, 1>());
+    return lks_cuda_in_packs<T>(size, aligned, [&](auto n) {
+        return size > LKS_CUDA_WARP_ROW ? work(lks_row_team<true, n>())
+                                        : work(lks_row_team<false, n>());
+    });
 }
 
 /* Rows that a block of LKS_CUDA_BLOCK threads takes at a time. */

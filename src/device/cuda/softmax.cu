@@ -1,5 +1,5 @@
 /* Softmax along the middle of [rows, size, inner]. Where inner is 1 a row is contiguous; otherwise
- * each thread takes a column, its neighbours the columns beside it. */
+ * each thread takes a column, or as many as an access has, its neighbours the columns beside. */
 #include <stdlib.h>
 
 #include "device/cuda/rows.cuh"
@@ -60,39 +60,60 @@ static __global__ void softmax_rows_backward(Team team, int64_t rows, int64_t si
     }
 }
 
-/* ---- columns: `inner` apart ---- */
+/* ---- columns: `inner` apart; a thread takes N of them side by side, which divides inner ---- */
 
-template <typename T>
+/* The first element of a thread's columns. */
+static __device__ int64_t column_base(int64_t column, int64_t size, int64_t inner) {
+    return column / inner * size * inner + column % inner;
+}
+
+template <typename T, int N>
 static __global__ void softmax_columns(int64_t columns, int64_t size, int64_t inner, const T *x,
                                        T *y) {
-    for (int64_t c = lks_thread(); c < columns; c += lks_threads()) {
-        const int64_t base = c / inner * size * inner + c % inner;
-        float max = -INFINITY, sum = 0.0f;
+    for (int64_t c = lks_thread() * N; c < columns; c += lks_threads() * N) {
+        const int64_t base = column_base(c, size, inner);
+        float v[N], max[N], sum[N] = {};
+        for (int j = 0; j < N; j++)
+            max[j] = -INFINITY;
         for (int64_t i = 0; i < size; i++) {
-            const float v = lks_to_float(x[base + i * inner]);
-            max = v > max ? v : max;
+            lks_load<T, N>(x + base + i * inner, v);
+            for (int j = 0; j < N; j++)
+                max[j] = v[j] > max[j] ? v[j] : max[j];
         }
-        for (int64_t i = 0; i < size; i++)
-            sum += expf(lks_to_float(x[base + i * inner]) - max);
-        const float scale = 1.0f / sum;
         for (int64_t i = 0; i < size; i++) {
-            const int64_t at = base + i * inner;
-            lks_set(&y[at], expf(lks_to_float(x[at]) - max) * scale);
+            lks_load<T, N>(x + base + i * inner, v);
+            for (int j = 0; j < N; j++)
+                sum[j] += expf(v[j] - max[j]);
+        }
+        for (int j = 0; j < N; j++)
+            sum[j] = 1.0f / sum[j];
+        for (int64_t i = 0; i < size; i++) {
+            lks_load<T, N>(x + base + i * inner, v);
+            for (int j = 0; j < N; j++)
+                v[j] = expf(v[j] - max[j]) * sum[j];
+            lks_store<T, N>(y + base + i * inner, v);
         }
     }
 }
 
-template <typename T>
+template <typename T, int N>
 static __global__ void softmax_columns_backward(int64_t columns, int64_t size, int64_t inner,
                                                 const T *y, const T *dy, T *dx) {
-    for (int64_t c = lks_thread(); c < columns; c += lks_threads()) {
-        const int64_t base = c / inner * size * inner + c % inner;
-        float dot = 0.0f;
-        for (int64_t i = 0; i < size; i++)
-            dot += lks_to_float(y[base + i * inner]) * lks_to_float(dy[base + i * inner]);
+    for (int64_t c = lks_thread() * N; c < columns; c += lks_threads() * N) {
+        const int64_t base = column_base(c, size, inner);
+        float v[N], g[N], dot[N] = {};
         for (int64_t i = 0; i < size; i++) {
-            const int64_t at = base + i * inner;
-            lks_set(&dx[at], lks_to_float(y[at]) * (lks_to_float(dy[at]) - dot));
+            lks_load<T, N>(y + base + i * inner, v);
+            lks_load<T, N>(dy + base + i * inner, g);
+            for (int j = 0; j < N; j++)
+                dot[j] += v[j] * g[j];
+        }
+        for (int64_t i = 0; i < size; i++) {
+            lks_load<T, N>(y + base + i * inner, v);
+            lks_load<T, N>(dy + base + i * inner, g);
+            for (int j = 0; j < N; j++)
+                v[j] *= g[j] - dot[j];
+            lks_store<T, N>(dx + base + i * inner, v);
         }
     }
 }
@@ -123,9 +144,11 @@ static lks_status run_forward(const softmax_op *op, lks_stream *stream, int64_t 
                               T *y) {
     const int64_t size = op->size, inner = op->inner;
     if (inner > 1)
-        return lks_cuda_launch(stream, "softmax", softmax_columns<T>,
-                               lks_cuda_blocks(stream, rows * inner, LKS_CUDA_BLOCK),
-                               LKS_CUDA_BLOCK, 0, rows * inner, size, inner, x, y);
+        return lks_cuda_in_packs<T>(inner, lks_cuda_aligned(x, y), [&](auto n) {
+            return lks_cuda_launch(stream, "softmax", softmax_columns<T, n>,
+                                   lks_cuda_blocks(stream, rows * inner / n, LKS_CUDA_BLOCK),
+                                   LKS_CUDA_BLOCK, 0, rows * inner, size, inner, x, y);
+        });
     return lks_with_row_team<T>(size, lks_cuda_aligned(x, y), [&](auto team) {
         return lks_cuda_launch(stream, "softmax", softmax_rows<T, decltype(team)>,
                                lks_cuda_blocks(stream, rows, lks_rows_of_block(size)),
@@ -138,9 +161,11 @@ static lks_status run_backward(const softmax_op *op, lks_stream *stream, int64_t
                                const T *dy, T *dx) {
     const int64_t size = op->size, inner = op->inner;
     if (inner > 1)
-        return lks_cuda_launch(stream, "softmax gradient", softmax_columns_backward<T>,
-                               lks_cuda_blocks(stream, rows * inner, LKS_CUDA_BLOCK),
-                               LKS_CUDA_BLOCK, 0, rows * inner, size, inner, y, dy, dx);
+        return lks_cuda_in_packs<T>(inner, lks_cuda_aligned(y, dy, dx), [&](auto n) {
+            return lks_cuda_launch(stream, "softmax gradient", softmax_columns_backward<T, n>,
+                                   lks_cuda_blocks(stream, rows * inner / n, LKS_CUDA_BLOCK),
+                                   LKS_CUDA_BLOCK, 0, rows * inner, size, inner, y, dy, dx);
+        });
     return lks_with_row_team<T>(size, lks_cuda_aligned(y, dy, dx), [&](auto team) {
         return lks_cuda_launch(stream, "softmax gradient", softmax_rows_backward<T, decltype(team)>,
                                lks_cuda_blocks(stream, rows, lks_rows_of_block(size)),

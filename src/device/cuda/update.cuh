@@ -10,7 +10,7 @@
 #ifndef LKS_DEVICE_CUDA_UPDATE_CUH
 #define LKS_DEVICE_CUDA_UPDATE_CUH
 
-#include "device/cuda/kernel.cuh"
+#include "device/cuda/run.cuh"
 
 enum { LKS_UPDATE_PACK = lks_pack<float>::COUNT, LKS_UPDATE_MAX_STATES = 3 };
 
@@ -85,10 +85,8 @@ static __device__ void lks_update_elements(const lks_update_arrays<Grad, Rule::S
         lks_store<float, N>(arrays.state[k] + at, s[k]);
 }
 
-/* Packs begin at element `head`; what is in front of and behind them goes one by one. */
 template <typename Grad, typename Rule>
-static __global__ void lks_update_kernel(int64_t count, int64_t head, int64_t packs,
-                                         lks_update_arrays<Grad, Rule::STATES> arrays,
+static __global__ void lks_update_kernel(lks_run run, lks_update_arrays<Grad, Rule::STATES> arrays,
                                          lks_update_rates rates, const double *device_rates,
                                          const lks_update_control *control,
                                          typename Rule::Options options) {
@@ -104,29 +102,9 @@ static __global__ void lks_update_kernel(int64_t count, int64_t head, int64_t pa
     __syncthreads();
     const Rule rule = shared_rule;
     const lks_update_gradient gradient = shared_gradient;
-    for (int64_t p = lks_thread(); p < packs; p += lks_threads())
-        lks_update_elements<LKS_UPDATE_PACK>(arrays, gradient, rule, head + p * LKS_UPDATE_PACK);
-    for (int64_t i = lks_thread(); i < count - packs * LKS_UPDATE_PACK; i += lks_threads())
-        lks_update_elements<1>(arrays, gradient, rule, i < head ? i : i + packs * LKS_UPDATE_PACK);
-}
-
-/* How many elements lie in front of an array's next boundary at which a pack may begin. */
-static inline int64_t lks_elements_to_pack(const void *array, size_t element_bytes) {
-    const uintptr_t pack = LKS_UPDATE_PACK * element_bytes;
-    return (int64_t)((pack - (uintptr_t)array % pack) % pack / element_bytes);
-}
-
-/* Elements in front of the first place at which a pack may begin in all arrays; -1: there is none,
- * as the arrays lie differently. */
-static inline int64_t lks_update_head(const lks_update *update, float *const *state, int states) {
-    const int64_t head = lks_elements_to_pack(update->param, sizeof(float));
-    const size_t grad_bytes = lks_dtype_bytes(update->grad_type);
-    bool alike = lks_elements_to_pack(update->grad, grad_bytes) == head;
-    if (update->copy)
-        alike = alike && lks_elements_to_pack(update->copy, sizeof(__nv_bfloat16)) == head;
-    for (int k = 0; k < states; k++)
-        alike = alike && lks_elements_to_pack(state[k], sizeof(float)) == head;
-    return alike ? head : -1;
+    lks_each<LKS_UPDATE_PACK>(run, [&](auto width, int64_t at) {
+        lks_update_elements<width>(arrays, gradient, rule, at);
+    });
 }
 
 /* momentum: as configured; states: [STATES] */
@@ -135,20 +113,19 @@ static lks_status
 lks_cuda_update_from(lks_stream *stream, const char *what, const lks_update *update,
                      double momentum, float *const *states, const typename Rule::Options &options) {
     lks_update_arrays<Grad, Rule::STATES> arrays = {};
+    const float *state[LKS_UPDATE_MAX_STATES] = {};
     arrays.param = update->param;
     arrays.grad = (const Grad *)update->grad;
     arrays.copy = (__nv_bfloat16 *)update->copy;
     for (int k = 0; k < Rule::STATES; k++)
-        arrays.state[k] = states[k];
+        state[k] = arrays.state[k] = states[k];
     const lks_update_rates rates = {update->lr,      momentum,           (double)update->step,
                                     update->divisor, update->grad_scale, update->clip_value,
                                     update->maximize};
-    const int64_t count = update->count;
-    const int64_t head = lks_update_head(update, states, Rule::STATES);
-    const int64_t packs = head >= 0 && head < count ? (count - head) / LKS_UPDATE_PACK : 0;
+    const lks_run run = lks_cuda_run<LKS_UPDATE_PACK>(update->count, arrays.param, arrays.grad,
+                                                      arrays.copy, state[0], state[1], state[2]);
     return lks_cuda_launch(stream, what, lks_update_kernel<Grad, Rule>,
-                           lks_cuda_blocks(stream, packs > 0 ? packs : count, LKS_CUDA_BLOCK),
-                           LKS_CUDA_BLOCK, 0, count, packs > 0 ? head : 0, packs, arrays, rates,
+                           lks_cuda_run_blocks(stream, run), LKS_CUDA_BLOCK, 0, run, arrays, rates,
                            update->rates, update->control, options);
 }
 
