@@ -33,35 +33,56 @@ lks_conv_gather lks_conv_forward_gather(const lks_conv2d_desc *d, int64_t batch)
         .outer = (int)(d->out_channels / d->groups),
     };
     for (int i = 0; i < 2; i++) {
-        g.size[i] = (int)d->out_size[i];
+        g.size[i] = g.target[i] = (int)d->out_size[i];
         g.source[i] = (int)d->in_size[i];
-        g.kernel[i] = (int)d->kernel[i];
+        g.kernel[i] = g.window[i] = (int)d->kernel[i];
         g.scale[i] = (int)d->stride[i];
         g.offset[i] = -(int)d->padding[i];
         g.step[i] = (int)d->dilation[i];
-        g.divisor[i] = 1;
+        g.tap_step[i] = g.target_step[i] = 1;
     }
     set_dividers(&g);
     return g;
 }
 
-/* Output o saw input i at the window's place k where i = o * stride - padding + k * dilation. */
-lks_conv_gather lks_conv_backward_gather(const lks_conv2d_desc *d, int64_t batch) {
+static int common_divisor(int a, int b) {
+    return b == 0 ? a : common_divisor(b, a % b);
+}
+
+/* Output o saw input i through tap k where i = o * stride - padding + k * dilation: of the inputs
+ * first + place * stride, through every tap_step-th tap from first_tap on, if at all. */
+static void set_backward_axis(lks_conv_gather *g, const lks_conv2d_desc *d, int i, int first) {
+    const int stride = (int)d->stride[i], dilation = (int)d->dilation[i], taps = (int)d->kernel[i];
+    const int from = first + (int)d->padding[i];
+    const int tap_step = stride / common_divisor(stride, dilation);
+    int tap = 0;
+    while (tap < tap_step && (from - tap * dilation) % stride != 0)
+        tap++;
+    const bool seen = tap < tap_step && tap < taps;
+    g->size[i] = ((int)d->in_size[i] - first + stride - 1) / stride;
+    g->source[i] = (int)d->out_size[i];
+    g->kernel[i] = seen ? (taps - tap + tap_step - 1) / tap_step : 0;
+    g->scale[i] = 1;
+    g->offset[i] = (from - tap * dilation) / stride;
+    g->step[i] = -(tap_step * dilation / stride);
+    g->window[i] = taps;
+    g->first_tap[i] = tap;
+    g->tap_step[i] = tap_step;
+    g->target[i] = (int)d->in_size[i];
+    g->target_first[i] = first;
+    g->target_step[i] = stride;
+}
+
+lks_conv_gather lks_conv_backward_gather(const lks_conv2d_desc *d, int64_t batch,
+                                         const int first[2]) {
     lks_conv_gather g = {
-        .rows = (int)(batch * d->in_size[0] * d->in_size[1]),
         .groups = (int)d->groups,
         .inner = (int)(d->out_channels / d->groups),
         .outer = (int)(d->in_channels / d->groups),
     };
-    for (int i = 0; i < 2; i++) {
-        g.size[i] = (int)d->in_size[i];
-        g.source[i] = (int)d->out_size[i];
-        g.kernel[i] = (int)d->kernel[i];
-        g.scale[i] = 1;
-        g.offset[i] = (int)d->padding[i];
-        g.step[i] = -(int)d->dilation[i];
-        g.divisor[i] = (int)d->stride[i];
-    }
+    for (int i = 0; i < 2; i++)
+        set_backward_axis(&g, d, i, first[i]);
+    g.rows = (int)batch * g.size[0] * g.size[1];
     set_dividers(&g);
     return g;
 }
@@ -82,14 +103,16 @@ static size_t scratch_bytes(const lks_device *device, const lks_conv2d_desc *d, 
     const lks_conv_gather gather = lks_conv_forward_gather(d, max_batch);
     size_t bytes = (size_t)weight_count(d) * lks_dtype_bytes(lks_cuda_dtype(device));
     if (d->bias) bytes = larger(bytes, lks_cuda_bias_scratch_bytes(gather.rows, d->out_channels));
-    return larger(bytes, lks_conv_weight_gradient_scratch_bytes(&gather));
+    return larger(bytes, lks_conv_is_depthwise(d)
+                             ? lks_conv_depthwise_scratch_bytes(&gather)
+                             : lks_conv_weight_gradient_scratch_bytes(&gather));
 }
 
 /* Rows, and every factor of a row's number, are counted in 31 bits; groups are the third dimension
  * of a grid. */
 static lks_status check_size(const lks_conv2d_desc *d, int64_t max_batch) {
     enum { MAX_GROUPS = 65535 };
-    if (d->groups > MAX_GROUPS)
+    if (d->groups > MAX_GROUPS && !lks_conv_is_depthwise(d))
         return lks_fail(LKS_EUNSUPPORTED, "conv2d: %lld groups: a GPU takes at most %d",
                         (long long)d->groups, MAX_GROUPS);
     const double in = (double)d->in_size[0] * (double)d->in_size[1] * (double)max_batch;
@@ -152,6 +175,10 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
 
 /* ---- running ---- */
 
+static lks_conv_product_fn *product_of(const lks_conv2d_desc *d) {
+    return lks_conv_is_depthwise(d) ? lks_conv_depthwise : lks_conv_product;
+}
+
 /* The weights in the product's order: as they are, or copied to scratch. */
 static lks_status prepare_weights(const lks_conv2d_desc *d, lks_stream *stream, bool backward,
                                   const lks_op_args *args, const void **out) {
@@ -168,17 +195,31 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
     const lks_conv_gather gather = lks_conv_forward_gather(d, args->batch);
     lks_status status = prepare_weights(d, stream, false, args, &weights);
     if (status != LKS_OK) return status;
-    return lks_conv_product(stream, &gather, args->x, weights, d->bias ? args->params[1] : NULL,
-                            d->activation == LKS_ACTIVATION_RELU, args->y);
+    return product_of(d)(stream, &gather, args->x, weights, d->bias ? args->params[1] : NULL,
+                         d->activation == LKS_ACTIVATION_RELU, args->y);
 }
 
+/* One product for the inputs that were seen through the same taps; without strides these are all.
+ */
 static lks_status backward_x(const lks_conv2d_desc *d, lks_stream *stream,
                              const lks_op_args *args) {
     const void *weights;
-    const lks_conv_gather gather = lks_conv_backward_gather(d, args->batch);
     lks_status status = prepare_weights(d, stream, true, args, &weights);
-    if (status != LKS_OK) return status;
-    return lks_conv_product(stream, &gather, args->dy, weights, NULL, false, args->dx);
+    for (int h = 0; h < d->stride[0] && h < d->in_size[0]; h++)
+        for (int w = 0; w < d->stride[1] && w < d->in_size[1] && status == LKS_OK; w++) {
+            const lks_conv_gather gather =
+                lks_conv_backward_gather(d, args->batch, (const int[]){h, w});
+            status = product_of(d)(stream, &gather, args->dy, weights, NULL, false, args->dx);
+        }
+    return status;
+}
+
+static lks_status backward_weights(const lks_conv2d_desc *d, lks_stream *stream,
+                                   const lks_op_args *args, float *dweight) {
+    const lks_conv_gather gather = lks_conv_forward_gather(d, args->batch);
+    lks_conv_weight_gradient_fn *gradient =
+        lks_conv_is_depthwise(d) ? lks_conv_depthwise_weight_gradient : lks_conv_weight_gradient;
+    return gradient(stream, &gather, args->x, args->dy, args->accumulate, dweight, args->scratch);
 }
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
@@ -187,13 +228,11 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
     if (args->batch == 0)
         return lks_cuda_clear_gradients(
             stream, args, (const int64_t[]){weight_count(d), d->out_channels}, d->bias ? 2 : 1);
-    const lks_conv_gather gather = lks_conv_forward_gather(d, args->batch);
     lks_status status = lks_cuda_bias_backward(
-        stream, gather.rows, d->out_channels, d->activation == LKS_ACTIVATION_RELU ? args->y : NULL,
-        args->dy, dbias, args->accumulate, args->scratch);
-    if (status == LKS_OK && dweight)
-        status = lks_conv_weight_gradient(stream, &gather, args->x, args->dy, args->accumulate,
-                                          dweight, args->scratch);
+        stream, args->batch * d->out_size[0] * d->out_size[1], d->out_channels,
+        d->activation == LKS_ACTIVATION_RELU ? args->y : NULL, args->dy, dbias, args->accumulate,
+        args->scratch);
+    if (status == LKS_OK && dweight) status = backward_weights(d, stream, args, dweight);
     if (status == LKS_OK && args->dx) status = backward_x(d, stream, args);
     return status;
 }

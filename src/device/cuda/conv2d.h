@@ -16,10 +16,11 @@ typedef struct lks_divider {
     int shift;
 } lks_divider;
 
-/* Which places of an image [source] each row sees through a window. Row ((n * size[0]) + h) *
- * size[1] + w sees, at the window's place k, along each axis: p = place * scale + offset + k *
- * step; where p is no multiple of divisor, or p / divisor is outside of the source, there is a
- * zero.
+/* Which places of an image [source] each row sees through a window, and which pixel of an image
+ * [target] it makes. Row ((n * size[0]) + h) * size[1] + w sees, at the window's place k, along
+ * each axis: place * scale + offset + k * step, a zero where that is outside of the source; the
+ * weights there are those of tap first_tap + k * tap_step of `window`. It makes, along each axis,
+ * pixel target_first + place * target_step.
  *
  * Forward: rows are outputs, which see x. Gradient of x: rows are inputs, which see the dy that
  * they took part in. `inner` channels of each group are seen, `outer` are made. */
@@ -27,29 +28,53 @@ typedef struct lks_conv_gather {
     int rows;
     int groups, inner, outer;
     int size[2], source[2], kernel[2];
-    int scale[2], offset[2], step[2], divisor[2];
+    int scale[2], offset[2], step[2];
+    int window[2], first_tap[2], tap_step[2];
+    int target[2], target_first[2], target_step[2];
     lks_divider by_image, by_width; /* size[0] * size[1], size[1] */
 } lks_conv_gather;
 
 lks_conv_gather lks_conv_forward_gather(const lks_conv2d_desc *desc, int64_t batch);
-lks_conv_gather lks_conv_backward_gather(const lks_conv2d_desc *desc, int64_t batch);
+/* With strides, neighbouring inputs were seen through different taps, and those that are a stride
+ * apart through the same ones: the gather of inputs first, first + stride, ... along each axis,
+ * 0 <= first < stride. */
+lks_conv_gather lks_conv_backward_gather(const lks_conv2d_desc *desc, int64_t batch,
+                                         const int first[2]);
+
+/* Is every channel seen by itself alone? */
+static inline bool lks_conv_is_depthwise(const lks_conv2d_desc *desc) {
+    return desc->groups == desc->in_channels && desc->in_channels == desc->out_channels;
+}
 
 /* Weights [groups * out, in, kh, kw] as lks_conv_product wants them, [groups, outer, kh, kw,
- * inner]: outer, inner are out, in, or with `backward` in, out. */
+ * inner]: outer, inner are out, in, or with `backward` in, out. Of a depthwise convolution, as
+ * lks_conv_depthwise wants them: [kh, kw, groups]. */
 lks_status lks_conv_pack_weights(lks_stream *stream, const lks_conv2d_desc *desc, bool backward,
                                  const void *weights, void *packed);
 
-/* y[rows, groups * outer] = relu(gathered source * packed weights + bias[groups * outer]). bias may
- * be NULL. */
-lks_status lks_conv_product(lks_stream *stream, const lks_conv_gather *gather, const void *source,
-                            const void *packed, const void *bias, bool relu, void *y);
+/* y = relu(gathered source * packed weights + bias[groups * outer]), y [target pixels, groups *
+ * outer], of which the gather's rows are written. bias may be NULL. */
+typedef lks_status lks_conv_product_fn(lks_stream *stream, const lks_conv_gather *gather,
+                                       const void *source, const void *packed, const void *bias,
+                                       bool relu, void *y);
+lks_conv_product_fn lks_conv_product;
+/* The same where inner and outer are 1. */
+lks_conv_product_fn lks_conv_depthwise;
 
 /* dweight[groups * out, in, kh, kw] = or += gathered x^T * dy[rows, groups * outer], for the gather
  * of forward. */
-lks_status lks_conv_weight_gradient(lks_stream *stream, const lks_conv_gather *gather,
-                                    const void *x, const void *dy, bool accumulate, float *dweight,
-                                    void *scratch);
+typedef lks_status lks_conv_weight_gradient_fn(lks_stream *stream, const lks_conv_gather *gather,
+                                               const void *x, const void *dy, bool accumulate,
+                                               float *dweight, void *scratch);
+lks_conv_weight_gradient_fn lks_conv_weight_gradient;
+lks_conv_weight_gradient_fn lks_conv_depthwise_weight_gradient;
 size_t lks_conv_weight_gradient_scratch_bytes(const lks_conv_gather *gather);
+size_t lks_conv_depthwise_scratch_bytes(const lks_conv_gather *gather);
+
+/* Adds `parts` parts of the weights' gradient, each [groups, window, inner, outer]; dweight as
+ * above. */
+lks_status lks_conv_add_parts(lks_stream *stream, int parts, int groups, int window, int inner,
+                              int outer, const float *sums, bool accumulate, float *dweight);
 
 #ifdef __cplusplus
 }

@@ -42,19 +42,19 @@ template <typename Math, int V> struct product_tile {
 
     __device__ void fetch(const lks_conv_gather &g, const conv_row *rows, const T *source,
                           const T *weights) {
-        const int terms = g.kernel[0] * g.kernel[1] * g.inner;
+        const int terms = g.kernel[0] * g.kernel[1] * g.inner, window = g.window[0] * g.window[1];
         const int group = (int)blockIdx.z, column = (int)blockIdx.y * TILE_N;
-        const int pixel_channels = g.groups * g.inner;
+        const int pixel_channels = g.groups * g.inner, tap = find_tap(g, kh, kw);
         for (int i = 0; i < A_LOADS; i++) {
-            const conv_row row = rows[my_row(i)];
-            const int pixel = k < terms && row.image >= 0 ? find_pixel(g, row, kh, kw) : -1;
+            const int pixel = k < terms ? find_pixel(g, rows[my_row(i)], kh, kw) : -1;
             a[i] = load_or_zero<T, V>(pixel >= 0, source + (int64_t)pixel * pixel_channels +
                                                       group * g.inner + channel);
         }
         for (int i = 0; i < B_LOADS; i++) {
             const int n = column + my_row(i);
+            const int64_t filter = (int64_t)(group * g.outer + n) * window;
             b[i] = load_or_zero<T, V>(n < g.outer && k < terms,
-                                      weights + (int64_t)(group * g.outer + n) * terms + k);
+                                      weights + (filter + tap) * g.inner + channel);
         }
         advance(g, K);
     }
@@ -67,28 +67,16 @@ template <typename Math, int V> struct product_tile {
     }
 };
 
-/* N sums side by side of one row: bias, ReLU, and out. */
 template <typename T, int N>
-static __device__ void finish(const float *sums, const T *bias, bool relu, T *y) {
-    float value[N];
-    for (int i = 0; i < N; i++) {
-        value[i] = sums[i] + (bias ? lks_to_float(bias[i]) : 0);
-        if (relu && value[i] < 0) value[i] = 0;
-    }
-    lks_store<T, N>(y, value);
-}
-
-template <typename T, int N>
-static __device__ void write_tile(const lks_conv_gather &g, const float *sums, const T *bias,
-                                  bool relu, T *y) {
-    const int first_row = (int)blockIdx.x * TILE_M, first_column = (int)blockIdx.y * TILE_N;
-    const int group = (int)blockIdx.z;
+static __device__ void write_tile(const lks_conv_gather &g, const conv_row *rows, const float *sums,
+                                  const T *bias, bool relu, T *y) {
+    const int group = (int)blockIdx.z, first_column = (int)blockIdx.y * TILE_N;
     for (int i = (int)threadIdx.x * N; i < TILE_M * TILE_N; i += TILE_THREADS * N) {
         const int row = i / TILE_N, column = i % TILE_N;
-        if (first_row + row >= g.rows || first_column + column >= g.outer) continue;
+        if (rows[row].image < 0 || first_column + column >= g.outer) continue;
         const int channel = group * g.outer + first_column + column;
-        finish<T, N>(sums + row * TILE_STRIDE + column, bias ? bias + channel : nullptr, relu,
-                     y + (int64_t)(first_row + row) * (g.groups * g.outer) + channel);
+        finish_sums<T, N>(sums + row * TILE_STRIDE + column, bias ? bias + channel : nullptr, relu,
+                          y + (int64_t)rows[row].target * (g.groups * g.outer) + channel);
     }
 }
 
@@ -104,12 +92,8 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     const int terms = g.kernel[0] * g.kernel[1] * g.inner;
     product_tile<Math, V> tile;
     Math math;
-    if (threadIdx.x < TILE_M) {
-        const int64_t row = (int64_t)blockIdx.x * TILE_M + threadIdx.x;
-        conv_row place = {-1, 0, 0};
-        if (row < g.rows) place = find_row(g, (int)row);
-        rows[threadIdx.x] = place;
-    }
+    if (threadIdx.x < TILE_M)
+        rows[threadIdx.x] = find_row(g, (int64_t)blockIdx.x * TILE_M + threadIdx.x);
     __syncthreads();
     math.clear();
     tile.start(g);
@@ -125,7 +109,7 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     }
     math.store(memory->sums);
     __syncthreads();
-    write_tile<typename Math::T, V2>(g, memory->sums, bias, relu, y);
+    write_tile<typename Math::T, V2>(g, rows, memory->sums, bias, relu, y);
 }
 
 template <typename Math, int V, int V2>
@@ -187,6 +171,11 @@ lks_status lks_conv_pack_weights(lks_stream *stream, const lks_conv2d_desc *d, b
     const int64_t count = d->groups * out * out_stride;
     return lks_cuda_typed(stream->device, [&](auto type) {
         typedef decltype(type) T;
+        if (lks_conv_is_depthwise(d)) /* in the kernel's words, one group with groups as inner */
+            return lks_cuda_launch(stream, "weights of a convolution", pack_weights<T>,
+                                   lks_cuda_blocks(stream, count, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK,
+                                   0, count, 1, window, (int)d->groups, 0, window, 0,
+                                   (const T *)weights, (T *)packed);
         return lks_cuda_launch(stream, "weights of a convolution", pack_weights<T>,
                                lks_cuda_blocks(stream, count, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK, 0,
                                count, backward ? in : out, window, backward ? out : in,

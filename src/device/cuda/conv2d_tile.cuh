@@ -9,8 +9,7 @@
 
 #include <mma.h>
 
-#include "device/cuda/conv2d.h"
-#include "device/cuda/kernel.cuh"
+#include "device/cuda/conv2d_gather.cuh"
 
 static constexpr int TILE_M = 128, TILE_N = 64, TILE_THREADS = 256;
 /* Rows of finished sums, padded against bank conflicts and for the alignment that wmma asks. */
@@ -187,36 +186,6 @@ static __device__ lks_elements<T, V> load_or_zero(bool there, const T *from) {
     for (int i = 0; i < V; i++)
         lks_set(&elements.value[i], 0);
     return elements;
-}
-
-static __device__ int divide(int n, lks_divider divider) {
-    return (int)((uint64_t)n * divider.multiplier >> divider.shift);
-}
-
-/* A row's image, and where its window begins there; see lks_conv_gather. */
-struct conv_row {
-    int image; /* index of the image's first pixel in the source */
-    int h, w;
-};
-
-static __device__ conv_row find_row(const lks_conv_gather &g, int row) {
-    const int image = divide(row, g.by_image), place = row - image * g.size[0] * g.size[1];
-    const int h = divide(place, g.by_width), w = place - h * g.size[1];
-    return {image * g.source[0] * g.source[1], h * g.scale[0] + g.offset[0],
-            w * g.scale[1] + g.offset[1]};
-}
-
-/* The source's pixel that the row sees at the window's place (kh, kw); negative: none. */
-static __device__ int find_pixel(const lks_conv_gather &g, conv_row row, int kh, int kw) {
-    int h = row.h + kh * g.step[0], w = row.w + kw * g.step[1];
-    if (h < 0 || w < 0) return -1;
-    if (g.divisor[0] > 1 || g.divisor[1] > 1) {
-        if (h % g.divisor[0] || w % g.divisor[1]) return -1;
-        h /= g.divisor[0];
-        w /= g.divisor[1];
-    }
-    if (h >= g.source[0] || w >= g.source[1]) return -1;
-    return row.image + h * g.source[1] + w;
 }
 
 #endif

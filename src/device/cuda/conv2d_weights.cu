@@ -166,16 +166,21 @@ static lks_status sum_by_precision(lks_stream *stream, const lks_conv_gather *g,
     }
 }
 
+lks_status lks_conv_add_parts(lks_stream *stream, int parts, int groups, int window, int inner,
+                              int outer, const float *sums, bool accumulate, float *dweight) {
+    const int64_t count = (int64_t)groups * window * inner * outer;
+    return lks_cuda_launch(stream, "gradient of a convolution's weights", add_parts,
+                           lks_cuda_blocks(stream, count, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK, 0, count,
+                           parts, outer, inner, window, sums, accumulate, dweight);
+}
+
 lks_status lks_conv_weight_gradient(lks_stream *stream, const lks_conv_gather *gather,
                                     const void *x, const void *dy, bool accumulate, float *dweight,
                                     void *scratch) {
     const int parts = count_parts(gather);
-    const int64_t count = sums_of_a_part(gather);
     float *sums = (float *)scratch;
     lks_status status = sum_by_precision(stream, gather, parts, x, dy, sums);
     if (status != LKS_OK) return status;
-    return lks_cuda_launch(stream, "gradient of a convolution's weights", add_parts,
-                           lks_cuda_blocks(stream, count, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK, 0, count,
-                           parts, gather->outer, gather->inner,
-                           gather->kernel[0] * gather->kernel[1], sums, accumulate, dweight);
+    return lks_conv_add_parts(stream, parts, gather->groups, gather->kernel[0] * gather->kernel[1],
+                              gather->inner, gather->outer, sums, accumulate, dweight);
 }

@@ -2,6 +2,7 @@
 set(LKS_CUDA_SOURCES
   columns.cu
   conv2d.c
+  conv2d_depthwise.cu
   conv2d_product.cu
   conv2d_weights.cu
   cublaslt.c
