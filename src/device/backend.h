@@ -123,6 +123,8 @@ typedef struct lks_device_backend {
      * others than ReLU, which all of them take; NULL: none does. */
     bool (*fuses)(const lks_device *device, lks_op_kind kind, const void *desc,
                   lks_activation activation);
+    /* Do norms take an x2 to add (lks_op_add)? */
+    bool adds;
     /* lks_op_chain for two operations of one kind; NULL: none can. */
     bool (*chain)(const lks_device *device, lks_op_kind kind, void *first, void *second);
     /* Instead of the type's create, for a back end that makes operations in more than one way; may

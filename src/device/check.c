@@ -115,6 +115,13 @@ static lks_status check_relayout(const void *desc) {
     return LKS_OK;
 }
 
+static lks_status check_add(const void *desc) {
+    const lks_add_desc *d = desc;
+    if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
+        return lks_fail(LKS_EUNSUPPORTED, "add: activation %d cannot be fused", (int)d->activation);
+    return LKS_OK;
+}
+
 static lks_status check_cast(const void *desc) {
     const lks_cast_desc *d = desc;
     const bool narrows = d->from == LKS_F32 && d->to == LKS_BF16;
@@ -127,11 +134,17 @@ static lks_status check_cast(const void *desc) {
 
 lks_status lks_op_check(lks_op_kind kind, const void *desc) {
     static lks_status (*const check[LKS_OP_KIND_COUNT])(const void *desc) = {
-        [LKS_OP_LINEAR] = check_linear,         [LKS_OP_CONV2D] = check_conv2d,
-        [LKS_OP_POOL2D] = check_pool2d,         [LKS_OP_BATCH_NORM] = check_batch_norm,
-        [LKS_OP_LAYER_NORM] = check_layer_norm, [LKS_OP_SOFTMAX] = check_softmax,
-        [LKS_OP_ELTWISE] = check_eltwise,       [LKS_OP_DROPOUT] = check_dropout,
-        [LKS_OP_RELAYOUT] = check_relayout,     [LKS_OP_CAST] = check_cast,
+        [LKS_OP_LINEAR] = check_linear,
+        [LKS_OP_CONV2D] = check_conv2d,
+        [LKS_OP_POOL2D] = check_pool2d,
+        [LKS_OP_BATCH_NORM] = check_batch_norm,
+        [LKS_OP_LAYER_NORM] = check_layer_norm,
+        [LKS_OP_SOFTMAX] = check_softmax,
+        [LKS_OP_ELTWISE] = check_eltwise,
+        [LKS_OP_DROPOUT] = check_dropout,
+        [LKS_OP_RELAYOUT] = check_relayout,
+        [LKS_OP_ADD] = check_add,
+        [LKS_OP_CAST] = check_cast,
     };
     return check[kind] ? check[kind](desc) : LKS_OK;
 }

@@ -329,6 +329,8 @@ static lks_activation *activation_of(lks_op_kind kind, void *desc) {
         return &((lks_conv2d_desc *)desc)->activation;
     case LKS_OP_BATCH_NORM:
         return &((lks_batch_norm_desc *)desc)->activation;
+    case LKS_OP_ADD:
+        return &((lks_add_desc *)desc)->activation;
     default:
         return NULL;
     }
@@ -342,6 +344,31 @@ bool lks_op_fuse(lks_device *device, lks_op_kind kind, void *desc, lks_activatio
         (!backend->fuses || !backend->fuses(device, kind, desc, activation)))
         return false;
     *fused = activation;
+    return true;
+}
+
+/* Where the description says that the operation adds x2, in front or behind; NULL: it never does.
+ */
+static bool *adds_of(lks_op_kind kind, void *desc, lks_add_place *place) {
+    switch (kind) {
+    case LKS_OP_BATCH_NORM:
+        *place = LKS_ADD_BEHIND;
+        return &((lks_batch_norm_desc *)desc)->adds_x2;
+    case LKS_OP_LAYER_NORM:
+        *place = LKS_ADD_IN_FRONT;
+        return &((lks_layer_norm_desc *)desc)->adds_x2;
+    default:
+        return NULL;
+    }
+}
+
+bool lks_op_add(lks_device *device, lks_op_kind kind, void *desc, lks_add_place place) {
+    lks_add_place where;
+    bool *adds = adds_of(kind, desc, &where);
+    const lks_activation *activation = activation_of(kind, desc);
+    const bool activates = activation && *activation != LKS_ACTIVATION_NONE;
+    if (!adds || *adds || where != place || activates || !device->backend->adds) return false;
+    *adds = true;
     return true;
 }
 

@@ -228,7 +228,8 @@ typedef struct lks_batch_norm_desc {
     lks_layout layout; /* CHANNELS_LAST also for spatial == 1 */
     double eps, momentum;
     bool affine, track_running_stats;
-    lks_activation activation; /* NONE or RELU */
+    bool adds_x2;              /* to what it has normalised; dx2 is the gradient there */
+    lks_activation activation; /* NONE or RELU; of the sum */
 } lks_batch_norm_desc;
 
 /* Normalises each row of `width` numbers; rows = batch * rows_per_sample. params: weight[width],
@@ -237,6 +238,7 @@ typedef struct lks_layer_norm_desc {
     int64_t width, rows_per_sample;
     double eps;
     bool affine, bias;
+    bool adds_x2; /* to x, and normalises the sum, whose gradient is dx and dx2 */
 } lks_layer_norm_desc;
 
 /* Softmax along the middle of [batch * outer, size, inner]. ROWS. */
@@ -266,10 +268,11 @@ typedef struct lks_relayout_desc {
     lks_layout from, to;
 } lks_relayout_desc;
 
-/* add: y = x + x2, in backward dx = dx2 = dy. The join of a residual block. Its mirror, the fork,
- * has no forward; in backward dx = dy + dy2. */
+/* add: y = act(x + x2), in backward dx = dx2 = the gradient of the sum. The join of a residual
+ * block. Its mirror, the fork, has no forward and no activation; in backward dx = dy + dy2. */
 typedef struct lks_add_desc {
     int64_t count;
+    lks_activation activation; /* NONE or RELU */
 } lks_add_desc;
 
 /* y = x as another type of elements, in backward dx = dy: the way into and out of what the device
@@ -299,7 +302,7 @@ typedef enum lks_op_kind {
 typedef struct lks_op_needs {
     size_t saved_bytes;    /* written by forward, read by backward of the same batch */
     size_t scratch_bytes;  /* used within one call */
-    bool backward_needs_x; /* x must still hold forward's input in backward */
+    bool backward_needs_x; /* x must still hold forward's input in backward; x2 need never */
     bool backward_needs_y;
     bool in_place;          /* forward may run with y == x (then backward must not need x) */
     bool backward_in_place; /* backward may run with dx == dy */
@@ -332,7 +335,7 @@ typedef struct lks_op_args {
     void *dy;                /* backward may overwrite it */
     const void *dy2;         /* fork: the second consumer's gradient */
     void *dx;                /* NULL: not wanted */
-    void *dx2;               /* add: may equal dx or dy, then nothing is copied */
+    void *dx2;               /* of x2; may equal dx or dy, then nothing is copied */
     void *const *dparams;    /* NULL, or an entry NULL: not wanted (frozen parameters) */
     void *saved, *scratch;
     const lks_op *x_op;  /* backward of a linear with x_activation: the operation that made x, */
@@ -345,6 +348,10 @@ typedef struct lks_op_args {
  * struct of the kind, says so afterwards. The result is that of an LKS_OP_ELTWISE behind it,
  * rounded no more often. */
 bool lks_op_fuse(lks_device *device, lks_op_kind kind, void *desc, lks_activation activation);
+typedef enum lks_add_place { LKS_ADD_IN_FRONT, LKS_ADD_BEHIND } lks_add_place;
+/* The same for an LKS_OP_ADD in front of the operation or behind it: may it take the other summand
+ * as x2, and add by itself? */
+bool lks_op_add(lks_device *device, lks_op_kind kind, void *desc, lks_add_place place);
 /* The same for two operations of which the second is alone in taking the first one's y as its x:
  * may its backward do a part of the first one's? Then both descriptions say so, and backward of the
  * second one wants x_op and x_saved. */

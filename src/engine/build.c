@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/fuse.h"
 #include "engine/graph.h"
 
 struct lks_builder {
@@ -138,6 +139,7 @@ lks_status lks_build_add(lks_builder *builder, lks_flow *flow, const lks_flow *s
     lks_flow other = *second;
     lks_status status = want_layout(builder, &other, flow->layout);
     if (status != LKS_OK) return status;
+    if (lks_fuse_add_behind(graph, &flow->value, other.value)) return LKS_OK;
     lks_op_desc desc = {.add = {.count = graph->values[flow->value].count}};
     lks_shape same = flow->shape;
     lks_node *node;
@@ -185,21 +187,14 @@ static lks_status add_params(lks_graph *graph, const lks_layer_plan *plan, lks_n
     return LKS_OK;
 }
 
-/* Lets the operation that made the value apply the activation that follows it directly. */
-static bool fuse_activation(lks_graph *graph, const lks_layer_plan *plan, const lks_flow *flow) {
-    int producer = graph->values[flow->value].producer;
-    if (plan->kind != LKS_OP_ELTWISE || producer == LKS_NO_NODE) return false;
-    lks_node *node = &graph->nodes[producer];
-    return lks_op_fuse(graph->device, node->kind, &node->desc, plan->desc.eltwise.activation);
-}
-
-/* Lets the node do in its backward what it can of the backward of the one in front of it. */
-static void chain_backward(lks_graph *graph, lks_node *node) {
-    int producer = graph->values[node->x].producer;
-    if (graph->config.inference_only || producer == LKS_NO_NODE) return;
-    lks_node *first = &graph->nodes[producer];
-    node->takes_x_saved =
-        lks_op_chain(graph->device, first->kind, &first->desc, node->kind, &node->desc);
+/* Makes the node for what the layer plans, unless the add in front becomes it. */
+static lks_status place_operation(lks_builder *builder, const lks_layer_plan *plan, lks_flow *flow,
+                                  lks_node **out) {
+    *out = lks_fuse_add_in_front(builder->graph, plan, flow->value);
+    if (*out == NULL) return add_node(builder, plan->kind, &plan->desc, &plan->output, flow, out);
+    (*out)->layer = builder->layer;
+    flow->shape = plan->output;
+    return LKS_OK;
 }
 
 static int64_t count_multiply_adds(lks_op_kind kind, const lks_op_desc *desc) {
@@ -217,7 +212,7 @@ static int64_t count_multiply_adds(lks_op_kind kind, const lks_op_desc *desc) {
 
 static lks_status add_operation(lks_builder *builder, const lks_layer_plan *plan, lks_flow *flow) {
     lks_graph *graph = builder->graph;
-    bool fused = plan->has_op && fuse_activation(graph, plan, flow);
+    bool fused = plan->has_op && lks_fuse_activation(graph, plan, flow->value);
     /* Dropout does nothing outside training. */
     bool idle = plan->kind == LKS_OP_DROPOUT && graph->config.inference_only;
     if (!plan->has_op || fused || idle) {
@@ -225,11 +220,11 @@ static lks_status add_operation(lks_builder *builder, const lks_layer_plan *plan
         return LKS_OK;
     }
     lks_node *node;
-    lks_status status = add_node(builder, plan->kind, &plan->desc, &plan->output, flow, &node);
+    lks_status status = place_operation(builder, plan, flow, &node);
     if (status != LKS_OK) return status;
     node->synchronize = plan->synchronize;
     graph->layers[node->layer].is_synchronized |= plan->synchronize;
-    chain_backward(graph, node);
+    lks_fuse_backward(graph, node);
     graph->layers[node->layer].multiply_adds += count_multiply_adds(plan->kind, &plan->desc);
     return add_params(graph, plan, node);
 }

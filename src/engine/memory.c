@@ -83,7 +83,7 @@ static void find_last_uses(memory_plan *m) {
             value->consumer == LKS_NO_NODE ? loss_step(graph) : forward_step(value->consumer);
         if (value->consumer != LKS_NO_NODE) {
             const lks_node *consumer = &graph->nodes[value->consumer];
-            if (lks_node_has_backward(graph, consumer) &&
+            if (lks_node_has_backward(graph, consumer) && consumer->x == v &&
                 lks_op_get_needs(consumer->op)->backward_needs_x)
                 last = later(last, backward_step(graph, value->consumer));
         }

@@ -239,7 +239,7 @@ static void operands_create(operands *o, lks_device *device, lks_op *op, const c
     if (call->has_dy2) o->dy2 = check_upload_elements(device, call->dy2, y_count);
     o->dy = check_upload_elements(device, call->dy, y_count);
     if (!call->without_dx) o->dx = poisoned(device, element_bytes(x_count));
-    if (call->has_x2) o->dx2 = poisoned(device, element_bytes(x_count));
+    if (call->has_x2 && !call->without_dx2) o->dx2 = poisoned(device, element_bytes(x_count));
     o->saved = poisoned(device, needs->saved_bytes + GUARD_BYTES);
     o->scratch = poisoned(device, needs->scratch_bytes + GUARD_BYTES);
     for (int i = 0; i < call->params; i++) {
@@ -308,7 +308,8 @@ static lks_status run_backward(const operands *o, const lks_op_args *args) {
     const lks_op_needs *needs = lks_op_get_needs(o->op);
     lks_stream *stream = lks_device_stream(o->device, LKS_STREAM_COMPUTE);
     lks_op_args strict = *args;
-    if (!needs->backward_needs_x) strict.x = strict.x2 = NULL;
+    strict.x2 = NULL;
+    if (!needs->backward_needs_x) strict.x = NULL;
     if (!needs->backward_needs_y) strict.y = NULL;
     poison(o->device, o->scratch, needs->scratch_bytes);
     const lks_status status = lks_op_backward(o->op, stream, &strict);
@@ -381,6 +382,7 @@ static void second_run(operands *o, const check_call *call) {
     }
     check_ok(run_backward(o, &args));
     if (args.dx) expect_same_elements(o->device, "dx", call->dx, args.dx, o->x_count);
+    if (args.dx2) expect_same_elements(o->device, "dx2", call->dx2, args.dx2, o->x_count);
     for (int i = 0; i < call->params && args.dparams; i++) {
         if (call->without_dparam[i]) continue;
         expect_same(o->device, "dparam", call->dparam[i], o->dparam[i],

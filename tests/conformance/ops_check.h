@@ -77,7 +77,7 @@ typedef struct check_call {
     bool training;
     bool accumulate;
     bool forward_only;
-    bool without_dx;                       /* dx NULL */
+    bool without_dx, without_dx2;          /* dx NULL, dx2 NULL */
     bool without_dparams;                  /* dparams NULL */
     bool without_dparam[CHECK_MAX_PARAMS]; /* one of its entries NULL */
     int64_t step, first_row, batches_tracked;

@@ -377,27 +377,43 @@ static void test_relayout(void **state) {
 
 static const int64_t add_counts[] = {1, 31, 20011};
 
+static void add_case(lks_device *device, int64_t count, int64_t batch, bool relu, int without) {
+    lks_add_desc desc = {.count = count};
+    if (relu) assert_true(lks_op_fuse(device, LKS_OP_ADD, &desc, LKS_ACTIVATION_RELU));
+    check_call call = {.kind = LKS_OP_ADD,
+                       .desc = &desc,
+                       .max_batch = 3,
+                       .batch = batch,
+                       .x_count = count,
+                       .y_count = count,
+                       .has_x2 = true,
+                       .without_dx = without == 1,
+                       .without_dx2 = without == 2};
+    check_call_fill(&call, 13);
+    if (batch > 0) call.x[0] = NAN;
+    check_ok(check_call_run(device, &call));
+    for (int64_t e = 0; e < batch * count; e++) {
+        const float sum = check_rounded(call.x[e] + call.x2[e]);
+        const float dy = relu && sum <= 0 ? 0 : call.dy[e];
+        if (isnan(sum))
+            assert_true(isnan(call.y[e]));
+        else
+            assert_true(call.y[e] == (relu && sum <= 0 ? 0 : sum));
+        if (call.dx) assert_true(call.dx[e] == dy);
+        if (call.dx2) assert_true(call.dx2[e] == dy);
+    }
+    check_any_threads(device, &call);
+    check_call_free(&call);
+}
+
 static void test_add(void **state) {
     for (size_t i = 0; i < sizeof add_counts / sizeof *add_counts; i++)
-        for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1) {
-            const lks_add_desc desc = {add_counts[i]};
-            check_call call = {.kind = LKS_OP_ADD,
-                               .desc = &desc,
-                               .max_batch = 3,
-                               .batch = batch,
-                               .x_count = desc.count,
-                               .y_count = desc.count,
-                               .has_x2 = true};
-            check_call_fill(&call, 13);
-            check_ok(check_call_run(*state, &call));
-            for (int64_t e = 0; e < batch * desc.count; e++) {
-                assert_true(call.y[e] == check_rounded(call.x[e] + call.x2[e]));
-                assert_true(call.dx[e] == call.dy[e]);
-                assert_true(call.dx2[e] == call.dy[e]);
-            }
-            check_any_threads(*state, &call);
-            check_call_free(&call);
-        }
+        for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1)
+            for (int relu = 0; relu < 2; relu++)
+                add_case(*state, add_counts[i], batch, relu, 0);
+    for (int without = 1; without <= 2; without++)
+        for (int relu = 0; relu < 2; relu++)
+            add_case(*state, 67, 2, relu, without);
 }
 
 /* dx = dy + dy2, into memory of its own and over dy. */
@@ -405,7 +421,7 @@ static void test_fork(void **state) {
     lks_device *device = *state;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
     for (size_t i = 0; i < sizeof add_counts / sizeof *add_counts; i++) {
-        const lks_add_desc desc = {add_counts[i]};
+        const lks_add_desc desc = {.count = add_counts[i]};
         const int64_t all = 3 * desc.count;
         float *a = check_random(1, all, -1, 1), *b = check_random(2, all, -1, 1);
         lks_op *op = NULL;
@@ -451,12 +467,14 @@ static void test_bad_descriptions(void **state) {
     const lks_softmax_desc empty = {1, 0, 1};
     const lks_relayout_desc none = {0, 4, LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST};
     const lks_eltwise_desc unknown = {4, (lks_activation)99, 0};
+    const lks_add_desc tanh_of_sum = {4, LKS_ACTIVATION_TANH};
     expect_refused(*state, LKS_OP_DROPOUT, &negative, LKS_EINVAL);
     expect_refused(*state, LKS_OP_DROPOUT, &above, LKS_EINVAL);
     expect_refused(*state, LKS_OP_DROPOUT, &nan, LKS_EINVAL);
     expect_refused(*state, LKS_OP_SOFTMAX, &empty, LKS_EINVAL);
     expect_refused(*state, LKS_OP_RELAYOUT, &none, LKS_EINVAL);
     expect_refused(*state, LKS_OP_ELTWISE, &unknown, LKS_EUNSUPPORTED);
+    expect_refused(*state, LKS_OP_ADD, &tanh_of_sum, LKS_EUNSUPPORTED);
 }
 
 int main(int argc, char **argv) {

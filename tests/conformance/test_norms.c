@@ -26,6 +26,7 @@ static check_call batch_norm_call(const lks_batch_norm_desc *d, int64_t max_batc
         .batch = batch,
         .x_count = d->channels * d->spatial,
         .y_count = d->channels * d->spatial,
+        .has_x2 = d->adds_x2,
         .params = d->affine ? 2 : 0,
         .param_count = {d->channels, d->channels},
         .buffers = d->track_running_stats ? 2 : 0,
@@ -113,14 +114,25 @@ static void batch_norm_expected(const check_call *call, expected *e) {
                 const int64_t p = place(d, n, i, c);
                 double y = ((double)call->x[p] - mean) / sqrt(variance + d->eps);
                 if (d->affine) y = y * (double)call->param[0][c] + (double)call->param[1][c];
+                if (d->adds_x2) y += (double)call->x2[p];
                 e->y[p] = d->activation == LKS_ACTIVATION_RELU && y < 0 ? 0 : y;
             }
         channel_backward(call, c, mean, variance, by_batch, e);
     }
 }
 
+/* What reaches the second summand is dy, where the ReLU lets it through. */
+static void compare_dx2(const check_call *call, const expected *e) {
+    const lks_batch_norm_desc *d = call->desc;
+    for (int64_t i = 0; i < call->batch * call->x_count; i++) {
+        const bool off = d->activation == LKS_ACTIVATION_RELU && e->y[i] <= 0;
+        assert_true(call->dx2[i] == (off ? 0 : call->dy[i]));
+    }
+}
+
 static void compare(const check_call *call, const expected *e, int64_t width) {
     const int64_t count = call->batch * call->x_count;
+    if (call->kind == LKS_OP_BATCH_NORM && call->dx2) compare_dx2(call, e);
     check_close("y", call->y, e->y, count, check_tolerance(FORWARD));
     if (call->dx) check_close("dx", call->dx, e->dx, count, check_tolerance(BACKWARD));
     for (int i = 0; i < call->buffers; i++)
@@ -180,6 +192,50 @@ static void batch_norm_agrees(void **state) {
             call.batches_tracked = variant;
             run_batch_norm(*state, &call, 100 * c, 0.3);
         }
+}
+
+/* The join of a residual block, and its ReLU, in the same passes: where the device does so. */
+static void batch_norm_adds_x2(void **state) {
+    for (size_t c = 0; c < sizeof norm_cases / sizeof *norm_cases; c++)
+        for (int variant = 0; variant < 12; variant++) {
+            lks_batch_norm_desc d = norm_cases[c];
+            d.eps = 1e-5;
+            d.affine = variant % 4 != 1;
+            d.track_running_stats = true;
+            if (!lks_op_add(*state, LKS_OP_BATCH_NORM, &d, LKS_ADD_BEHIND)) skip();
+            if (variant & 1)
+                assert_true(lks_op_fuse(*state, LKS_OP_BATCH_NORM, &d, LKS_ACTIVATION_RELU));
+            check_call call = batch_norm_call(&d, 8, d.spatial > 1 ? 2 + variant % 2 : 8);
+            call.training = variant % 3 != 2;
+            call.accumulate = variant & 2;
+            call.without_dx = variant / 4 == 1;
+            call.without_dx2 = variant / 4 == 2;
+            run_batch_norm(*state, &call, 50 + c, 0.2);
+        }
+}
+
+/* A sum is fused once, where it stands, and before the activation. */
+static void what_adds(void **state) {
+    const bool is_gpu = strcmp(lks_device_kind(*state), "cuda") == 0;
+    lks_batch_norm_desc norm = norm_cases[1], active = norm_cases[1];
+    lks_layer_norm_desc rows = {.width = 8, .rows_per_sample = 1};
+    lks_add_desc add = {.count = 8};
+    active.activation = LKS_ACTIVATION_RELU;
+    assert_false(lks_op_add(*state, LKS_OP_BATCH_NORM, &norm, LKS_ADD_IN_FRONT));
+    assert_false(lks_op_add(*state, LKS_OP_BATCH_NORM, &active, LKS_ADD_BEHIND));
+    assert_false(lks_op_add(*state, LKS_OP_LAYER_NORM, &rows, LKS_ADD_BEHIND));
+    assert_false(lks_op_add(*state, LKS_OP_ADD, &add, LKS_ADD_BEHIND));
+    assert_int_equal(lks_op_add(*state, LKS_OP_BATCH_NORM, &norm, LKS_ADD_BEHIND), is_gpu);
+    assert_int_equal(lks_op_add(*state, LKS_OP_LAYER_NORM, &rows, LKS_ADD_IN_FRONT), is_gpu);
+    assert_int_equal(norm.adds_x2, is_gpu);
+    assert_int_equal(rows.adds_x2, is_gpu);
+    assert_false(lks_op_add(*state, LKS_OP_BATCH_NORM, &norm, LKS_ADD_BEHIND));
+    if (is_gpu) return;
+    lks_op *op = NULL;
+    norm.adds_x2 = rows.adds_x2 = true;
+    assert_int_equal(lks_op_create(*state, LKS_OP_BATCH_NORM, &norm, 2, &op), LKS_EUNSUPPORTED);
+    assert_int_equal(lks_op_create(*state, LKS_OP_LAYER_NORM, &rows, 2, &op), LKS_EUNSUPPORTED);
+    assert_null(op);
 }
 
 static void batch_norm_leaves_out_what_is_not_wanted(void **state) {
@@ -339,6 +395,49 @@ static void layer_norm_agrees(void **state) {
         }
 }
 
+/* The norm of x + x2, a sum that is rounded as an addition of its own would: where the device does
+ * so. */
+static void layer_norm_adds_x2(void **state) {
+    static const int64_t width[] = {3, 16, 61, 1036, 1101};
+    for (size_t c = 0; c < sizeof width / sizeof *width; c++)
+        for (int variant = 0; variant < 3; variant++) {
+            lks_layer_norm_desc d = {.width = width[c],
+                                     .rows_per_sample = 1 + variant,
+                                     .eps = 1e-5,
+                                     .affine = variant != 1,
+                                     .bias = variant != 1};
+            if (!lks_op_add(*state, LKS_OP_LAYER_NORM, &d, LKS_ADD_IN_FRONT)) skip();
+            check_call call = {.kind = LKS_OP_LAYER_NORM,
+                               .desc = &d,
+                               .max_batch = 7,
+                               .batch = variant ? 5 : 7,
+                               .x_count = d.width * d.rows_per_sample,
+                               .y_count = d.width * d.rows_per_sample,
+                               .has_x2 = true,
+                               .params = d.affine ? 2 : 0,
+                               .param_count = {d.width, d.width},
+                               .training = true,
+                               .without_dx = variant == 1,
+                               .without_dx2 = variant == 2};
+            check_call_fill(&call, 300 + c);
+            const int64_t count = call.batch * call.x_count;
+            float *x = call.x, *sum = malloc((size_t)count * sizeof *sum);
+            assert_non_null(sum);
+            for (int64_t i = 0; i < count; i++)
+                sum[i] = check_rounded(x[i] + call.x2[i]);
+            expected e = make_expected(count, d.width);
+            call.x = sum;
+            layer_norm_expected(&call, &e);
+            call.x = x;
+            check_ok(check_call_run(*state, &call));
+            compare(&call, &e, d.width);
+            if (call.dx2) check_close("dx2", call.dx2, e.dx, count, check_tolerance(BACKWARD));
+            free(sum);
+            release(&e);
+            check_call_free(&call);
+        }
+}
+
 static void norms_refuse(void **state) {
     lks_op *op = NULL;
     lks_batch_norm_desc d = norm_cases[0];
@@ -358,11 +457,14 @@ static void norms_refuse(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_norm_agrees),
+        cmocka_unit_test(batch_norm_adds_x2),
+        cmocka_unit_test(what_adds),
         cmocka_unit_test(batch_norm_leaves_out_what_is_not_wanted),
         cmocka_unit_test(batch_norm_keeps_digits_far_from_zero),
         cmocka_unit_test(batch_norm_needs_two_values),
         cmocka_unit_test(norms_take_an_empty_batch),
         cmocka_unit_test(layer_norm_agrees),
+        cmocka_unit_test(layer_norm_adds_x2),
         cmocka_unit_test(norms_refuse),
     };
     return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);

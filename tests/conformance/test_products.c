@@ -374,6 +374,17 @@ static void conv_agrees(void **state) {
         {3, 4, 1, {5, 5}, {2, 2}, {2, 2}, {0, 0}, {1, 1}, false},
         {16, 16, 1, {5, 5}, {1, 1}, {2, 2}, {0, 0}, {1, 1}, true},
         {24, 12, 1, {6, 5}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, true},
+        /* strides and dilations with common divisors, strides beyond windows and images */
+        {8, 8, 1, {9, 10}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, true},
+        {3, 4, 1, {13, 14}, {3, 4}, {4, 6}, {3, 1}, {2, 4}, false},
+        {4, 8, 2, {3, 2}, {2, 1}, {5, 4}, {1, 0}, {1, 1}, true},
+        /* every channel by itself */
+        {16, 16, 16, {9, 7}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true},
+        {40, 40, 40, {8, 11}, {3, 5}, {2, 3}, {1, 2}, {1, 1}, true},
+        {5, 5, 5, {9, 8}, {2, 3}, {2, 1}, {0, 2}, {2, 3}, true},
+        {1, 1, 1, {6, 7}, {3, 3}, {1, 2}, {1, 1}, {1, 1}, true},
+        {6, 12, 6, {7, 6}, {3, 3}, {1, 2}, {1, 1}, {1, 1}, true},
+        {72, 72, 72, {5, 4}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, true},
     };
     /* ReLU, a whole batch, accumulation: every pair of the three in every combination. */
     static const int variants[] = {0, 3, 5, 6};

@@ -8,6 +8,7 @@
 typedef struct add_op {
     lks_op op;
     int64_t count; /* elements of a sample */
+    bool relu;
 } add_op;
 
 typedef struct add_job {
@@ -27,6 +28,29 @@ static void add_part(const void *data, int64_t begin, int64_t end) {
     add_range(end - begin, job->a + begin, job->b + begin, job->sum + begin);
 }
 
+typedef struct relu_job {
+    const float *a, *b; /* summands; or y and dy */
+    float *first, *second;
+} relu_job;
+
+LKS_CPU_CLONES
+static void relu_part(const void *data, int64_t begin, int64_t end) {
+    const relu_job *job = data;
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++) {
+        const float sum = job->a[i] + job->b[i];
+        job->first[i] = sum <= 0.0f ? 0.0f : sum; /* NaN passes through */
+    }
+}
+
+LKS_CPU_CLONES
+static void relu_backward_part(const void *data, int64_t begin, int64_t end) {
+    const relu_job *job = data;
+#pragma omp simd
+    for (int64_t i = begin; i < end; i++)
+        job->first[i] = job->second[i] = job->a[i] <= 0.0f ? 0.0f : job->b[i];
+}
+
 static void add(lks_device *device, int64_t count, const float *a, const float *b, float *sum) {
     const add_job job = {a, b, sum};
     lks_cpu_parallel(device, count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, add_part, &job);
@@ -38,8 +62,14 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     (void)max_batch;
     add_op *op = malloc(sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "add: cannot allocate the operation");
-    op->op = (lks_op){.needs = {.in_place = true, .backward_in_place = true}};
-    op->count = ((const lks_add_desc *)desc)->count;
+    const lks_add_desc *d = desc;
+    op->relu = d->activation == LKS_ACTIVATION_RELU;
+    op->count = d->count;
+    op->op = (lks_op){.needs = {
+                          .in_place = true,
+                          .backward_in_place = true,
+                          .backward_needs_y = op->relu,
+                      }};
     *out = &op->op;
     return LKS_OK;
 }
@@ -50,18 +80,32 @@ static void destroy(lks_op *op) {
 
 /* ---- add ---- */
 
-static lks_status add_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
+static lks_status add_forward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
+    const add_op *op = (const add_op *)base;
+    const int64_t count = args->batch * op->count;
     (void)stream;
-    add(op->device, args->batch * ((const add_op *)op)->count, args->x, args->x2, args->y);
+    const relu_job job = {args->x, args->x2, args->y, NULL};
+    if (op->relu)
+        lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, relu_part, &job);
+    else
+        add(base->device, count, args->x, args->x2, args->y);
     return LKS_OK;
 }
 
-static lks_status add_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
-    (void)stream;
-    int64_t count = args->batch * ((const add_op *)op)->count;
+static lks_status add_backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
+    const add_op *op = (const add_op *)base;
+    const int64_t count = args->batch * op->count;
     void *const to[] = {args->dx, args->dx2};
+    (void)stream;
+    if (op->relu) {
+        const relu_job job = {args->y, args->dy, to[0] ? to[0] : to[1], to[1] ? to[1] : to[0]};
+        if (job.first)
+            lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN,
+                             relu_backward_part, &job);
+        return LKS_OK;
+    }
     for (int i = 0; i < 2; i++)
-        if (to[i]) lks_cpu_copy(op->device, count, args->dy, to[i]);
+        if (to[i]) lks_cpu_copy(base->device, count, args->dy, to[i]);
     return LKS_OK;
 }
 

@@ -54,6 +54,7 @@ static lks_status create(lks_dtype type, const lks_batch_norm_desc *d, int64_t m
     const bool rows = d->layout == LKS_LAYOUT_ROWS && d->spatial > 1;
     if (rows && type != LKS_F32)
         return lks_fail(LKS_EUNSUPPORTED, "batch_norm: rows of %s", lks_dtype_name(type));
+    if (d->adds_x2) return lks_fail(LKS_EUNSUPPORTED, "batch_norm: a sum cannot be fused");
     norm_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "batch_norm: cannot allocate the operation");
     op->desc = *d;

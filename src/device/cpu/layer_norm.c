@@ -134,6 +134,7 @@ static void backward_part(const void *data, int64_t begin, int64_t end) {
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
     (void)device;
     const lks_layer_norm_desc *d = desc;
+    if (d->adds_x2) return lks_fail(LKS_EUNSUPPORTED, "layer_norm: a sum cannot be fused");
     norm_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "layer_norm: cannot allocate the operation");
     op->desc = *d;

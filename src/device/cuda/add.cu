@@ -1,6 +1,7 @@
 /* The join of a residual block and its mirror, the fork; and sums of vectors. */
 #include <stdlib.h>
 
+#include "device/cuda/activation.cuh"
 #include "device/cuda/map.cuh"
 
 namespace {
@@ -8,15 +9,25 @@ namespace {
 struct add_op {
     lks_op op;
     int64_t count; /* elements of a sample */
+    bool relu;
+};
+
+struct relu_of_sum {
+    lks_relu relu;
+    __device__ float operator()(float a, float b) const {
+        return relu.forward(a + b);
+    }
 };
 
 } // namespace
 
-static lks_status add(const lks_op *op, lks_stream *stream, int64_t batch, const void *a,
+static lks_status add(const add_op *op, lks_stream *stream, int64_t batch, const void *a,
                       const void *b, void *sum) {
-    const int64_t count = batch * ((const add_op *)op)->count;
-    return lks_cuda_typed(op->device, [&](auto zero) {
-        return lks_map2<decltype(zero)>(stream, "add", count, a, b, sum, lks_plus());
+    const int64_t count = batch * op->count;
+    return lks_cuda_typed(op->op.device, [&](auto zero) {
+        typedef decltype(zero) T;
+        return op->relu ? lks_map2<T>(stream, "add", count, a, b, sum, relu_of_sum())
+                        : lks_map2<T>(stream, "add", count, a, b, sum, lks_plus());
     });
 }
 
@@ -26,8 +37,11 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     (void)max_batch;
     add_op *op = (add_op *)calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "add: cannot allocate the operation");
+    const lks_add_desc *d = (const lks_add_desc *)desc;
+    op->count = d->count;
+    op->relu = d->activation == LKS_ACTIVATION_RELU;
     op->op.needs.in_place = op->op.needs.backward_in_place = true;
-    op->count = ((const lks_add_desc *)desc)->count;
+    op->op.needs.backward_needs_y = op->relu;
     *out = &op->op;
     return LKS_OK;
 }
@@ -39,13 +53,43 @@ static void destroy(lks_op *op) {
 /* ---- add ---- */
 
 static lks_status add_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
-    return add(op, stream, args->batch, args->x, args->x2, args->y);
+    return add((const add_op *)op, stream, args->batch, args->x, args->x2, args->y);
 }
 
-static lks_status add_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
-    const int64_t count = args->batch * ((const add_op *)op)->count;
+/* The gradient of the sum to dx and dx2, NULL where it is not wanted; either may be dy. */
+template <typename T>
+static __global__ void pass_relu(lks_run run, const T *y, const T *dy, T *dx, T *dx2) {
+    const lks_relu relu;
+    lks_each<lks_pack<T>::COUNT>(run, [&](auto width, int64_t at) {
+        float out[width], gradient[width];
+        lks_load<T, width>(y + at, out);
+        lks_load<T, width>(dy + at, gradient);
+        for (int j = 0; j < width; j++)
+            gradient[j] = relu.backward(out[j], gradient[j]);
+        if (dx) lks_store<T, width>(dx + at, gradient);
+        if (dx2) lks_store<T, width>(dx2 + at, gradient);
+    });
+}
+
+template <typename T>
+static lks_status pass_to_both(lks_stream *stream, int64_t count, const T *y, const T *dy, T *dx,
+                               T *dx2) {
+    const lks_run run = lks_cuda_run<lks_pack<T>::COUNT>(count, y, dy, dx, dx2);
+    return lks_cuda_launch(stream, "add", pass_relu<T>, lks_cuda_run_blocks(stream, run),
+                           LKS_CUDA_BLOCK, 0, run, y, dy, dx, dx2 == dx ? nullptr : dx2);
+}
+
+static lks_status add_backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
+    const add_op *op = (const add_op *)base;
+    const int64_t count = args->batch * op->count;
     void *const to[] = {args->dx, args->dx2};
     lks_status status = LKS_OK;
+    if (op->relu)
+        return lks_cuda_typed(base->device, [&](auto zero) {
+            typedef decltype(zero) T;
+            return pass_to_both(stream, count, (const T *)args->y, (const T *)args->dy,
+                                (T *)args->dx, (T *)args->dx2);
+        });
     for (int i = 0; i < 2 && status == LKS_OK; i++)
         if (to[i]) status = lks_cuda_copy(stream, count, args->dy, to[i]);
     return status;
@@ -57,7 +101,7 @@ extern "C" const lks_op_type lks_cuda_add = {create, add_forward, add_backward, 
 
 static lks_status fork_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
     if (!args->dx) return LKS_OK;
-    return add(op, stream, args->batch, args->dy, args->dy2, args->dx);
+    return add((const add_op *)op, stream, args->batch, args->dy, args->dy2, args->dx);
 }
 
 extern "C" const lks_op_type lks_cuda_fork = {create, nullptr, fork_backward, destroy};

@@ -50,6 +50,7 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     op->op.needs.scratch_bytes = (2 * channels + 1) * sizeof(double) +
                                  lks_column_sums_bytes(max_batch * d->spatial, d->channels);
     op->op.needs.backward_needs_x = op->op.needs.backward_in_place = true;
+    op->op.needs.backward_needs_y = d->adds_x2 && d->activation == LKS_ACTIVATION_RELU;
     *out = &op->op;
     return LKS_OK;
 }
@@ -80,6 +81,10 @@ static lks_batch_norm_job make_job(const norm_op *op, lks_stream *stream, const 
     job.y = args->y;
     job.dy = args->dy;
     job.dx = args->dx;
+    job.adds_x2 = d->adds_x2;
+    job.x2 = args->x2;
+    if (d->adds_x2 && job.relu) job.relu_y = args->y;
+    if (d->adds_x2 && (args->dx2 || job.relu)) job.summed = args->dx2 ? args->dx2 : args->dy;
     job.mean = saved.mean;
     job.invstd = saved.invstd;
     if (d->affine) {
@@ -284,7 +289,7 @@ struct finish_gradients {
 
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     const norm_op *op = (const norm_op *)base;
-    const lks_batch_norm_job job = make_job(op, stream, args);
+    lks_batch_norm_job job = make_job(op, stream, args);
     const finish_gradients finish = {job.invstd,
                                      op->desc.affine ? lks_op_dparam(args, 0) : nullptr,
                                      op->desc.affine ? lks_op_dparam(args, 1) : nullptr,
@@ -298,6 +303,7 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
                                    job.partial, finish);
     if (synchronised(args)) status = sum_over_ranks(stream, args, 2 * job.channels, status);
     if (status != LKS_OK || args->batch == 0 || !args->dx) return status;
+    if (job.summed) job.dy = job.summed;
     return op->passes->gradient(&job);
 }
 

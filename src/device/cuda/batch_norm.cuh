@@ -11,11 +11,16 @@
 struct lks_batch_norm_job {
     lks_stream *stream;
     int64_t batch, spatial, channels;
-    bool relu;
+    bool relu, adds_x2;
     const void *x;
     void *y;
     const void *dy; /* read before dx is written, which may be the same memory */
     void *dx;
+    /* A second summand, of y's shape: y = (x - mean) invstd weight + bias + x2, before the ReLU.
+     * Then the gradient of the sum is dy where relu_y > 0 (relu_y NULL: dy), and gradient_sums
+     * writes it to `summed` (NULL: it is dy as it stands). */
+    const void *x2, *relu_y;
+    void *summed;
     const float *mean, *invstd;
     const void *weight, *bias;
     /* What the gradient of x owes to the batch's statistics: sums of dy, and of dy (x - mean), over
@@ -31,8 +36,10 @@ struct lks_batch_norm_passes {
     lks_status (*moments)(const lks_batch_norm_job *job);
     /* y = (x - mean) invstd weight + bias, then max(0, y) with relu */
     lks_status (*normalise)(const lks_batch_norm_job *job);
-    /* Partial sums of dy, and of dy (x - mean); with relu, dy counts as 0 where y <= 0 */
+    /* Partial sums of dy, and of dy (x - mean); with relu, dy counts as 0 where y <= 0. y is
+     * computed again from x, unless it is the sum with x2. */
     lks_status (*gradient_sums)(const lks_batch_norm_job *job);
+    /* dx from dy, which is `summed` by now if there is one. */
     lks_status (*gradient)(const lks_batch_norm_job *job);
 };
 
@@ -56,7 +63,7 @@ struct lks_batch_norm_channel {
         mean = job.mean[c];
         scale = weight ? lks_to_float(weight[c]) * invstd : invstd;
         shift = bias ? lks_to_float(bias[c]) : 0.0f;
-        relu = job.relu;
+        relu = job.relu && !job.adds_x2;
     }
     /* After set, for dx. */
     __device__ void set_correction(const lks_batch_norm_job &job, int64_t c) {
@@ -78,5 +85,40 @@ struct lks_batch_norm_channel {
         return through(x, dy) * scale - constant - (x - mean) * slope;
     }
 };
+
+/* Adds x2 to N normalised values, where the operation does so, and applies its ReLU to the sum. */
+template <typename T, int N>
+static __device__ void lks_batch_norm_join(const lks_batch_norm_job &job, int64_t at, float *v) {
+    if (!job.adds_x2) return;
+    float more[N];
+    lks_load<T, N>((const T *)job.x2 + at, more);
+    for (int i = 0; i < N; i++) {
+        const float sum = v[i] + more[i];
+        v[i] = job.relu && sum <= 0.0f ? 0.0f : sum;
+    }
+}
+
+/* Where x2 is added: makes N gradients of y those of the sum, and writes them. */
+template <typename T, int N>
+static __device__ void lks_batch_norm_part(const lks_batch_norm_job &job, int64_t at, float *dy) {
+    if (job.relu_y) {
+        float y[N];
+        lks_load<T, N>((const T *)job.relu_y + at, y);
+        for (int i = 0; i < N; i++)
+            dy[i] = y[i] <= 0.0f ? 0.0f : dy[i];
+    }
+    if (job.summed) lks_store<T, N>((T *)job.summed + at, dy);
+}
+
+/* Calls work(T(), n) for the element type and the elements of an access; aligned: may the call's
+ * arrays be read in packs, if their rows of `width` have whole ones? */
+template <typename Work>
+static lks_status lks_batch_norm_in_packs(const lks_batch_norm_job *job, int64_t width,
+                                          bool aligned, Work &&work) {
+    return lks_cuda_typed(job->stream->device, [&](auto zero) {
+        return lks_cuda_in_packs<decltype(zero)>(width, aligned,
+                                                 [&](auto n) { return work(zero, n); });
+    });
+}
 
 #endif

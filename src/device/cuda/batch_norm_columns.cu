@@ -33,6 +33,7 @@ template <typename T, int N> struct gradient_terms {
         float v[N], dy[N];
         lks_load<T, N>((const T *)job.x + at, v);
         lks_load<T, N>((const T *)job.dy + at, dy);
+        lks_batch_norm_part<T, N>(job, at, dy);
         for (int i = 0; i < N; i++) {
             const float g = channel[i].through(v[i], dy[i]);
             a[i] += (double)g;
@@ -66,6 +67,7 @@ static __global__ void each_element(lks_batch_norm_job job, int lanes) {
         if (BACKWARD) lks_load<T, N>((const T *)job.dy + at, dy);
         for (int i = 0; i < N; i++)
             v[i] = BACKWARD ? channel[i].gradient(v[i], dy[i]) : channel[i].normalised(v[i]);
+        if (!BACKWARD) lks_batch_norm_join<T, N>(job, at, v);
         lks_store<T, N>((T *)(BACKWARD ? job.dx : job.y) + at, v);
     }
 }
@@ -83,41 +85,36 @@ static lks_status run_each(const lks_batch_norm_job *job) {
 
 /* ---- the passes ---- */
 
-/* Calls work(T(), n) for the element type and the elements of an access to these arrays. */
-template <typename Work>
-static lks_status in_packs(const lks_batch_norm_job *job, const void *a, const void *b,
-                           const void *c, Work &&work) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        return lks_cuda_in_packs<decltype(zero)>(job->channels, lks_cuda_aligned(a, b, c),
-                                                 [&](auto n) { return work(zero, n); });
-    });
-}
-
 static lks_status moments(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, nullptr, nullptr, [&](auto zero, auto n) {
-        typedef decltype(zero) T;
-        const moment_terms<T, n> terms = {(const T *)job->x, {}};
-        return lks_column_sums<n>(job->stream, "batch norm", job->batch * job->spatial,
-                                  job->channels, terms, job->partial);
-    });
+    return lks_batch_norm_in_packs(
+        job, job->channels, lks_cuda_aligned(job->x), [&](auto zero, auto n) {
+            typedef decltype(zero) T;
+            const moment_terms<T, n> terms = {(const T *)job->x, {}};
+            return lks_column_sums<n>(job->stream, "batch norm", job->batch * job->spatial,
+                                      job->channels, terms, job->partial);
+        });
 }
 
 static lks_status gradient_sums(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, job->dy, nullptr, [&](auto zero, auto n) {
-        const gradient_terms<decltype(zero), n> terms = {*job, {}};
-        return lks_column_sums<n>(job->stream, "batch norm gradient", job->batch * job->spatial,
-                                  job->channels, terms, job->partial);
-    });
+    return lks_batch_norm_in_packs(
+        job, job->channels, lks_cuda_aligned(job->x, job->dy, job->relu_y, job->summed),
+        [&](auto zero, auto n) {
+            const gradient_terms<decltype(zero), n> terms = {*job, {}};
+            return lks_column_sums<n>(job->stream, "batch norm gradient", job->batch * job->spatial,
+                                      job->channels, terms, job->partial);
+        });
 }
 
 static lks_status normalise(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, job->y, nullptr,
-                    [&](auto zero, auto n) { return run_each<decltype(zero), n, false>(job); });
+    return lks_batch_norm_in_packs(
+        job, job->channels, lks_cuda_aligned(job->x, job->x2, job->y),
+        [&](auto zero, auto n) { return run_each<decltype(zero), n, false>(job); });
 }
 
 static lks_status gradient(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, job->dy, job->dx,
-                    [&](auto zero, auto n) { return run_each<decltype(zero), n, true>(job); });
+    return lks_batch_norm_in_packs(
+        job, job->channels, lks_cuda_aligned(job->x, job->dy, job->dx),
+        [&](auto zero, auto n) { return run_each<decltype(zero), n, true>(job); });
 }
 
 const lks_batch_norm_passes lks_cuda_batch_norm_columns = {moments, normalise, gradient_sums,

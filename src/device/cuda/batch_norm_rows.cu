@@ -57,6 +57,7 @@ template <typename T, int N> static __global__ void gradient_sums_kernel(lks_bat
         float v[N], dy[N];
         lks_load<T, N>((const T *)job.x + at, v);
         lks_load<T, N>((const T *)job.dy + at, dy);
+        lks_batch_norm_part<T, N>(job, at, dy);
         for (int j = 0; j < N; j++) {
             const float g = channel.through(v[j], dy[j]);
             a += (double)g;
@@ -82,22 +83,13 @@ static __global__ void each_element(lks_batch_norm_job job, int lanes) {
             if (BACKWARD) lks_load<T, N>((const T *)job.dy + at, dy);
             for (int j = 0; j < N; j++)
                 v[j] = BACKWARD ? channel.gradient(v[j], dy[j]) : channel.normalised(v[j]);
+            if (!BACKWARD) lks_batch_norm_join<T, N>(job, at, v);
             lks_store<T, N>((T *)(BACKWARD ? job.dx : job.y) + at, v);
         }
     }
 }
 
 /* ---- the passes ---- */
-
-/* Calls work(T(), n) for the element type and the elements of an access to these arrays. */
-template <typename Work>
-static lks_status in_packs(const lks_batch_norm_job *job, const void *a, const void *b,
-                           const void *c, Work &&work) {
-    return lks_cuda_typed(job->stream->device, [&](auto zero) {
-        return lks_cuda_in_packs<decltype(zero)>(job->spatial, lks_cuda_aligned(a, b, c),
-                                                 [&](auto n) { return work(zero, n); });
-    });
-}
 
 static lks_status launch_sums(const lks_batch_norm_job *job,
                               void (*kernel)(lks_batch_norm_job job)) {
@@ -117,27 +109,29 @@ static lks_status launch_elements(const lks_batch_norm_job *job) {
 }
 
 static lks_status moments(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, nullptr, nullptr, [&](auto zero, auto n) {
-        return launch_sums(job, moments_kernel<decltype(zero), n>);
-    });
+    return lks_batch_norm_in_packs(
+        job, job->spatial, lks_cuda_aligned(job->x),
+        [&](auto zero, auto n) { return launch_sums(job, moments_kernel<decltype(zero), n>); });
 }
 
 static lks_status gradient_sums(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, job->dy, nullptr, [&](auto zero, auto n) {
-        return launch_sums(job, gradient_sums_kernel<decltype(zero), n>);
-    });
+    return lks_batch_norm_in_packs(
+        job, job->spatial, lks_cuda_aligned(job->x, job->dy, job->relu_y, job->summed),
+        [&](auto zero, auto n) {
+            return launch_sums(job, gradient_sums_kernel<decltype(zero), n>);
+        });
 }
 
 static lks_status normalise(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, job->y, nullptr, [&](auto zero, auto n) {
-        return launch_elements<decltype(zero), n, false>(job);
-    });
+    return lks_batch_norm_in_packs(
+        job, job->spatial, lks_cuda_aligned(job->x, job->x2, job->y),
+        [&](auto zero, auto n) { return launch_elements<decltype(zero), n, false>(job); });
 }
 
 static lks_status gradient(const lks_batch_norm_job *job) {
-    return in_packs(job, job->x, job->dy, job->dx, [&](auto zero, auto n) {
-        return launch_elements<decltype(zero), n, true>(job);
-    });
+    return lks_batch_norm_in_packs(
+        job, job->spatial, lks_cuda_aligned(job->x, job->dy, job->dx),
+        [&](auto zero, auto n) { return launch_elements<decltype(zero), n, true>(job); });
 }
 
 const lks_batch_norm_passes lks_cuda_batch_norm_rows = {moments, normalise, gradient_sums,

@@ -138,5 +138,6 @@ const lks_device_backend lks_cuda_backend = {
     .math = &math_ops,
     .ops = op_types,
     .fuses = lks_cuda_fuses,
+    .adds = true,
     .chain = lks_cuda_chain,
 };

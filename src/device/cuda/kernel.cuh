@@ -12,8 +12,6 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#include <type_traits>
-
 #include "device/cuda/cuda.h"
 
 enum { LKS_CUDA_WARP = 32, LKS_CUDA_BLOCK = 256, LKS_CUDA_ALL_LANES = -1 };
@@ -134,13 +132,19 @@ static inline bool lks_cuda_aligned(const void *a, const void *b = nullptr, cons
     return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
+/* A number with which a generic lambda is called, known when that is compiled. */
+template <int N> struct lks_number {
+    __host__ __device__ constexpr operator int() const {
+        return N;
+    }
+};
+
 /* Calls work(n) with a compile-time number of elements to an access: those of a pack where rows of
  * `width` have whole packs and their arrays are aligned, else 1. */
 template <typename T, typename Work>
 lks_status lks_cuda_in_packs(int64_t width, bool aligned, Work &&work) {
     enum { PACK = lks_pack<T>::COUNT };
-    return aligned && width % PACK == 0 ? work(std::integral_constant<int, PACK>())
-                                        : work(std::integral_constant<int, 1>());
+    return aligned && width % PACK == 0 ? work(lks_number<PACK>()) : work(lks_number<1>());
 }
 
 /* ---- reductions: every thread of the warp or block takes part and gets the result ---- */

@@ -1,4 +1,4 @@
-/* Layer norm of rows. */
+/* Layer norm of rows, or of the sums of two. */
 #include <stdlib.h>
 
 #include "device/cuda/column_sums.cuh"
@@ -15,8 +15,9 @@ struct norm_op {
 template <typename T> struct norm_job {
     int64_t rows, width;
     double eps;
-    const T *x, *weight, *bias, *dy;
-    T *y, *dx;
+    const T *x, *x2, *weight, *bias, *dy; /* x: in backward, what was normalised */
+    T *y, *dx, *dx2;
+    T *sum;               /* [rows, width], saved: x + x2; NULL: there is no x2 */
     float *mean, *invstd; /* [rows], saved */
 };
 
@@ -32,12 +33,25 @@ static __device__ void load_or(const T *from, int64_t i, float standard, float *
             out[j] = standard;
 }
 
+/* sum = a + b; returns sum, of which each thread may read again what it has written. */
+template <int N, typename T, typename Team>
+static __device__ const T *add_rows(Team team, int64_t width, const T *a, const T *b, T *sum) {
+    team.map(a, sum, width, [&](int64_t i, float *v) {
+        float more[N];
+        lks_load<T, N>(b + i, more);
+        for (int j = 0; j < N; j++)
+            v[j] += more[j];
+    });
+    return sum;
+}
+
 template <typename T, typename Team> static __global__ void normalise(Team team, norm_job<T> job) {
     enum { N = Team::WIDTH };
     const int64_t width = job.width;
     for (int64_t r = team.first(); r < job.rows; r += team.stride()) {
         const T *x = job.x + r * width;
         float sum = 0.0f, squares = 0.0f;
+        if (job.sum) x = add_rows<N>(team, width, x, job.x2 + r * width, job.sum + r * width);
         team.each(x, width, [&](int64_t, const float *v) {
             for (int j = 0; j < N; j++)
                 sum += v[j];
@@ -90,6 +104,7 @@ static __global__ void normalise_backward(Team team, norm_job<T> job) {
             lks_load<T, N>(x + i, input);
             for (int j = 0; j < N; j++)
                 v[j] = (v[j] * weight[j] - constant - (input[j] - mean) * slope) * invstd;
+            if (job.dx2) lks_store<T, N>(job.dx2 + r * width + i, v);
         });
     }
 }
@@ -126,15 +141,23 @@ struct store_gradients {
 
 /* ---- the operation ---- */
 
+/* Means and so on of `rows` rows, with which saved memory begins; aligned for what follows. */
+static size_t statistics_bytes(int64_t rows) {
+    return lks_round_up((size_t)(2 * rows) * sizeof(float), 16);
+}
+
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    (void)device;
     norm_op *op = (norm_op *)calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "layer_norm: cannot allocate the operation");
     op->desc = *(const lks_layer_norm_desc *)desc;
     const int64_t rows = max_batch * op->desc.rows_per_sample;
-    op->op.needs.saved_bytes = (size_t)(2 * rows) * sizeof(float);
+    op->op.needs.saved_bytes = statistics_bytes(rows);
+    if (op->desc.adds_x2)
+        op->op.needs.saved_bytes +=
+            (size_t)(rows * op->desc.width) * lks_dtype_bytes(lks_cuda_dtype(device));
     op->op.needs.scratch_bytes = lks_column_sums_bytes(rows, op->desc.width);
-    op->op.needs.backward_needs_x = op->op.needs.backward_in_place = true;
+    op->op.needs.backward_needs_x = !op->desc.adds_x2;
+    op->op.needs.backward_in_place = true;
     *out = &op->op;
     return LKS_OK;
 }
@@ -157,13 +180,19 @@ template <typename T> static norm_job<T> make_job(const norm_op *op, const lks_o
     job.dx = (T *)args->dx;
     job.mean = (float *)args->saved;
     job.invstd = job.mean + job.rows;
+    if (!d->adds_x2) return job;
+    job.x2 = (const T *)args->x2;
+    job.sum = (T *)((char *)args->saved + statistics_bytes(job.rows));
+    if (!job.dx) job.dx = (T *)args->dx2;
+    if (job.dx != args->dx2) job.dx2 = (T *)args->dx2;
     return job;
 }
 
 template <typename T>
 static lks_status run_forward(const norm_op *op, lks_stream *stream, const lks_op_args *args) {
     const norm_job<T> job = make_job<T>(op, args);
-    const bool aligned = lks_cuda_aligned(job.x, job.y, job.weight, job.bias);
+    const bool aligned =
+        lks_cuda_aligned(job.x, job.x2, job.y) && lks_cuda_aligned(job.weight, job.bias);
     return lks_with_row_team<T>(job.width, aligned, [&](auto team) {
         return lks_cuda_launch(stream, "layer norm", normalise<T, decltype(team)>,
                                lks_cuda_blocks(stream, job.rows, lks_rows_of_block(job.width)),
@@ -173,7 +202,8 @@ static lks_status run_forward(const norm_op *op, lks_stream *stream, const lks_o
 
 template <typename T>
 static lks_status run_input_gradient(const norm_job<T> &job, lks_stream *stream) {
-    const bool aligned = lks_cuda_aligned(job.x, job.dy, job.dx, job.weight);
+    const bool aligned =
+        lks_cuda_aligned(job.x, job.dy, job.weight) && lks_cuda_aligned(job.dx, job.dx2);
     return lks_with_row_team<T>(job.width, aligned, [&](auto team) {
         return lks_cuda_launch(stream, "layer norm gradient", normalise_backward<T, decltype(team)>,
                                lks_cuda_blocks(stream, job.rows, lks_rows_of_block(job.width)),
@@ -207,8 +237,9 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
 static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     const norm_op *op = (const norm_op *)base;
     return lks_cuda_typed(base->device, [&](auto zero) {
-        const auto job = make_job<decltype(zero)>(op, args);
+        auto job = make_job<decltype(zero)>(op, args);
         lks_status status = LKS_OK;
+        if (job.sum) job.x = job.sum;
         /* before dx, which may replace dy */
         if (op->desc.affine && args->dparams)
             status = run_parameter_gradients(op, stream, job, args);

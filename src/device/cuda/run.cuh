@@ -33,9 +33,9 @@ static inline unsigned lks_cuda_run_blocks(const lks_stream *stream, const lks_r
  * being a compile-time number, N or 1. */
 template <int N, typename F> static __device__ void lks_each(const lks_run &run, F f) {
     for (int64_t p = lks_thread(); p < run.packs; p += lks_threads())
-        f(std::integral_constant<int, N>(), run.head + p * N);
+        f(lks_number<N>(), run.head + p * N);
     for (int64_t i = lks_thread(); i < run.count - run.packs * N; i += lks_threads())
-        f(std::integral_constant<int, 1>(), i < run.head ? i : i + run.packs * N);
+        f(lks_number<1>(), i < run.head ? i : i + run.packs * N);
 }
 
 #endif
