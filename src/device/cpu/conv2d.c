@@ -5,25 +5,25 @@
 
 #include "device/cpu/columns.h"
 
-static lks_status check_activation(const lks_conv2d_desc *d) {
+static lks_status create_by(lks_device *device, lks_dtype type, const lks_op_type *winograd,
+                            const lks_op_type *direct, const lks_conv2d_desc *d, int64_t max_batch,
+                            lks_op **out) {
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "conv2d: activation %d cannot be fused",
                         (int)d->activation);
-    return LKS_OK;
+    const lks_op_type *method = lks_conv2d_winograd_fits(type, d, max_batch) ? winograd : direct;
+    return method->create(device, d, max_batch, out);
 }
 
 static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    lks_status status = check_activation(desc);
-    if (status != LKS_OK) return status;
-    const lks_op_type *type = lks_conv2d_winograd_fits(desc, max_batch) ? &lks_cpu_conv2d_winograd
-                                                                        : &lks_cpu_conv2d_direct;
-    return type->create(device, desc, max_batch, out);
+    return create_by(device, LKS_F32, &lks_cpu_conv2d_winograd, &lks_cpu_conv2d_direct, desc,
+                     max_batch, out);
 }
 
 static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
                               lks_op **out) {
-    lks_status status = check_activation(desc);
-    return status ? status : lks_cpu_conv2d_direct_bf16.create(device, desc, max_batch, out);
+    return create_by(device, LKS_BF16, &lks_cpu_conv2d_winograd_bf16, &lks_cpu_conv2d_direct_bf16,
+                     desc, max_batch, out);
 }
 
 void lks_conv2d_bias_backward(const lks_device *device, lks_dtype type, const lks_conv2d_desc *d,

@@ -5,12 +5,11 @@
 #include "device/cpu/cpu.h"
 
 /* conv2d.c checks the description, then takes the first that fits. */
-extern const lks_op_type lks_cpu_conv2d_winograd;
-extern const lks_op_type lks_cpu_conv2d_direct;
-extern const lks_op_type lks_cpu_conv2d_direct_bf16;
+extern const lks_op_type lks_cpu_conv2d_winograd, lks_cpu_conv2d_winograd_bf16;
+extern const lks_op_type lks_cpu_conv2d_direct, lks_cpu_conv2d_direct_bf16;
 
 /* Can Winograd's method compute this, and is it the faster one? */
-bool lks_conv2d_winograd_fits(const lks_conv2d_desc *desc, int64_t max_batch);
+bool lks_conv2d_winograd_fits(lks_dtype type, const lks_conv2d_desc *desc, int64_t max_batch);
 
 /* The gradient of the bias, and the ReLU's mask on dy. type: of y and dy; scratch:
  * lks_cpu_bias_scratch_bytes. */

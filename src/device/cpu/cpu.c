@@ -219,6 +219,7 @@ static const lks_op_type *const bf16_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_LINEAR] = &lks_cpu_linear_bf16,
     [LKS_OP_CONV2D] = &lks_cpu_conv2d_bf16,
     [LKS_OP_BATCH_NORM] = &lks_cpu_batch_norm_bf16,
+    [LKS_OP_ELTWISE] = &lks_cpu_eltwise_bf16,
     [LKS_OP_CAST] = &lks_op_cast,
 };
 

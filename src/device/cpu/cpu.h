@@ -30,6 +30,7 @@ extern const lks_op_type lks_cpu_layer_norm;
 extern const lks_op_type lks_cpu_linear_bf16;
 extern const lks_op_type lks_cpu_conv2d_bf16;
 extern const lks_op_type lks_cpu_batch_norm_bf16;
+extern const lks_op_type lks_cpu_eltwise_bf16;
 
 /* plain OpenMP C */
 extern const lks_op_type lks_cpu_softmax;

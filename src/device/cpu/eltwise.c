@@ -1,6 +1,7 @@
 /* Activations, element by element. */
 #include <stdlib.h>
 
+#include "device/cpu/cast.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/parallel.h"
 #include "device/cpu/vecmath.h"
@@ -19,6 +20,7 @@ typedef struct activation {
 
 typedef struct eltwise_op {
     lks_op op;
+    lks_dtype type;
     int64_t count; /* elements of a sample */
     float alpha;
     activation activation;
@@ -26,8 +28,8 @@ typedef struct eltwise_op {
 
 typedef struct eltwise_job {
     const eltwise_op *op;
-    const float *in, *dy;
-    float *out;
+    const void *in, *dy;
+    void *out;
 } eltwise_job;
 
 /* ---- ranges. Comparisons are written so that NaN passes through. ---- */
@@ -177,12 +179,10 @@ static const activation activations[] = {
                                 .grain = LKS_CPU_EXP_GRAIN},
 };
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    (void)device;
-    (void)max_batch;
-    const lks_eltwise_desc *d = desc;
+static lks_status create(lks_dtype type, const lks_eltwise_desc *d, lks_op **out) {
     eltwise_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "eltwise: cannot allocate the operation");
+    op->type = type;
     op->count = d->count;
     op->alpha = (float)d->alpha;
     op->activation = activations[d->activation];
@@ -198,19 +198,58 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     return LKS_OK;
 }
 
+static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
+                             lks_op **out) {
+    (void)device;
+    (void)max_batch;
+    return create(LKS_F32, desc, out);
+}
+
+static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
+                              lks_op **out) {
+    (void)device;
+    (void)max_batch;
+    if (((const lks_eltwise_desc *)desc)->activation == LKS_ACTIVATION_NONE)
+        return lks_fail(LKS_EUNSUPPORTED, "eltwise: a copy of bfloat16");
+    return create(LKS_BF16, desc, out);
+}
+
 static void destroy(lks_op *op) {
     free(op);
 }
 
+/* Where a block's results go: to their place, or to `room`, to be rounded. */
+static float *results(const eltwise_job *job, int64_t at, float *room) {
+    return job->op->type == LKS_F32 ? (float *)job->out + at : room;
+}
+
+static void round_results(const eltwise_job *job, int64_t at, int64_t n, const float *room) {
+    if (job->op->type == LKS_BF16) lks_cpu_narrow(n, room, (uint16_t *)job->out + at);
+}
+
 static void forward_part(const void *data, int64_t begin, int64_t end) {
     const eltwise_job *job = data;
-    job->op->activation.forward(end - begin, job->in + begin, job->out + begin, job->op->alpha);
+    const eltwise_op *op = job->op;
+    float in[LKS_CPU_CAST_BLOCK], out[LKS_CPU_CAST_BLOCK];
+    for (int64_t at = begin; at < end; at += LKS_CPU_CAST_BLOCK) {
+        const int64_t n = end - at < LKS_CPU_CAST_BLOCK ? end - at : LKS_CPU_CAST_BLOCK;
+        op->activation.forward(n, lks_cpu_floats(op->type, job->in, at, n, in),
+                               results(job, at, out), op->alpha);
+        round_results(job, at, n, out);
+    }
 }
 
 static void backward_part(const void *data, int64_t begin, int64_t end) {
     const eltwise_job *job = data;
-    job->op->activation.backward(end - begin, job->in + begin, job->dy + begin, job->out + begin,
-                                 job->op->alpha);
+    const eltwise_op *op = job->op;
+    float in[LKS_CPU_CAST_BLOCK], dy[LKS_CPU_CAST_BLOCK], out[LKS_CPU_CAST_BLOCK];
+    for (int64_t at = begin; at < end; at += LKS_CPU_CAST_BLOCK) {
+        const int64_t n = end - at < LKS_CPU_CAST_BLOCK ? end - at : LKS_CPU_CAST_BLOCK;
+        op->activation.backward(n, lks_cpu_floats(op->type, job->in, at, n, in),
+                                lks_cpu_floats(op->type, job->dy, at, n, dy), results(job, at, out),
+                                op->alpha);
+        round_results(job, at, n, out);
+    }
 }
 
 static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
@@ -242,4 +281,6 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
 }
 
 const lks_op_type lks_cpu_eltwise = {
-    .create = create, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
+const lks_op_type lks_cpu_eltwise_bf16 = {
+    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};

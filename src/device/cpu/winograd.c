@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "device/cpu/parallel.h"
+#include "device/cpu/cast.h"
 
 enum { OUTPUTS = LKS_WINOGRAD_OUTPUTS, INPUTS = LKS_WINOGRAD_INPUTS, LANES = LKS_WINOGRAD_LANES };
 
@@ -25,6 +25,27 @@ LKS_CPU_INLINE void load(const float *from, lanes *value) {
 
 LKS_CPU_INLINE void store(const lanes *value, float *to) {
     memcpy(to, value, sizeof *value);
+}
+
+/* The same for images of either type, `to` and `from` at their first channel. */
+LKS_CPU_INLINE void load_pixel(lks_dtype type, const void *from, lanes *value) {
+    if (type == LKS_F32)
+        memcpy(value, from, sizeof *value);
+    else
+        for (int l = 0; l < LANES; l++)
+            (*value)[l] = lks_cpu_load(type, from, l);
+}
+
+LKS_CPU_INLINE void store_pixel(lks_dtype type, const lanes *value, void *to) {
+    if (type == LKS_F32)
+        memcpy(to, value, sizeof *value);
+    else
+        for (int l = 0; l < LANES; l++)
+            lks_cpu_store(type, to, l, (*value)[l]);
+}
+
+LKS_CPU_INLINE int64_t element_bytes(lks_dtype type) {
+    return type == LKS_F32 ? 4 : 2;
 }
 
 /* ---- one axis ---- */
@@ -100,14 +121,15 @@ LKS_CPU_INLINE void find_tile(const lks_winograd_images *images, int64_t tile, i
 }
 
 /* Pointers to the pixels of a side x side square of a tile; those outside point to zeros and have
- * `inside` 0, the others -1: pixel + (c & inside) holds channels c and following. */
+ * `inside` 0, the others -1: channels c and following stand (c & inside) elements behind. */
 typedef struct square {
-    const float *pixel[INPUTS * INPUTS];
+    const char *pixel[INPUTS * INPUTS];
     int64_t inside[INPUTS * INPUTS];
 } square;
 
-LKS_CPU_INLINE void find_square(const lks_winograd_images *images, const float *from, int64_t tile,
-                                int side, square *out) {
+LKS_CPU_INLINE void find_square(lks_dtype type, const lks_winograd_images *images, const void *from,
+                                int64_t tile, int side, square *out) {
+    const int64_t pixel_bytes = images->channels * element_bytes(type);
     static const float zeros[LANES];
     int64_t image, top, left;
     find_tile(images, tile, &image, &top, &left);
@@ -117,31 +139,35 @@ LKS_CPU_INLINE void find_square(const lks_winograd_images *images, const float *
             const bool inside =
                 row >= 0 && row < images->height && column >= 0 && column < images->width;
             const int64_t place = (image * images->height + row) * images->width + column;
-            out->pixel[i * side + j] = inside ? from + place * images->channels : zeros;
+            out->pixel[i * side + j] =
+                inside ? (const char *)from + place * pixel_bytes : (const char *)zeros;
             out->inside[i * side + j] = inside ? -1 : 0;
         }
 }
 
 /* Asks for the channels of the next square while this one is computed: the pixels of a tile are too
  * far apart for the hardware to see them coming. */
-LKS_CPU_INLINE void prefetch(const square *next, int pixels, int64_t c) {
+LKS_CPU_INLINE void prefetch(lks_dtype type, const square *next, int pixels, int64_t c) {
     for (int i = 0; i < pixels; i++)
-        __builtin_prefetch(next->pixel[i] + (c & next->inside[i]));
+        __builtin_prefetch(next->pixel[i] + (c & next->inside[i]) * element_bytes(type));
 }
 
-LKS_CPU_CLONES
-void lks_winograd_inputs(const lks_winograd_images *x, const float *from, int64_t first,
-                         int64_t count, int64_t stride, float *v) {
+LKS_CPU_INLINE void load_square(lks_dtype type, const square *s, int pixels, int64_t c, lanes *d) {
+    for (int i = 0; i < pixels; i++)
+        load_pixel(type, s->pixel[i] + (c & s->inside[i]) * element_bytes(type), &d[i]);
+}
+
+LKS_CPU_INLINE void inputs(lks_dtype type, const lks_winograd_images *x, const void *from,
+                           int64_t first, int64_t count, int64_t stride, float *v) {
     lanes d[INPUTS * INPUTS];
     square s, next;
-    find_square(x, from, first, INPUTS, &next);
+    find_square(type, x, from, first, INPUTS, &next);
     for (int64_t t = 0; t < count; t++) {
         s = next;
-        if (t + 1 < count) find_square(x, from, first + t + 1, INPUTS, &next);
+        if (t + 1 < count) find_square(type, x, from, first + t + 1, INPUTS, &next);
         for (int64_t c = 0; c < x->channels; c += LANES) {
-            prefetch(&next, INPUTS * INPUTS, c);
-            for (int i = 0; i < INPUTS * INPUTS; i++)
-                load(s.pixel[i] + (c & s.inside[i]), &d[i]);
+            prefetch(type, &next, INPUTS * INPUTS, c);
+            load_square(type, &s, INPUTS * INPUTS, c, d);
             for (int j = 0; j < INPUTS; j++)
                 input_axis(d + j, INPUTS, d + j);
             for (int i = 0; i < INPUTS; i++)
@@ -153,18 +179,33 @@ void lks_winograd_inputs(const lks_winograd_images *x, const float *from, int64_
 }
 
 LKS_CPU_CLONES
-void lks_winograd_gradients(const lks_winograd_images *dy, const float *from, int64_t first,
-                            int64_t count, int64_t stride, float *z) {
+static void inputs_f32(const lks_winograd_images *x, const void *from, int64_t first, int64_t count,
+                       int64_t stride, float *v) {
+    inputs(LKS_F32, x, from, first, count, stride, v);
+}
+
+LKS_CPU_CLONES
+static void inputs_bf16(const lks_winograd_images *x, const void *from, int64_t first,
+                        int64_t count, int64_t stride, float *v) {
+    inputs(LKS_BF16, x, from, first, count, stride, v);
+}
+
+void lks_winograd_inputs(const lks_winograd_images *x, const void *from, int64_t first,
+                         int64_t count, int64_t stride, float *v) {
+    (x->type == LKS_F32 ? inputs_f32 : inputs_bf16)(x, from, first, count, stride, v);
+}
+
+LKS_CPU_INLINE void gradients(lks_dtype type, const lks_winograd_images *dy, const void *from,
+                              int64_t first, int64_t count, int64_t stride, float *z) {
     lanes d[OUTPUTS * OUTPUTS], tall[INPUTS * OUTPUTS], out[INPUTS * INPUTS];
     square s, next;
-    find_square(dy, from, first, OUTPUTS, &next);
+    find_square(type, dy, from, first, OUTPUTS, &next);
     for (int64_t t = 0; t < count; t++) {
         s = next;
-        if (t + 1 < count) find_square(dy, from, first + t + 1, OUTPUTS, &next);
+        if (t + 1 < count) find_square(type, dy, from, first + t + 1, OUTPUTS, &next);
         for (int64_t c = 0; c < dy->channels; c += LANES) {
-            prefetch(&next, OUTPUTS * OUTPUTS, c);
-            for (int i = 0; i < OUTPUTS * OUTPUTS; i++)
-                load(s.pixel[i] + (c & s.inside[i]), &d[i]);
+            prefetch(type, &next, OUTPUTS * OUTPUTS, c);
+            load_square(type, &s, OUTPUTS * OUTPUTS, c, d);
             for (int j = 0; j < OUTPUTS; j++)
                 gradient_axis(d + j, OUTPUTS, tall + j);
             for (int i = 0; i < INPUTS; i++)
@@ -176,8 +217,26 @@ void lks_winograd_gradients(const lks_winograd_images *dy, const float *from, in
 }
 
 LKS_CPU_CLONES
-void lks_winograd_outputs(const lks_winograd_images *y, const float *m, int64_t first,
-                          int64_t count, int64_t stride, const float *bias, bool relu, float *to) {
+static void gradients_f32(const lks_winograd_images *dy, const void *from, int64_t first,
+                          int64_t count, int64_t stride, float *z) {
+    gradients(LKS_F32, dy, from, first, count, stride, z);
+}
+
+LKS_CPU_CLONES
+static void gradients_bf16(const lks_winograd_images *dy, const void *from, int64_t first,
+                           int64_t count, int64_t stride, float *z) {
+    gradients(LKS_BF16, dy, from, first, count, stride, z);
+}
+
+void lks_winograd_gradients(const lks_winograd_images *dy, const void *from, int64_t first,
+                            int64_t count, int64_t stride, float *z) {
+    (dy->type == LKS_F32 ? gradients_f32 : gradients_bf16)(dy, from, first, count, stride, z);
+}
+
+LKS_CPU_INLINE void outputs(lks_dtype type, const lks_winograd_images *y, const float *m,
+                            int64_t first, int64_t count, int64_t stride, const float *bias,
+                            bool relu, void *to) {
+    const int64_t bytes = element_bytes(type);
     const lanes zero = {0};
     lanes in[INPUTS * INPUTS], flat[OUTPUTS * INPUTS], out[OUTPUTS * OUTPUTS];
     for (int64_t t = 0; t < count; t++) {
@@ -185,7 +244,7 @@ void lks_winograd_outputs(const lks_winograd_images *y, const float *m, int64_t 
         find_tile(y, first + t, &image, &top, &left);
         const int64_t rows = y->height - top < OUTPUTS ? y->height - top : OUTPUTS;
         const int64_t columns = y->width - left < OUTPUTS ? y->width - left : OUTPUTS;
-        float *corner = to + ((image * y->height + top) * y->width + left) * y->channels;
+        const int64_t corner = ((image * y->height + top) * y->width + left) * y->channels;
         for (int64_t c = 0; c < y->channels; c += LANES) {
             for (int i = 0; i < INPUTS * INPUTS; i++)
                 load(m + i * stride + t * y->channels + c, &in[i]);
@@ -201,9 +260,28 @@ void lks_winograd_outputs(const lks_winograd_images *y, const float *m, int64_t 
             }
             for (int64_t i = 0; i < rows; i++)
                 for (int64_t j = 0; j < columns; j++)
-                    store(&out[i * OUTPUTS + j], corner + (i * y->width + j) * y->channels + c);
+                    store_pixel(type, &out[i * OUTPUTS + j],
+                                (char *)to +
+                                    (corner + (i * y->width + j) * y->channels + c) * bytes);
         }
     }
+}
+
+LKS_CPU_CLONES
+static void outputs_f32(const lks_winograd_images *y, const float *m, int64_t first, int64_t count,
+                        int64_t stride, const float *bias, bool relu, void *to) {
+    outputs(LKS_F32, y, m, first, count, stride, bias, relu, to);
+}
+
+LKS_CPU_CLONES
+static void outputs_bf16(const lks_winograd_images *y, const float *m, int64_t first, int64_t count,
+                         int64_t stride, const float *bias, bool relu, void *to) {
+    outputs(LKS_BF16, y, m, first, count, stride, bias, relu, to);
+}
+
+void lks_winograd_outputs(const lks_winograd_images *y, const float *m, int64_t first,
+                          int64_t count, int64_t stride, const float *bias, bool relu, void *to) {
+    (y->type == LKS_F32 ? outputs_f32 : outputs_bf16)(y, m, first, count, stride, bias, relu, to);
 }
 
 /* ---- weights ---- */

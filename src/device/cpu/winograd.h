@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/base.h"
+
 enum {
     LKS_WINOGRAD_OUTPUTS = 4, /* of a tile, along one axis */
     LKS_WINOGRAD_INPUTS = 6,
@@ -22,8 +24,10 @@ enum {
     LKS_WINOGRAD_LANES = 16
 };
 
-/* A batch of channels-last images, cut into tiles in the order image, row, column. */
+/* A batch of channels-last images, cut into tiles in the order image, row, column. All else is
+ * float32. */
 typedef struct lks_winograd_images {
+    lks_dtype type; /* LKS_F32 or LKS_BF16 */
     int64_t height, width, channels;
     int64_t tiles_high, tiles_wide; /* of an image */
     int64_t offset[2];              /* where tile (0, 0) begins: minus the padding */
@@ -31,16 +35,16 @@ typedef struct lks_winograd_images {
 
 /* v[36][count, channels]: the transformed 6x6 inputs of tiles [first, first + count), with zeros
  * outside the image. */
-void lks_winograd_inputs(const lks_winograd_images *x, const float *from, int64_t first,
+void lks_winograd_inputs(const lks_winograd_images *x, const void *from, int64_t first,
                          int64_t count, int64_t stride, float *v);
 
 /* The 4x4 outputs of tiles from m[36][count, channels]; adds bias[channels] (NULL: none), then
  * takes max(0, y) with relu. Parts of a tile outside the image are left out. */
 void lks_winograd_outputs(const lks_winograd_images *y, const float *m, int64_t first,
-                          int64_t count, int64_t stride, const float *bias, bool relu, float *to);
+                          int64_t count, int64_t stride, const float *bias, bool relu, void *to);
 
 /* z[36][count, channels]: the transformed 4x4 gradients of tiles' outputs, with zeros outside. */
-void lks_winograd_gradients(const lks_winograd_images *dy, const float *from, int64_t first,
+void lks_winograd_gradients(const lks_winograd_images *dy, const void *from, int64_t first,
                             int64_t count, int64_t stride, float *z);
 
 /* u[36][in, out] from weights [out, in, 3, 3], for outputs [begin, end). */
