@@ -213,8 +213,7 @@ static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_CAST] = &lks_op_cast,
 };
 
-/* Those of bfloat16; the others are widened, and so are these where a processor has no
- * instructions for them. */
+/* Those of bfloat16. The others are widened, and so are these where they say LKS_EUNSUPPORTED. */
 static const lks_op_type *const bf16_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_LINEAR] = &lks_cpu_linear_bf16,
     [LKS_OP_CONV2D] = &lks_cpu_conv2d_bf16,
