@@ -45,15 +45,15 @@ static lks_status fill(bench *b, float *array, int period, float scale) {
     enum { CHUNK = 1 << 20 };
     float *values = malloc(CHUNK * sizeof *values);
     if (!values) return lks_fail(LKS_ENOMEM, "out of memory for %d numbers", CHUNK);
+    for (int i = 0; i < CHUNK; i++)
+        values[i] = (float)(i % period - period / 2) / scale;
     lks_status status = LKS_OK;
     for (int64_t at = 0; !status && at < b->plan->padded_count; at += CHUNK) {
         const int64_t rest = b->plan->padded_count - at, count = rest < CHUNK ? rest : CHUNK;
-        for (int64_t i = 0; i < count; i++)
-            values[i] = (float)((at + i) % period - period / 2) / scale;
         status = lks_device_copy(b->device, compute_stream(b), array + at, values,
                                  (size_t)count * sizeof *values, LKS_COPY_TO_DEVICE);
-        if (!status) status = lks_stream_synchronize(compute_stream(b));
     }
+    if (!status) status = lks_stream_synchronize(compute_stream(b));
     free(values);
     return status;
 }

@@ -20,7 +20,7 @@ typedef struct bench {
     void *x, *y, *dy, *dx, *weight, *bias, *dweight, *dbias, *saved, *scratch;
 } bench;
 
-enum { PASSES_PER_TURN = 10, MAX_TURNS = 100 };
+enum { PASSES_PER_TURN = 50, MAX_TURNS = 100 };
 
 /* ---- memory ---- */
 

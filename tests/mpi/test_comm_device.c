@@ -194,10 +194,54 @@ static void each_memory_has_its_path(void **state) {
     bool own_gpus = true;
     for (int a = 0; a < lks_comm_size(comm); a++)
         for (int b = 0; b < a; b++)
-            own_gpus = own_gpus && strcmp(places[a].gpu, places[b].gpu) != 0;
+            own_gpus = own_gpus && (strcmp(places[a].gpu, places[b].gpu) != 0 ||
+                                    strcmp(places[a].host_id, places[b].host_id) != 0);
     const char *path = lks_comm_device_path(comm);
     MPI_CHECK(own_gpus == (strncmp(path, "NCCL 2.", 7) == 0));
     MPI_CHECK(own_gpus || strcmp(path, "shared memory") == 0);
+    mpi_verdict();
+}
+
+/* ---- NCCL alone ---- */
+
+static bool is_nccl_required; /* set once, from the program's arguments */
+
+/* A communicator of one rank, for which Lockstep has no use: does the library open, meet, compute
+ * and end? */
+static void nccl_runs_on_one_rank(void **state) {
+    (void)state;
+    enum { COUNT = 70003 };
+    const lks_comm_device_ops *ops = lks_comm_device_backends[0];
+    if (lks_comm_size(comm) > 1 || (!ops && !is_nccl_required)) skip();
+    MPI_REQUIRE(ops != NULL);
+    const lks_status status = ops->open(comm);
+    if (status == LKS_EUNSUPPORTED && !is_nccl_required) skip();
+    if (status != LKS_OK) print_error("%s\n", lks_last_error());
+    MPI_REQUIRE(status == LKS_OK);
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    float *host = allocate(COUNT * sizeof *host), *data = allocate_on_device(COUNT * sizeof *data);
+    const int64_t counts[] = {COUNT};
+    const lks_collective kinds[] = {LKS_ALL_REDUCE, LKS_REDUCE_SCATTER, LKS_ALL_GATHER,
+                                    LKS_BROADCAST};
+    fill(host, COUNT, LKS_F32, 0);
+    upload(data, host, COUNT * sizeof *host);
+    for (int k = 0; k < (int)(sizeof kinds / sizeof *kinds); k++) {
+        const lks_comm_call call = {.kind = kinds[k],
+                                    .data = data,
+                                    .count = COUNT,
+                                    .counts = counts,
+                                    .dtype = LKS_F32,
+                                    .op = LKS_REDUCE_SUM};
+        MPI_CHECK(ops->takes(comm, &call) && ops->enqueue(comm, &call, stream) == LKS_OK);
+    }
+    download(host, data, COUNT * sizeof *host);
+    bool elsewhere, good = ops->check(comm, &elsewhere) == LKS_OK;
+    for (int64_t i = 0; i < COUNT && good; i++)
+        good = holds(host, i, LKS_F32, input(0, i));
+    MPI_CHECK(good);
+    ops->close(comm);
+    lks_device_free(device, data);
+    free(host);
     mpi_verdict();
 }
 
@@ -242,6 +286,8 @@ int main(int argc, char **argv) {
         IN_WORLD(each_memory_has_its_path), IN_WORLD(all_reduce_of_device_memory),
         IN_WORLD(parts_of_device_memory),   IN_WORLD(broadcast_of_device_memory),
         IN_WORLD(a_maximum_keeps_a_nan),    IN_WORLD(work_waits_for_work),
+        IN_WORLD(nccl_runs_on_one_rank),
     };
+    is_nccl_required = argc > 2 && strcmp(argv[2], "nccl") == 0;
     return have_gpu() ? MPI_CHECK_RUN(&argc, &argv, tests) : MPI_CHECK_RUN(&argc, &argv, nothing);
 }
