@@ -36,11 +36,11 @@ def digits():
         nn.Flatten(), nn.Linear(512, 64), nn.SiLU(), nn.Linear(64, 10))
 
 
-def deep():
-    layers = [nn.Linear(256, 512), nn.ReLU()]
-    for _ in range(7):
-        layers += [nn.Linear(512, 512), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(512, 10))
+def overlap():
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 128, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(128 * 8 * 8, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
 def sgd(params, **how):
@@ -56,7 +56,7 @@ MODELS = {
     "mlp": (mlp, (784,), adamw, 256, 10240),
     "cnn": (cnn, (3, 32, 32), sgd, 64, 1280),
     "digits": (digits, (1, 8, 8), adamw, 64, 1438),
-    "deep": (deep, (256,), adamw, 1024, 12288),
+    "overlap": (overlap, (3, 32, 32), sgd, 128, 1280),
 }
 
 
@@ -76,11 +76,14 @@ def train_epoch(model, optimizer, loss_function, inputs, targets, batch):
     return total.item()
 
 
-def measure(name, epochs, rank, ranks, bucket_mib):
+def measure(name, epochs, rank, ranks, bucket_mib, only):
     """{variant: samples per second over all ranks, the median of the epochs but the first}"""
     build, shape, make_optimizer, batch, samples = MODELS[name]
     results = {}
     for how, layout, mib in variants(shape, bucket_mib):
+        variant = f"{how}, {layout}" + (f", buckets of {mib} MiB" if len(bucket_mib) > 1 else "")
+        if only not in (None, variant):
+            continue
         torch.manual_seed(1)
         model = build()
         generator = torch.Generator().manual_seed(2 + rank)
@@ -102,8 +105,7 @@ def measure(name, epochs, rank, ranks, bucket_mib):
             if ranks > 1:
                 dist.barrier()
             rates.append(samples / (time.perf_counter() - start))
-        buckets = f", buckets of {mib} MiB" if len(bucket_mib) > 1 else ""
-        results[f"{how}, {layout}{buckets}"] = statistics.median(rates[1:])
+        results[variant] = statistics.median(rates[1:])
     return results
 
 
@@ -124,7 +126,7 @@ def run(rank, arguments):
     if arguments.start_up:
         result = {"first_step": first_step(arguments.model, rank, arguments.ranks)}
     else:
-        result = measure(arguments.model, arguments.epochs, rank, arguments.ranks, arguments.bucket_mib)
+        result = measure(arguments.model, arguments.epochs, rank, arguments.ranks, arguments.bucket_mib, arguments.variant)
     if rank == 0:
         print(json.dumps(result), flush=True)
     if arguments.ranks > 1:
@@ -138,6 +140,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--bucket-mib", type=int, nargs="+", default=[25], help="buckets of DistributedDataParallel to try")
+    parser.add_argument("--variant", help="measure this one alone")
     parser.add_argument("--start-up", action="store_true", help="print when the first step was done")
     arguments = parser.parse_args()
     if "RANK" in os.environ:  # started once for each rank

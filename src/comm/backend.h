@@ -99,6 +99,7 @@ struct lks_comm {
     char device_path[LKS_COMM_PATH_BYTES];
     struct lks_device_queue *queue; /* device_queue.c's; with device_ops */
     struct lks_watch *watch;        /* watch.c's; NULL where size is 1 */
+    lks_failure polled;             /* what a poll in the middle of computing has found */
     const char *label;              /* of the collectives that start now */
     int64_t label_number;
 };

@@ -127,9 +127,18 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
     return LKS_OK;
 }
 
+/* An lks_device_poll_fn. */
+static void poll(void *data) {
+    lks_comm *comm = data;
+    lks_failure_note(&comm->polled, lks_comm_progress(comm));
+}
+
+/* A host that computes itself moves transfers forward between its pieces of work; a GPU computes
+ * beside it. */
 lks_status lks_comm_set_device(lks_comm *comm, lks_device *device) {
     comm->device = device;
     if (comm->size == 1) return LKS_OK;
+    if (lks_device_is_host(device)) lks_device_set_poll(device, poll, comm);
     lks_status status = lks_watch_create(comm);
     return status == LKS_OK ? lks_device_queue_open(comm) : status;
 }
@@ -341,7 +350,7 @@ static lks_status move(lks_comm *comm, bool *moved) {
 
 lks_status lks_comm_progress(lks_comm *comm) {
     bool moved;
-    if (!comm->active) return LKS_OK;
+    if (!comm->active || comm->polled.status != LKS_OK) return lks_failure_tell(&comm->polled);
     enter(comm, "progress");
     lks_status status = move(comm, &moved);
     leave(comm);
@@ -353,6 +362,7 @@ static lks_status wait_for(lks_comm *comm, lks_request *request) {
      * offered to others, because ranks may be more than cores. */
     enum { BUSY_POLLS = 1000 };
     lks_status status = lks_watch_status(comm);
+    if (status == LKS_OK) status = lks_failure_tell(&comm->polled);
     for (int idle_polls = 0; status == LKS_OK && !request->done;) {
         bool moved;
         status = move(comm, &moved);
@@ -383,6 +393,7 @@ void lks_comm_destroy(lks_comm *comm) {
     while (comm->active) {
         if (lks_comm_wait(comm, comm->active) != LKS_OK) break;
     }
+    if (comm->device) lks_device_set_poll(comm->device, NULL, NULL);
     lks_device_queue_close(comm);
     const bool broken = lks_watch_status(comm) != LKS_OK;
     lks_watch_destroy(comm);

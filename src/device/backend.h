@@ -144,9 +144,17 @@ struct lks_device {
     lks_trace *trace; /* attached, or NULL */
     lks_device_watch_fn watch;
     void *watch_data;
+    lks_device_poll_fn poll;
+    void *poll_data;
     char description[160];
     char place[32]; /* "": the host */
 };
+
+/* In the middle of operations that take longer than a millisecond, in the thread that called them.
+ */
+static inline void lks_device_poll(const lks_device *device) {
+    if (device->poll) device->poll(device->poll_data);
+}
 
 /* A back end's stream, event and recording embed these as their first members. */
 struct lks_stream {

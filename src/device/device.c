@@ -204,6 +204,11 @@ void lks_device_set_watch(lks_device *device, lks_device_watch_fn watch, void *d
     device->watch_data = data;
 }
 
+void lks_device_set_poll(lks_device *device, lks_device_poll_fn poll, void *data) {
+    device->poll = poll;
+    device->poll_data = data;
+}
+
 /* Of a stream, or of an event where `stream` is NULL. */
 static lks_status query(lks_stream *stream, lks_event *event, bool *done) {
     const lks_device *device = stream ? stream->device : event->device;
@@ -382,13 +387,17 @@ bool lks_op_chain(lks_device *device, lks_op_kind first_kind, void *first, lks_o
 lks_status lks_op_forward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
     lks_status status = check_batch(op, args);
     if (status != LKS_OK || !op->type->forward) return status;
-    return op->type->forward(op, stream, args);
+    status = op->type->forward(op, stream, args);
+    lks_device_poll(op->device);
+    return status;
 }
 
 lks_status lks_op_backward(lks_op *op, lks_stream *stream, const lks_op_args *args) {
     lks_status status = check_batch(op, args);
     if (status != LKS_OK || !op->type->backward) return status;
-    return op->type->backward(op, stream, args);
+    status = op->type->backward(op, stream, args);
+    lks_device_poll(op->device);
+    return status;
 }
 
 /* ---- losses, vectors, updates ---- */

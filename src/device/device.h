@@ -135,6 +135,11 @@ lks_status lks_event_seconds(lks_event *from, lks_event *to, double *out);
  * the thread that waits. NULL: the host waits for as long as it takes. */
 typedef lks_status (*lks_device_watch_fn)(void *data, double seconds);
 void lks_device_set_watch(lks_device *device, lks_device_watch_fn watch, void *data);
+/* What else the thread that computes has to look after: called in the middle of operations and
+ * after each, where the host computes itself and so nothing else runs on its core. NULL: nothing.
+ */
+typedef void (*lks_device_poll_fn)(void *data);
+void lks_device_set_poll(lks_device *device, lks_device_poll_fn poll, void *data);
 /* The stream by the name of the device's maker (cudaStream_t), for a library that queues work of
  * its own; NULL on the CPU. */
 void *lks_stream_handle(const lks_stream *stream);

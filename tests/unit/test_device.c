@@ -228,6 +228,42 @@ static void operations_check_their_arguments(void **state) {
     lks_device_destroy(device);
 }
 
+static void count_poll(void *data) {
+    ++*(int *)data;
+}
+
+/* After every operation, and between the two products of linear's backward. */
+static void operations_poll(void **state) {
+    (void)state;
+    lks_device *device = open_cpu(1);
+    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    const lks_linear_desc desc = {.in_features = 2, .out_features = 2, .rows_per_sample = 1};
+    lks_op *op = NULL;
+    assert_int_equal(lks_op_create(device, LKS_OP_LINEAR, &desc, 1, &op), LKS_OK);
+    float x[2] = {1, 2}, w[4] = {1, 0, 0, 1}, y[2], dy[2] = {1, 1}, dx[2], dw[4];
+    const void *const params[] = {w};
+    void *const dparams[] = {dw};
+    const lks_op_args args = {.batch = 1,
+                              .training = true,
+                              .x = x,
+                              .y = y,
+                              .dy = dy,
+                              .dx = dx,
+                              .params = params,
+                              .dparams = dparams};
+    int polls = 0;
+    lks_device_set_poll(device, count_poll, &polls);
+    assert_int_equal(lks_op_forward(op, stream, &args), LKS_OK);
+    assert_int_equal(polls, 1);
+    assert_int_equal(lks_op_backward(op, stream, &args), LKS_OK);
+    assert_int_equal(polls, 3);
+    lks_device_set_poll(device, NULL, NULL);
+    assert_int_equal(lks_op_forward(op, stream, &args), LKS_OK);
+    assert_int_equal(polls, 3);
+    lks_op_destroy(op);
+    lks_device_destroy(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(device_describes_itself),
@@ -241,6 +277,7 @@ int main(void) {
         cmocka_unit_test(copies_and_zeros),
         cmocka_unit_test(streams_and_events),
         cmocka_unit_test(operations_check_their_arguments),
+        cmocka_unit_test(operations_poll),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -286,6 +286,7 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
                              (char *)args->scratch + op->scratch_weights_bytes);
     if (lks_op_dparam(args, 0)) status = backward_weights(op, &plan->weights, args, room);
     if (status != LKS_OK || !args->dx) return status;
+    lks_device_poll(base->device);
     const void *weights;
     status = prepare_weights(op, &plan->data, args->params[0], room, &weights);
     if (status != LKS_OK) return status;

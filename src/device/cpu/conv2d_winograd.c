@@ -347,6 +347,7 @@ static lks_status backward_weights(const winograd_op *op, const lks_op_args *arg
         job.z = job.v + PLANES * plane_stride(job.tiles, d->in_channels);
         lks_cpu_parallel(device, job.tiles, 1, 1, transform_part, &job);
         lks_cpu_parallel(device, PLANES, 1, 1, sum_part, &job);
+        lks_device_poll(device);
     }
     if (atomic_load(&failure) != dnnl_success)
         return lks_onednn_check((dnnl_status_t)atomic_load(&failure),

@@ -183,6 +183,7 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
                                 pointers, "gradient of linear's weight");
     }
     if (status != LKS_OK || !args->dx) return status;
+    lks_device_poll(base->device);
     const void *const pointers[] = {args->dy, args->params[0], args->dx};
     return lks_onednn_run(op->onednn, &plan->data, pointers, "gradient of linear's input");
 }
