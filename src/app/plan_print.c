@@ -37,9 +37,9 @@ static void print_memory(const lks_plan_row *rows, int count, lks_strbuf *out) {
 
 static void print_times(const lks_plan_row *rows, int count, lks_strbuf *out) {
     lks_strbuf_add(out,
-                   "\nOne step, predicted, and the steps of all epochs:\n\n"
+                   "\nOne step, predicted, in ms, and the steps of all epochs:\n\n"
                    "%7s %10s %12s %12s %14s %12s %11s %12s %10s %11s\n",
-                   "ranks", "zero_stage", "ms", "computing", "communication", "exposed",
+                   "ranks", "zero_stage", "step", "computing", "communication", "exposed",
                    "efficiency", "samples/s", "hours", "rank hours");
     for (int i = 0; i < count; i++) {
         const lks_plan_row *row = &rows[i];
