@@ -124,12 +124,13 @@ static void ranks_on_unlike_devices_are_told(void **state) {
     static train_case run;
     char text[4096] = "";
     const lks_train_config config = device_config();
+    const lks_bucket_trial none = {0};
     for (int mixed = 0; mixed < 2; mixed++) {
         REQUIRE_OK(open_on(&run, mixed && mpi_check_rank() > 0 ? "cpu" : "cuda", &config));
         FILE *log = tmpfile();
         MPI_REQUIRE(log != NULL);
         run.context->logger.also = log;
-        REQUIRE_OK(lks_trainer_log_startup(run.trainer));
+        REQUIRE_OK(lks_trainer_log_startup(run.trainer, &none));
         run.context->logger.also = NULL;
         rewind(log);
         text[fread(text, 1, sizeof text - 1, log)] = '\0';
