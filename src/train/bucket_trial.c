@@ -62,19 +62,22 @@ static lks_status choose_sizes(const lks_trainer *t, lks_bucket_trial *out) {
 
 /* ---- how fast ---- */
 
-/* An epoch that is over begins again. */
+/* An epoch that is over begins again. The same status on every rank. */
 static lks_status run_steps(lks_trainer *t, int64_t steps, double *out_seconds) {
     const double began = lks_clock_seconds();
     lks_status status = LKS_OK;
     for (int64_t i = 0; i < steps && status == LKS_OK; i++) {
-        bool epoch_done;
+        bool epoch_done = false;
         status = lks_trainer_step(t, &epoch_done);
         if (epoch_done) t->position.step = 0;
         if (epoch_done) t->epoch_began = 0;
     }
     status = lks_trainer_settle_params(t, status);
-    if (status == LKS_OK)
-        status = lks_stream_synchronize(lks_device_stream(t->context->device, LKS_STREAM_COMPUTE));
+    if (status == LKS_OK) {
+        lks_stream *compute = lks_device_stream(t->context->device, LKS_STREAM_COMPUTE);
+        lks_failure_note(&t->failure, lks_stream_synchronize(compute));
+        status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
+    }
     *out_seconds = (lks_clock_seconds() - began) / (double)steps;
     return status;
 }
