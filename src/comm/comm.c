@@ -196,6 +196,15 @@ bool lks_comm_is_on_device(const lks_comm *comm) {
     return comm->queue != NULL;
 }
 
+int64_t lks_comm_recorded(const lks_comm *comm) {
+    return comm->queue ? lks_device_queue_recorded(comm) : 0;
+}
+
+void lks_comm_replayed(lks_comm *comm, int64_t collectives) {
+    if (comm->queue) lks_device_queue_replayed(comm, collectives);
+    lks_guard_arrive(comm->guard, collectives);
+}
+
 void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number) {
     comm->label = text;
     comm->label_number = number;
@@ -333,7 +342,7 @@ static lks_status begin(lks_comm *comm, const lks_comm_call *transfer, lks_reque
 static lks_status start(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
     *out = NULL;
     if (!comm->ops) return LKS_OK;
-    lks_guard_arrive(comm->guard);
+    lks_guard_arrive(comm->guard, 1);
     enter(comm, lks_collective_name(transfer->kind));
     lks_status status = begin(comm, transfer, out);
     leave(comm);
@@ -377,6 +386,10 @@ static lks_status wait_for(lks_comm *comm, lks_request *request) {
     end_traced(comm, request);
     give_back_request(comm, request);
     return status;
+}
+
+lks_status lks_comm_give_up(lks_comm *comm) {
+    return comm->watch ? lks_watch_fail(comm) : lks_fail(LKS_ECOMM, "%s", lks_last_error());
 }
 
 lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {

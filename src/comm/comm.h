@@ -104,6 +104,18 @@ void lks_comm_set_deadline(lks_comm *comm, double seconds);
  * of bucket"), and a number that is told with it where it is not negative. */
 void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number);
 
+/* For a rank that can take no part in what the others wait for, with lks_last_error() as its
+ * reason: tells all of them, as where NCCL reports an error. Always LKS_ECOMM, here with that
+ * verdict. Local. */
+lks_status lks_comm_give_up(lks_comm *comm);
+
+/* ---- recordings (lks_recording) ---- */
+
+/* How many collectives have been recorded so far and not queued, all recordings together. */
+int64_t lks_comm_recorded(const lks_comm *comm);
+/* A replay has queued so many again: they count where it is asked who is behind. */
+void lks_comm_replayed(lks_comm *comm, int64_t collectives);
+
 /* Brings rank 0's text to every rank. *text: on rank 0 the text, elsewhere set to a copy that the
  * caller frees. Collective. LKS_ENOMEM, LKS_ECOMM. */
 lks_status lks_comm_share_text(lks_comm *comm, char **text);

@@ -31,7 +31,8 @@ typedef struct lks_device_queue {
     lks_request *idle, *idle_last; /* the longest idle one first */
     device_request *all;
     int request_count;
-    int64_t queued; /* collectives so far */
+    int64_t queued;   /* collectives so far */
+    int64_t recorded; /* collectives so far */
 } lks_device_queue;
 
 /* ---- requests ---- */
@@ -96,7 +97,9 @@ lks_status lks_device_queue_start(lks_comm *comm, const lks_comm_call *call, lks
     device_request *request = NULL;
     lks_status status = take_request(comm, &request);
     if (status == LKS_OK) {
-        request->number = lks_stream_is_recording(queue->compute) ? 0 : ++queue->queued;
+        const bool records = lks_stream_is_recording(queue->compute);
+        *(records ? &queue->recorded : &queue->queued) += 1;
+        request->number = records ? 0 : queue->queued;
         request->kind = call->kind;
         request->bytes = (size_t)call->count * lks_dtype_bytes(call->dtype);
         request->label = comm->label;
@@ -128,25 +131,57 @@ static void describe(const device_request *request, char *text, size_t bytes) {
              request->label ? request->label : "", request->label ? number : "");
 }
 
-/* Collectives are done in the order of their numbers. */
-int64_t lks_device_queue_state(const lks_comm *comm, char *text, size_t bytes) {
-    const lks_device_queue *queue = comm->queue;
+static bool is_done(lks_event *event) {
+    bool done;
+    return lks_event_query(event, &done) == LKS_OK && done;
+}
+
+/* The first collective that is not finished; NULL: all are. They are done in the order of their
+ * numbers. */
+static const device_request *find_unfinished(const lks_device_queue *queue) {
     const device_request *first = NULL;
-    text[0] = '\0';
-    if (!queue) return 0;
     for (const device_request *r = queue->all; r; r = r->made_before) {
-        bool done;
         if (r->number == 0 || (first && first->number < r->number)) continue;
-        if (lks_event_query(r->done, &done) != LKS_OK || !done) first = r;
+        if (!is_done(r->done)) first = r;
     }
-    if (first) describe(first, text, bytes);
-    return queue->queued;
+    return first;
+}
+
+lks_queue_state lks_device_queue_state(const lks_comm *comm, char *text, size_t bytes) {
+    const lks_device_queue *queue = comm->queue;
+    text[0] = '\0';
+    if (!queue) return (lks_queue_state){0};
+    const device_request *first = find_unfinished(queue);
+    if (!first) return (lks_queue_state){queue->queued, queue->queued};
+    describe(first, text, bytes);
+    return (lks_queue_state){queue->queued, first->number - !is_done(first->filled)};
+}
+
+int64_t lks_device_queue_recorded(const lks_comm *comm) {
+    return comm->queue->recorded;
+}
+
+void lks_device_queue_replayed(lks_comm *comm, int64_t collectives) {
+    comm->queue->queued += collectives;
 }
 
 /* ---- opening and closing ---- */
 
-static lks_status watch_device(void *data, double seconds) {
-    return lks_watch_look(data, seconds);
+/* While the host waits for the device: does the device wait for other ranks? Whoever has work of
+ * its own to do there is the one for whom they wait. */
+static lks_status look_at_wait(void *data, double seconds) {
+    static const double long_seconds = 0.1; /* other waits are too short for anybody to ask */
+    lks_comm *comm = data;
+    if (seconds > long_seconds) {
+        const device_request *first = find_unfinished(comm->queue);
+        lks_guard_wait(comm->guard, first && is_done(first->filled));
+    }
+    return lks_watch_look(comm, seconds);
+}
+
+static void end_wait(void *data) {
+    const lks_comm *comm = data;
+    lks_guard_wait(comm->guard, false);
 }
 
 static lks_status create_queue(lks_comm *comm) {
@@ -160,7 +195,7 @@ static lks_status create_queue(lks_comm *comm) {
     queue->compute = lks_device_stream(comm->device, LKS_STREAM_COMPUTE);
     queue->communication = lks_device_stream(comm->device, LKS_STREAM_COMM);
     comm->queue = queue;
-    lks_device_set_watch(comm->device, watch_device, comm);
+    lks_device_set_watch(comm->device, (lks_device_watch){look_at_wait, end_wait, comm});
     return LKS_OK;
 }
 
@@ -261,7 +296,7 @@ lks_status lks_device_queue_open(lks_comm *comm) {
 void lks_device_queue_close(lks_comm *comm) {
     if (!comm->queue) return;
     (void)lks_stream_synchronize(comm->queue->communication);
-    lks_device_set_watch(comm->device, NULL, NULL);
+    lks_device_set_watch(comm->device, (lks_device_watch){0});
     comm->device_ops->close(comm);
     destroy_requests(comm->queue);
     free(comm->queue);

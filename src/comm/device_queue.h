@@ -18,8 +18,18 @@ lks_status lks_device_queue_start(lks_comm *comm, const lks_comm_call *call, lks
 /* The compute stream waits, the host does not. */
 lks_status lks_device_queue_wait(lks_comm *comm, lks_request *request);
 
-/* How far the device has come: how many collectives this rank has queued and, into text[bytes], the
- * first one that is not finished ("all-reduce of 1.0 MiB, gradients 3"; "" where all are). */
-int64_t lks_device_queue_state(const lks_comm *comm, char *text, size_t bytes);
+/* As lks_comm_recorded and lks_comm_replayed. */
+int64_t lks_device_queue_recorded(const lks_comm *comm);
+void lks_device_queue_replayed(lks_comm *comm, int64_t collectives);
+
+/* How far a rank has come with the collectives of its device's memory. */
+typedef struct lks_queue_state {
+    int64_t queued;  /* by the host, those of replays included */
+    int64_t reached; /* of them, by the device: what comes before them is done; it does not tell of
+                        those that are replayed */
+} lks_queue_state;
+/* Into text[bytes] the first collective that is not finished ("all-reduce of 1.0 MiB, gradients 3";
+ * "" where all are). */
+lks_queue_state lks_device_queue_state(const lks_comm *comm, char *text, size_t bytes);
 
 #endif

@@ -59,8 +59,9 @@ void lks_guard_step(lks_guard *guard, int64_t steps_done) {
     if (guard) atomic_store_explicit(&guard->step, steps_done, memory_order_relaxed);
 }
 
-void lks_guard_arrive(lks_guard *guard) {
-    if (guard) atomic_fetch_add_explicit(&guard->arrivals, 1, memory_order_relaxed);
+void lks_guard_arrive(lks_guard *guard, int64_t collectives) {
+    if (guard)
+        atomic_fetch_add_explicit(&guard->arrivals, (uint64_t)collectives, memory_order_relaxed);
 }
 
 void lks_guard_wait(lks_guard *guard, bool waits) {

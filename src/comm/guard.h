@@ -41,8 +41,8 @@ lks_guard_phase lks_guard_enter(lks_guard *guard, lks_guard_phase phase);
 /* That it has finished a piece of work; so many steps of the run are done. */
 void lks_guard_tick(lks_guard *guard);
 void lks_guard_step(lks_guard *guard, int64_t steps_done);
-/* For comm: that it has begun a collective; that it waits for others, or no longer does. */
-void lks_guard_arrive(lks_guard *guard);
+/* For comm: that it has begun so many collectives; that it waits for others, or no longer does. */
+void lks_guard_arrive(lks_guard *guard, int64_t collectives);
 void lks_guard_wait(lks_guard *guard, bool waits);
 
 #endif

@@ -20,7 +20,7 @@ typedef enum finding {
 
 typedef struct notice {
     int32_t finding;
-    int64_t queued;                  /* collectives on device memory */
+    lks_queue_state device;
     char error[TEXT_BYTES];          /* FAILED, LOST: what happened */
     char unfinished[TEXT_BYTES / 2]; /* the first collective that its device has not finished */
 } notice;
@@ -53,16 +53,23 @@ static int find_rank(const lks_comm *comm, finding finding) {
     return -1;
 }
 
-/* -1: all have come equally far. */
-static int find_furthest_behind(const lks_comm *comm) {
+static int64_t get_queued(const notice *heard) {
+    return heard->device.queued;
+}
+
+static int64_t get_reached(const notice *heard) {
+    return heard->device.reached;
+}
+
+/* By one of these; -1: all have come equally far. */
+static int find_furthest_behind(const lks_comm *comm, int64_t (*progress)(const notice *)) {
     const notice *heard = comm->watch->heard;
-    int behind = 0;
-    int64_t most = heard[0].queued;
+    int behind = 0, ahead = 0;
     for (int r = 1; r < comm->size; r++) {
-        if (heard[r].queued < heard[behind].queued) behind = r;
-        if (heard[r].queued > most) most = heard[r].queued;
+        if (progress(&heard[r]) < progress(&heard[behind])) behind = r;
+        if (progress(&heard[r]) > progress(&heard[ahead])) ahead = r;
     }
-    return heard[behind].queued < most ? behind : -1;
+    return progress(&heard[behind]) < progress(&heard[ahead]) ? behind : -1;
 }
 
 /* "rank 2 (h1, GPU 0000:3B:00.0) and 3 more" */
@@ -113,7 +120,8 @@ static void judge(const lks_comm *comm) {
         repeat(comm, find_rank(comm, LOST));
         return;
     }
-    const int behind = find_furthest_behind(comm);
+    const int host = find_furthest_behind(comm, get_queued);
+    const int behind = host >= 0 ? host : find_furthest_behind(comm, get_reached);
     if (behind < 0)
         snprintf(watch->detail, sizeof watch->detail,
                  "nothing has happened for %g s in %s, which every rank has queued: a GPU, or the "
@@ -121,9 +129,10 @@ static void judge(const lks_comm *comm) {
                  watch->deadline, at);
     else
         snprintf(watch->detail, sizeof watch->detail,
-                 "%s is behind the others: they have waited for %g s in %s, which it has not "
+                 "%s is behind the others: they have waited for %g s in %s, which %s has not "
                  "come to",
-                 name_rank(watch, behind, who, sizeof who), watch->deadline, at);
+                 name_rank(watch, behind, who, sizeof who), watch->deadline, at,
+                 host >= 0 ? "it" : "its GPU");
 }
 
 /* ---- notices ---- */
@@ -158,7 +167,7 @@ static void tell_all(const lks_comm *comm, finding finding, const char *error) {
     notice *mine = &watch->heard[comm->rank];
     mine->finding = (int32_t)finding;
     snprintf(mine->error, sizeof mine->error, "%s", error);
-    mine->queued = lks_device_queue_state(comm, mine->unfinished, sizeof mine->unfinished);
+    mine->device = lks_device_queue_state(comm, mine->unfinished, sizeof mine->unfinished);
     for (int r = 0; r < comm->size; r++)
         if (r != comm->rank)
             (void)MPI_Isend(mine, (int)sizeof *mine, MPI_BYTE, r, NOTICE_TAG, watch->mpi,

@@ -4,7 +4,8 @@
  * Whoever finds a failure sends every rank a notice: what it has found, and how far its device's
  * collectives have come. Whoever gets one answers all in the same way. From the notices that have
  * come by the end of a short time, all ranks read the same culprit: a rank that reports an error of
- * its own; else one that does not answer; else the one that is furthest behind. */
+ * its own; else one that does not answer; else the one that is furthest behind: its host, or where
+ * all hosts have queued the same, its device. */
 #ifndef LKS_COMM_WATCH_H
 #define LKS_COMM_WATCH_H
 

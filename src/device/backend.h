@@ -142,8 +142,7 @@ struct lks_device {
     size_t allocated_bytes, host_bytes; /* host_bytes: while it measures */
     bool measures;
     lks_trace *trace; /* attached, or NULL */
-    lks_device_watch_fn watch;
-    void *watch_data;
+    lks_device_watch watch;
     lks_device_poll_fn poll;
     void *poll_data;
     char description[160];

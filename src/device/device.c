@@ -199,9 +199,8 @@ lks_status lks_event_query(lks_event *event, bool *out) {
 
 /* ---- waiting for the device ---- */
 
-void lks_device_set_watch(lks_device *device, lks_device_watch_fn watch, void *data) {
+void lks_device_set_watch(lks_device *device, lks_device_watch watch) {
     device->watch = watch;
-    device->watch_data = data;
 }
 
 void lks_device_set_poll(lks_device *device, lks_device_poll_fn poll, void *data) {
@@ -219,19 +218,21 @@ static lks_status query(lks_stream *stream, lks_event *event, bool *done) {
 static lks_status wait_watched(lks_device *device, lks_stream *stream, lks_event *event) {
     /* A step's waits are short; afterwards the core is offered to others. */
     enum { BUSY_POLLS = 1000 };
+    const lks_device_watch *watch = &device->watch;
     const double began = lks_clock_seconds();
     bool done = false;
-    for (int polls = 0;; polls++) {
-        lks_status status = query(stream, event, &done);
-        if (status != LKS_OK || done) return status;
-        status = device->watch(device->watch_data, lks_clock_seconds() - began);
-        if (status != LKS_OK) return status;
+    lks_status status = query(stream, event, &done);
+    for (int polls = 0; status == LKS_OK && !done; polls++) {
+        status = watch->look(watch->data, lks_clock_seconds() - began);
+        if (status == LKS_OK) status = query(stream, event, &done);
         if (polls >= BUSY_POLLS) sched_yield();
     }
+    watch->done(watch->data);
+    return status;
 }
 
 static bool is_watched(const lks_device *device) {
-    return device->watch && device->backend->streams->stream_query;
+    return device->watch.look && device->backend->streams->stream_query;
 }
 
 lks_status lks_stream_synchronize(lks_stream *stream) {

@@ -130,11 +130,16 @@ lks_status lks_stream_synchronize(lks_stream *stream);
 lks_status lks_event_synchronize(lks_event *event);
 /* From one timed event to another, both of which have completed. LKS_EDEVICE. */
 lks_status lks_event_seconds(lks_event *from, lks_event *to, double *out);
-/* What a queue may wait for: other ranks. Called again and again while the host waits for the
- * device, `seconds` after that wait began; anything but LKS_OK ends the wait with that status. In
- * the thread that waits. NULL: the host waits for as long as it takes. */
-typedef lks_status (*lks_device_watch_fn)(void *data, double seconds);
-void lks_device_set_watch(lks_device *device, lks_device_watch_fn watch, void *data);
+/* Who looks meanwhile at what a queue may wait for: other ranks. In the thread that waits. */
+typedef struct lks_device_watch {
+    /* Again and again while the host waits for the device, `seconds` after that wait began;
+     * anything but LKS_OK ends the wait with that status. NULL: the host waits for as long as it
+     * takes. */
+    lks_status (*look)(void *data, double seconds);
+    void (*done)(void *data); /* when such a wait is over */
+    void *data;
+} lks_device_watch;
+void lks_device_set_watch(lks_device *device, lks_device_watch watch);
 /* What else the thread that computes has to look after: called in the middle of operations and
  * after each, where the host computes itself and so nothing else runs on its core. NULL: nothing.
  */

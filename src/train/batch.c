@@ -1,4 +1,4 @@
-/* From the loader's host memory into the graph. */
+/* From a batch into the graph, and from a step's sums to its means. */
 #include <math.h>
 
 #include "train/trainer.h"
@@ -9,8 +9,8 @@ size_t lks_trainer_target_bytes(const lks_trainer *t) {
     return (size_t)count * sizeof(float);
 }
 
-lks_status lks_trainer_load_rows(lks_trainer *t, const lks_host_batch *batch, lks_copy_kind kind,
-                                 int64_t first, lks_batch_info *info) {
+lks_status lks_trainer_load_rows(lks_trainer *t, const lks_host_batch *batch, int64_t first,
+                                 lks_batch_info *info) {
     int64_t left = batch->rows - first;
     info->batch = left < 0 ? 0 : left < t->max_rows ? left : t->max_rows;
     info->first_row = batch->first_row + first;
@@ -21,6 +21,8 @@ lks_status lks_trainer_load_rows(lks_trainer *t, const lks_host_batch *batch, lk
     const char *targets = (const char *)batch->targets + (size_t)first * target_bytes;
     lks_device *device = t->context->device;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    const lks_copy_kind kind =
+        lks_device_holds(device, batch->inputs) ? LKS_COPY_ON_DEVICE : LKS_COPY_TO_DEVICE;
     lks_status status = lks_device_copy(device, stream, lks_graph_input(t->graph),
                                         batch->inputs + first * t->input_count, input_bytes, kind);
     if (status == LKS_OK)

@@ -12,7 +12,7 @@ static lks_status evaluate_batch(lks_trainer *t, lks_loader *loader) {
     if (status != LKS_OK) return status;
     for (int64_t first = 0; first < batch.rows && status == LKS_OK; first += t->max_rows) {
         lks_batch_info info = {.training = false};
-        status = lks_trainer_load_rows(t, &batch, LKS_COPY_TO_DEVICE, first, &info);
+        status = lks_trainer_load_rows(t, &batch, first, &info);
         if (status == LKS_OK) status = lks_graph_forward(t->graph, &info);
         if (status == LKS_OK) status = lks_graph_loss(t->graph, &info, t->step_sums);
     }

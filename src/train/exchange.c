@@ -7,7 +7,7 @@
 struct lks_exchange {
     lks_exchange_parts parts;
     lks_grad_store *store;
-    double *norm;          /* device, [2]: lks_decision's parts */
+    double *norm;          /* device: of some ranges */
     bool sums, adds;       /* is this micro-batch summed over the ranks, and added to others? */
     int64_t ready_end;     /* gradients before it are complete in this backward */
     int started;           /* buckets whose reduction has been started in this backward */
@@ -37,7 +37,7 @@ static lks_status allocate(lks_exchange *exchange) {
     for (size_t b = 0; b < buckets; b++)
         for (size_t r = 0; r < size; r++)
             exchange->shard_counts[b * size + r] = plan->buckets[b].count / plan->size;
-    return lks_device_alloc(exchange->parts.device, 2 * sizeof *exchange->norm,
+    return lks_device_alloc(exchange->parts.device, sizeof *exchange->norm,
                             (void **)&exchange->norm);
 }
 
@@ -203,58 +203,54 @@ static lks_stream *compute_stream(const lks_exchange *exchange) {
     return lks_device_stream(exchange->parts.device, LKS_STREAM_COMPUTE);
 }
 
-/* Into exchange->norm, whose second number becomes 0. */
+/* norm: device memory, to which it is added. */
 static lks_status add_up_norm(lks_exchange *exchange, lks_norm_kind kind, const lks_range *ranges,
-                              int count) {
-    lks_stream *stream = compute_stream(exchange);
-    lks_status status =
-        lks_device_zero(exchange->parts.device, stream, exchange->norm, 2 * sizeof *exchange->norm);
+                              int count, double *norm) {
+    lks_status status = LKS_OK;
     for (int i = 0; i < count && !status; i++)
-        status = lks_device_norm(exchange->parts.device, stream, kind, ranges[i].count,
-                                 lks_grad_store_type(exchange->store),
-                                 lks_grad_store_sums(exchange->store, &ranges[i]), exchange->norm);
+        status = lks_device_norm(exchange->parts.device, compute_stream(exchange), kind,
+                                 ranges[i].count, lks_grad_store_type(exchange->store),
+                                 lks_grad_store_sums(exchange->store, &ranges[i]), norm);
     return status;
 }
 
 lks_status lks_exchange_norm(lks_exchange *exchange, lks_norm_kind kind, const lks_range *ranges,
                              int count, double *out) {
     lks_stream *stream = compute_stream(exchange);
-    lks_status status = add_up_norm(exchange, kind, ranges, count);
+    lks_status status =
+        lks_device_zero(exchange->parts.device, stream, exchange->norm, sizeof *exchange->norm);
+    if (!status) status = add_up_norm(exchange, kind, ranges, count, exchange->norm);
     if (!status)
         status = lks_device_copy(exchange->parts.device, stream, out, exchange->norm, sizeof *out,
                                  LKS_COPY_TO_HOST);
     return status ? status : lks_stream_synchronize(stream);
 }
 
-/* The second number of a rank that has failed. */
-static lks_status raise_flag(lks_exchange *exchange) {
+static lks_status raise_flag(lks_exchange *exchange, double *parts) {
     static const double failed[2] = {0, 1};
-    lks_status status = lks_device_copy(exchange->parts.device, compute_stream(exchange),
-                                        exchange->norm, failed, sizeof failed, LKS_COPY_TO_DEVICE);
+    lks_status status = lks_device_copy(exchange->parts.device, compute_stream(exchange), parts,
+                                        failed, sizeof failed, LKS_COPY_TO_DEVICE);
     return lks_failure_strand(exchange->parts.failure, exchange->parts.plan->size, status);
 }
 
 /* Every rank adds up what it owns, also where it holds the whole sum: so the order of the
  * additions, and with it every bit of the norm, is the same at every zero_stage. */
-lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
-                               const double **out_parts) {
+lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *parts) {
     const lks_shard_plan *plan = exchange->parts.plan;
     lks_status status = finish_backward(exchange);
     if (status) return status;
     int count =
         lks_shard_plan_overlap(plan, LKS_SHARD_OWNED, 0, plan->padded_count, exchange->ranges);
     if (exchange->parts.failure->status == LKS_OK)
-        note(exchange, add_up_norm(exchange, kind, exchange->ranges, count));
-    if (exchange->parts.failure->status != LKS_OK) status = raise_flag(exchange);
+        note(exchange, add_up_norm(exchange, kind, exchange->ranges, count, parts));
+    if (exchange->parts.failure->status != LKS_OK) status = raise_flag(exchange, parts);
     if (status) return status;
-    *out_parts = exchange->norm;
     lks_comm_set_label(exchange->parts.comm, "update, norm of the gradients", -1);
     if (kind != LKS_NORM_INF)
-        return lks_comm_all_reduce(exchange->parts.comm, exchange->norm, 2, LKS_F64,
-                                   LKS_REDUCE_SUM);
+        return lks_comm_all_reduce(exchange->parts.comm, parts, 2, LKS_F64, LKS_REDUCE_SUM);
     /* The bits of magnitudes, taken as integers, have the order of the numbers, and NaN above all:
      * integers have a maximum on every path. */
-    return lks_comm_all_reduce(exchange->parts.comm, exchange->norm, 2, LKS_I64, LKS_REDUCE_MAX);
+    return lks_comm_all_reduce(exchange->parts.comm, parts, 2, LKS_I64, LKS_REDUCE_MAX);
 }
 
 /* ---- the update ---- */

@@ -47,13 +47,13 @@ lks_status lks_exchange_begin(lks_exchange *exchange, bool first, bool last, boo
  * gradients are complete, and moves those under way forward. */
 lks_status lks_exchange_grads_ready(void *exchange, int64_t ready_end);
 
-/* After the last backward: waits for all buckets. *out_parts: device memory [2], as lks_decision's
- * parts: the norm of the summed gradients over all ranks, as lks_device_norm adds it up, the same
- * bits on every rank, and for every zero_stage (but with micro-batches, whose sums zero_stage 2 may
- * add in another order); and more than 0 where a rank has noted a failure, on which all have to
- * agree. Collective. LKS_ECOMM. */
-lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind,
-                               const double **out_parts);
+/* After the last backward: waits for all buckets. parts: device memory [2], before it 0 and 1 where
+ * this rank has failed, else 0 and 0; then as lks_decision's parts: the norm of the summed
+ * gradients over all ranks, as lks_device_norm adds it up, the same bits on every rank, and for
+ * every zero_stage (but with micro-batches, whose sums zero_stage 2 may add in another order); and
+ * more than 0 where a rank had failed or has noted a failure since, on which all have to agree.
+ * Collective. LKS_ECOMM. */
+lks_status lks_exchange_reduce(lks_exchange *exchange, lks_norm_kind kind, double *parts);
 /* Then: updates this rank's shard of every bucket and starts to gather it, without overlap to
  * its end. scale: with control and rates on the device. Collective. The graph's next forward waits
  * for each layer's parameters when it comes to it; whoever else reads or writes parameters settles

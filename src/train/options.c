@@ -107,9 +107,8 @@ static const lks_option train_options[] = {
      .offset = offsetof(lks_train_config, cuda_graph),
      .text = "false",
      .help = "On GPUs: the work of a step is recorded once and then replayed with one call, which "
-             "pays where a step is many short kernels. The numbers are the same to the last bit; "
-             "it takes the device memory of one batch. Several ranks need a GPU each, and NCCL. "
-             "Changes nothing on the CPU."},
+             "pays where a step is many short kernels. The numbers are the same to the last bit. "
+             "Several ranks need a GPU each, and NCCL. Changes nothing on the CPU."},
     {.key = "output",
      .type = LKS_OPTION_STRING,
      .offset = offsetof(lks_train_config, output),

@@ -1,5 +1,6 @@
 #include "train/record.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "device/trace.h"
@@ -8,30 +9,14 @@
  * meets a batch cannot be recorded. */
 enum { WARM_UP_STEPS = 2 };
 
-/* Batches come from different places of the host's memory, and a recording knows but one: each is
- * brought to the same place on the device first, from which the recorded work takes its rows. */
 struct lks_step_recorder {
     lks_device *device;
-    float *inputs;            /* [rows of this rank, input] */
-    void *targets;            /* [rows of this rank, target] */
     int warm_up;              /* whole batches so far, up to WARM_UP_STEPS */
     lks_recording *recording; /* NULL: not yet */
+    int64_t collectives;      /* in it */
 };
 
 /* ---- creation ---- */
-
-static lks_status allocate(lks_trainer *t, lks_step_recorder *recorder) {
-    const size_t rows = (size_t)lks_loader_max_rows(t->loader);
-    size_t input_bytes, target_bytes;
-    if (!lks_size_mul(rows, (size_t)t->input_count * sizeof(float), &input_bytes) ||
-        !lks_size_mul(rows, lks_trainer_target_bytes(t), &target_bytes))
-        return lks_fail(LKS_ENOMEM, "a batch is more bytes than this machine can address");
-    lks_status status =
-        lks_device_alloc(t->context->device, input_bytes, (void **)&recorder->inputs);
-    if (status == LKS_OK)
-        status = lks_device_alloc(t->context->device, target_bytes, &recorder->targets);
-    return status;
-}
 
 lks_status lks_step_recorder_create(lks_trainer *t, lks_step_recorder **out) {
     lks_device *device = t->context->device;
@@ -52,11 +37,6 @@ lks_status lks_step_recorder_create(lks_trainer *t, lks_step_recorder **out) {
     lks_step_recorder *recorder = calloc(1, sizeof *recorder);
     if (recorder == NULL) return lks_fail(LKS_ENOMEM, "cuda_graph: out of host memory");
     recorder->device = device;
-    lks_status status = allocate(t, recorder);
-    if (status != LKS_OK) {
-        lks_step_recorder_destroy(recorder);
-        return lks_fail_in(status, "cuda_graph");
-    }
     *out = recorder;
     return LKS_OK;
 }
@@ -69,31 +49,14 @@ void lks_step_recorder_reset(lks_step_recorder *recorder) {
 
 void lks_step_recorder_destroy(lks_step_recorder *recorder) {
     if (recorder == NULL) return;
-    lks_device_free(recorder->device, recorder->inputs);
-    lks_device_free(recorder->device, recorder->targets);
     lks_recording_destroy(recorder->recording);
     free(recorder);
 }
 
 /* ---- a step ---- */
 
-static lks_status bring(lks_trainer *t, const lks_host_batch *batch) {
-    lks_step_recorder *recorder = t->recorder;
-    lks_stream *stream = lks_device_stream(recorder->device, LKS_STREAM_COMPUTE);
-    const size_t rows = (size_t)batch->rows;
-    lks_status status =
-        lks_device_copy(recorder->device, stream, recorder->inputs, batch->inputs,
-                        rows * (size_t)t->input_count * sizeof(float), LKS_COPY_TO_DEVICE);
-    if (status == LKS_OK)
-        status = lks_device_copy(recorder->device, stream, recorder->targets, batch->targets,
-                                 rows * lks_trainer_target_bytes(t), LKS_COPY_TO_DEVICE);
-    return status == LKS_OK ? lks_event_record(t->copied, stream) : status;
-}
-
-/* A recording ends when all of its work has come back to the compute stream, and begins with none
- * elsewhere: so no step leaves parameters that are still being gathered. */
-static lks_status queue(lks_trainer *t, const lks_host_batch *batch) {
-    return lks_trainer_settle_params(t, lks_trainer_queue_work(t, batch, LKS_COPY_ON_DEVICE));
+static lks_stream *compute_stream(const lks_step_recorder *recorder) {
+    return lks_device_stream(recorder->device, LKS_STREAM_COMPUTE);
 }
 
 /* The peers' collectives are in their recordings: every rank has one, or none has. */
@@ -106,32 +69,43 @@ static lks_status keep_if_all_have(lks_trainer *t) {
 /* A rank that has failed records nothing. Collective. */
 static lks_status record(lks_trainer *t, const lks_host_batch *batch) {
     lks_step_recorder *recorder = t->recorder;
-    lks_stream *stream = lks_device_stream(recorder->device, LKS_STREAM_COMPUTE);
+    lks_stream *stream = compute_stream(recorder);
     const int64_t before = lks_graph_batches_tracked(t->graph);
+    const int64_t recorded = lks_comm_recorded(t->context->comm);
     if (lks_trainer_has_failed(t)) return keep_if_all_have(t);
     lks_status status = lks_recording_begin(stream);
     lks_failure_note(&t->failure, status);
     if (status == LKS_OK) {
-        lks_failure_note(&t->failure, queue(t, batch));
+        lks_failure_note(&t->failure,
+                         lks_trainer_settle_params(t, lks_trainer_queue_work(t, batch)));
         lks_failure_note(&t->failure, lks_recording_end(stream, &recorder->recording));
     }
+    recorder->collectives = lks_comm_recorded(t->context->comm) - recorded;
     lks_graph_set_batches_tracked(t->graph, before); /* none has run */
     lks_failure_add_place(&t->failure, "cuda_graph: recording a step");
     return keep_if_all_have(t);
 }
 
-/* *queued: also where the rest fails. The event that tells of the decision was recorded with
- * everything else; the host needs one that is not. */
-static lks_status replay(lks_trainer *t, bool *queued) {
-    lks_stream *stream = lks_device_stream(t->recorder->device, LKS_STREAM_COMPUTE);
-    lks_status status = lks_recording_replay(t->recorder->recording, stream);
-    *queued = status == LKS_OK;
-    lks_failure_note(&t->failure, status);
-    if (!*queued) return LKS_OK;
+/* A rank that has failed replays what it did last, and has sent word of its failure: NCCL promises
+ * that recorded collectives meet recorded ones, and no others. A rank that cannot even do this
+ * keeps the others waiting. The event that tells of the decision was recorded with everything else;
+ * the host needs one that is not. */
+static lks_status replay(lks_trainer *t) {
+    lks_step_recorder *recorder = t->recorder;
+    lks_comm *comm = t->context->comm;
+    lks_stream *stream = compute_stream(recorder);
+    lks_status status = lks_trainer_send_step(t);
+    if (status == LKS_OK) status = lks_recording_replay(recorder->recording, stream);
+    if (status == LKS_OK) status = lks_event_record(t->decided, stream);
+    if (status != LKS_OK) {
+        status =
+            lks_fail_in(status, "cuda_graph: replaying step %" PRId64, t->position.global_step + 1);
+        return lks_failure_strand(&t->failure, lks_comm_size(comm), status);
+    }
+    lks_comm_replayed(comm, recorder->collectives);
     lks_graph_set_batches_tracked(t->graph, lks_graph_batches_tracked(t->graph) +
                                                 lks_trainer_micro_batches(t));
-    return lks_failure_strand(&t->failure, lks_comm_size(t->context->comm),
-                              lks_event_record(t->decided, stream));
+    return LKS_OK;
 }
 
 /* Is the step one of those that are replayed? The same on every rank, whether it has failed or not.
@@ -145,22 +119,10 @@ static bool is_recorded(lks_trainer *t) {
     return false;
 }
 
-/* A rank that has failed queues the step with no samples: its collectives are those that the others
- * replay. */
+/* A recording ends when all of its work has come back to the compute stream, and begins with none
+ * elsewhere: so no step leaves parameters that are still being gathered. */
 lks_status lks_step_recorder_run(lks_trainer *t, const lks_host_batch *batch) {
-    lks_step_recorder *recorder = t->recorder;
-    lks_trace_enter(recorder->device, LKS_PHASE_INPUT, LKS_TRACE_NO_LAYER, "input");
-    if (!lks_trainer_has_failed(t)) lks_failure_note(&t->failure, bring(t, batch));
-    lks_trace_leave(recorder->device);
-    lks_host_batch here = *batch;
-    here.inputs = recorder->inputs;
-    here.targets = recorder->targets;
-    bool queued = false;
-    lks_status status = LKS_OK;
-    if (is_recorded(t)) {
-        if (recorder->recording == NULL) status = record(t, &here);
-        if (status != LKS_OK) return status;
-        if (!lks_trainer_has_failed(t)) status = replay(t, &queued);
-    }
-    return queued ? status : queue(t, &here);
+    if (!is_recorded(t)) return lks_trainer_settle_params(t, lks_trainer_queue_step(t, batch));
+    lks_status status = t->recorder->recording == NULL ? record(t, batch) : LKS_OK;
+    return status == LKS_OK ? replay(t) : status;
 }

@@ -6,7 +6,7 @@
 #include "train/trainer.h"
 
 /* NULL where the device cannot record, of which a warning tells. LKS_ECONFIG where the ranks' sums
- * go through the host, LKS_ENOMEM, LKS_EDEVICE. Local. */
+ * go through the host, LKS_ENOMEM. Local. */
 lks_status lks_step_recorder_create(lks_trainer *trainer, lks_step_recorder **out);
 void lks_step_recorder_destroy(lks_step_recorder *recorder); /* NULL is legal */
 
@@ -14,8 +14,8 @@ void lks_step_recorder_destroy(lks_step_recorder *recorder); /* NULL is legal */
  */
 void lks_step_recorder_reset(lks_step_recorder *recorder);
 
-/* As lks_trainer_queue_work of a batch in host memory: queues it, records it, or replays it. Where
- * a rank cannot record, its failure comes back on all of them. Collective. */
+/* As lks_trainer_queue_step of a batch whose place is always the same: queues it, records it, or
+ * replays it. Where a rank cannot record, its failure comes back on all of them. Collective. */
 lks_status lks_step_recorder_run(lks_trainer *trainer, const lks_host_batch *batch);
 
 #endif

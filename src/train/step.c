@@ -15,7 +15,7 @@ static lks_status begin_epoch(lks_trainer *t) {
                                             t->epoch_sums, LKS_LOSS_SUM_COUNT * sizeof(double));
         if (status != LKS_OK) return status;
     }
-    return lks_loader_begin(t->loader, t->position.epoch, t->position.step);
+    return lks_feed_begin(t->feed, t->position.epoch, t->position.step);
 }
 
 lks_status lks_trainer_note(lks_trainer *t, lks_status status) {
@@ -54,27 +54,29 @@ static void report_progress(lks_trainer *t, bool epoch_done) {
         t->callback_stop = true;
 }
 
+/* After LKS_ECOMM. Where it is this rank that cannot go on, the others may wait for what it does
+ * not do: they are told why. */
+static lks_status tell_peers(lks_trainer *t) {
+    if (!lks_trainer_has_failed(t)) return LKS_ECOMM;
+    (void)lks_failure_tell(&t->failure);
+    return lks_comm_give_up(t->context->comm);
+}
+
 /* From the loader's samples to the updated parameters. */
 static lks_status learn(lks_trainer *t) {
     lks_device *device = t->context->device;
     lks_host_batch batch = {0};
     lks_trace_enter(device, LKS_PHASE_INPUT, LKS_TRACE_NO_LAYER, "input");
-    if (!lks_trainer_has_failed(t))
-        lks_failure_note(&t->failure, lks_loader_next(t->loader, &batch));
-    bool holds_batch = !lks_trainer_has_failed(t);
-    lks_failure_note(&t->failure, lks_trainer_send_step(t));
+    if (!lks_trainer_has_failed(t)) lks_failure_note(&t->failure, lks_feed_take(t->feed, &batch));
     lks_trace_leave(device);
 
-    lks_status status = t->recorder != NULL ? lks_step_recorder_run(t, &batch)
-                                            : lks_trainer_queue_work(t, &batch, LKS_COPY_TO_DEVICE);
-    if (holds_batch) {
-        lks_status released = lks_trainer_release_batch(t, t->loader, &batch);
-        if (status == LKS_OK) lks_trainer_note(t, released);
+    lks_status status =
+        t->recorder != NULL ? lks_step_recorder_run(t, &batch) : lks_trainer_queue_step(t, &batch);
+    if (status == LKS_OK) {
+        lks_feed_go_on(t->feed);
+        status = lks_trainer_conclude(t);
     }
-    if (status == LKS_OK) return lks_trainer_conclude(t);
-    return status == LKS_ECOMM
-               ? lks_failure_strand(&t->failure, lks_comm_size(t->context->comm), status)
-               : status;
+    return status == LKS_ECOMM ? tell_peers(t) : status;
 }
 
 static lks_status run_step(lks_trainer *t, bool *epoch_done) {

@@ -255,16 +255,18 @@ static lks_status build_parameters(lks_trainer *t) {
 static lks_status build_step_block(lks_trainer *t) {
     const size_t count = (size_t)t->step_sum_count;
     t->step_block_bytes =
-        count * sizeof(double) + sizeof(lks_step_counters) + sizeof(lks_update_control);
+        (count + 2) * sizeof(double) + sizeof(lks_step_counters) + sizeof(lks_update_control);
     lks_status status = alloc_device(t, t->step_block_bytes, 1, (void **)&t->step_sums);
     if (status == LKS_OK)
         status = lks_device_alloc_host(t->context->device, t->step_block_bytes,
                                        (void **)&t->step_sums_host);
     if (status != LKS_OK) return status;
     t->counters = (lks_step_counters *)(t->step_sums + count);
-    t->control = (lks_update_control *)(t->counters + 1);
+    t->norm_parts = (double *)(t->counters + 1);
+    t->control = (lks_update_control *)(t->norm_parts + 2);
     t->counters_host = (lks_step_counters *)(t->step_sums_host + count);
-    t->control_host = (lks_update_control *)(t->counters_host + 1);
+    t->norm_parts_host = (double *)(t->counters_host + 1);
+    t->control_host = (lks_update_control *)(t->norm_parts_host + 2);
     return lks_event_create(t->context->device, &t->decided);
 }
 
@@ -284,6 +286,9 @@ static lks_status build_training(lks_trainer *t) {
     const lks_optimizer_groups groups = lks_param_groups_optimizer(t->groups);
     const lks_schedule_lambda lambda = {t->config.lr_lambda, t->config.lr_lambda_data};
     lks_status status = lks_trainer_open_loader(t, t->train_data, true, &t->loader);
+    if (status == LKS_OK)
+        status = lks_feed_create(context->device, t->loader, (size_t)t->input_count * sizeof(float),
+                                 lks_trainer_target_bytes(t), &t->feed);
     if (status == LKS_OK)
         status = lks_optimizer_create(context->device, &groups, t->plan, &t->optimizer);
     if (status == LKS_OK)
@@ -401,6 +406,7 @@ void lks_trainer_destroy(lks_trainer *t) {
         lks_log(&t->context->logger, LKS_LOG_WARNING, "%s", lks_last_error());
     lks_saver_destroy(t);
     lks_run_dir_destroy(t->run_dir);
+    lks_feed_destroy(t->feed);
     lks_loader_destroy(t->loader);
     lks_loader_destroy(t->validation_loader);
     (void)lks_comm_wait(t->context->comm, t->sums_request); /* after a failure */

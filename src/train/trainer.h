@@ -14,6 +14,7 @@
 #include "sched/sched.h"
 #include "train/bucket_trial.h"
 #include "train/exchange.h"
+#include "train/feed.h"
 #include "train/groups.h"
 #include "train/param_store.h"
 #include "train/profile.h"
@@ -68,6 +69,7 @@ struct lks_trainer {
 
     lks_dataset *train_data, *validation_data; /* borrowed */
     lks_loader *loader, *validation_loader;
+    lks_feed *feed; /* between the loader and the device */
     lks_param_groups *groups;
     lks_graph *graph;
     lks_shard_plan *plan;
@@ -91,14 +93,15 @@ struct lks_trainer {
      * of it comes back. */
     double *step_sums, *step_sums_host; /* [step_sum_count] */
     lks_step_counters *counters, *counters_host;
+    double *norm_parts, *norm_parts_host; /* [2], as lks_exchange_reduce's */
     lks_update_control *control, *control_host;
     int step_sum_count;          /* LKS_STEP_RATES + 2 * groups */
-    size_t step_block_bytes;     /* sums, counters and control */
+    size_t step_block_bytes;     /* all of it */
     lks_request *sums_request;   /* the sums' reduction, while it is under way */
     lks_event *decided;          /* the block of the running step has come back */
     lks_step_recorder *recorder; /* with cuda_graph, else NULL */
     double *epoch_sums; /* device, [LKS_LOSS_SUM_COUNT]: of all ranks, over the present epoch */
-    lks_event *copied;  /* the input of the running step has left the loader's memory */
+    lks_event *copied;  /* rows that go to the device directly have left the host */
 
     lks_position position;
     lks_early_stopping stopping;
@@ -174,10 +177,10 @@ lks_status lks_trainer_tell_halt(lks_trainer *trainer);
 /* Bytes of a row of a batch's targets. */
 size_t lks_trainer_target_bytes(const lks_trainer *trainer);
 /* Puts rows [first, first + max_rows) of this rank's part of a batch (as many as there are) into
- * the graph, and fills info->batch and first_row. kind: from the host, or from the device where
- * batch->inputs and targets are there. Local. */
-lks_status lks_trainer_load_rows(lks_trainer *trainer, const lks_host_batch *batch,
-                                 lks_copy_kind kind, int64_t first, lks_batch_info *info);
+ * the graph, from the host or from the device, where the batch is, and fills info->batch and
+ * first_row. Local. */
+lks_status lks_trainer_load_rows(lks_trainer *trainer, const lks_host_batch *batch, int64_t first,
+                                 lks_batch_info *info);
 /* Gives the batch back to the loader once its rows have left the host. */
 lks_status lks_trainer_release_batch(lks_trainer *trainer, lks_loader *loader,
                                      const lks_host_batch *batch);
@@ -187,7 +190,8 @@ lks_status lks_trainer_read_sums(lks_trainer *trainer, const double *sums, int c
 void lks_sums_means(const double *sums, double *out_loss, double *out_acc);
 
 /* work.c */
-/* Sends what this rank knows of the coming step to the device. Local. */
+/* Sends what this rank knows of the coming step to the device, also that it has failed. Local.
+ * LKS_EDEVICE: the device has not been told. */
 lks_status lks_trainer_send_step(lks_trainer *trainer);
 /* Samples of the coming step over all ranks. Known without the loader, so also to a rank that has
  * failed. */
@@ -195,11 +199,12 @@ int64_t lks_trainer_global_rows(const lks_trainer *trainer);
 /* Micro-batches of the coming step: as many on every rank, since batch norm may sum over the ranks
  * in each. */
 int64_t lks_trainer_micro_batches(const lks_trainer *trainer);
-/* Queues a whole step, from its inputs to the updated parameters, whether it is skipped or not;
- * waits for nothing but communication through the host. Failures of this rank are noted. kind: as
- * lks_trainer_load_rows. Collective. LKS_ECOMM. */
-lks_status lks_trainer_queue_work(lks_trainer *trainer, const lks_host_batch *batch,
-                                  lks_copy_kind kind);
+/* Queues a whole step, once it has been sent, from its inputs to the updated parameters, whether it
+ * is skipped or not; waits for nothing but communication through the host. Failures of this rank
+ * are noted. Collective. LKS_ECOMM. */
+lks_status lks_trainer_queue_work(lks_trainer *trainer, const lks_host_batch *batch);
+/* Both. */
+lks_status lks_trainer_queue_step(lks_trainer *trainer, const lks_host_batch *batch);
 
 /* verdict.c */
 /* Waits until the queued step is decided, and draws the consequences: it counts, or is skipped, or

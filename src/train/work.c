@@ -37,14 +37,15 @@ static lks_status add_decisions(lks_trainer *t, double *sums) {
 /* The block's image is free to be written: the last step's verdict has been read from it. */
 lks_status lks_trainer_send_step(lks_trainer *t) {
     double *from = t->step_sums_host + LKS_LOSS_SUM_COUNT;
-    lks_status status = add_decisions(t, t->step_sums_host);
+    lks_failure_note(&t->failure, add_decisions(t, t->step_sums_host));
     *t->counters_host = (lks_step_counters){.step = t->position.global_step,
                                             .batches_tracked = lks_graph_batches_tracked(t->graph),
                                             .updates = lks_optimizer_steps(t->optimizer)};
-    lks_status sent = lks_device_copy(
-        t->context->device, compute_stream(t), t->step_sums + LKS_LOSS_SUM_COUNT, from,
-        (size_t)((char *)(t->counters_host + 1) - (char *)from), LKS_COPY_TO_DEVICE);
-    return status == LKS_OK ? sent : status;
+    t->norm_parts_host[0] = 0;
+    t->norm_parts_host[1] = lks_trainer_has_failed(t) ? 1 : 0;
+    return lks_device_copy(t->context->device, compute_stream(t), t->step_sums + LKS_LOSS_SUM_COUNT,
+                           from, (size_t)((char *)(t->norm_parts_host + 2) - (char *)from),
+                           LKS_COPY_TO_DEVICE);
 }
 
 /* ---- forward, loss and backward ---- */
@@ -64,12 +65,12 @@ int64_t lks_trainer_micro_batches(const lks_trainer *t) {
 
 /* Rows [first, ...) of the batch through forward and the loss. A rank that has failed takes part
  * with no samples: the others must not wait for it in vain. */
-static lks_status run_forward(lks_trainer *t, const lks_host_batch *batch, lks_copy_kind kind,
-                              int64_t first, lks_batch_info *info) {
+static lks_status run_forward(lks_trainer *t, const lks_host_batch *batch, int64_t first,
+                              lks_batch_info *info) {
     lks_device *device = t->context->device;
     lks_trace_enter(device, LKS_PHASE_INPUT, LKS_TRACE_NO_LAYER, "input");
     if (!lks_trainer_has_failed(t))
-        lks_failure_note(&t->failure, lks_trainer_load_rows(t, batch, kind, first, info));
+        lks_failure_note(&t->failure, lks_trainer_load_rows(t, batch, first, info));
     lks_trace_leave(device);
     if (lks_trainer_has_failed(t)) info->batch = 0;
     lks_trace_enter(device, LKS_PHASE_FORWARD, LKS_TRACE_NO_LAYER, "forward");
@@ -83,7 +84,7 @@ static lks_status run_forward(lks_trainer *t, const lks_host_batch *batch, lks_c
 
 /* Every micro-batch. The step's sums are complete with the last loss; they are summed over the
  * ranks while its backward runs. */
-static lks_status queue_gradients(lks_trainer *t, const lks_host_batch *batch, lks_copy_kind kind) {
+static lks_status queue_gradients(lks_trainer *t, const lks_host_batch *batch) {
     lks_device *device = t->context->device;
     lks_status status = lks_trainer_note(t, lks_device_zero(device, compute_stream(t), t->step_sums,
                                                             LKS_LOSS_SUM_COUNT * sizeof(double)));
@@ -91,7 +92,7 @@ static lks_status queue_gradients(lks_trainer *t, const lks_host_batch *batch, l
     for (int64_t i = 0; i < count && status == LKS_OK; i++) {
         lks_batch_info info = {.training = true, .counters = t->counters, .micro_batch = i};
         bool last = i == count - 1;
-        status = run_forward(t, batch, kind, i * t->max_rows, &info);
+        status = run_forward(t, batch, i * t->max_rows, &info);
         lks_comm_set_label(t->context->comm, "backward, sums of the step", -1);
         if (status == LKS_OK && last)
             status = lks_comm_all_reduce_start(t->context->comm, t->step_sums, t->step_sum_count,
@@ -110,12 +111,12 @@ static lks_status queue_gradients(lks_trainer *t, const lks_host_batch *batch, l
 /* ---- the update ---- */
 
 /* The device decides by the norm, and the host is told while the updates run. */
-static lks_status queue_decision(lks_trainer *t, const double *parts) {
+static lks_status queue_decision(lks_trainer *t) {
     const lks_gradient_settings *settings = &t->gradient_settings;
     const lks_decision decision = {
         .norm_kind = (lks_norm_kind)settings->norm_type,
         .clip_norm = settings->clip_norm,
-        .parts = parts,
+        .parts = t->norm_parts,
         .sums = t->step_sums,
         .totals = t->epoch_sums,
         .counters = t->counters,
@@ -131,14 +132,13 @@ static lks_status queue_decision(lks_trainer *t, const double *parts) {
 }
 
 static lks_status queue_update(lks_trainer *t) {
-    const double *parts;
     lks_request *request = t->sums_request;
     t->sums_request = NULL;
     lks_status status = lks_comm_wait(t->context->comm, request);
     if (status == LKS_OK)
-        status =
-            lks_exchange_reduce(t->exchange, (lks_norm_kind)t->gradient_settings.norm_type, &parts);
-    if (status == LKS_OK) status = queue_decision(t, parts);
+        status = lks_exchange_reduce(t->exchange, (lks_norm_kind)t->gradient_settings.norm_type,
+                                     t->norm_parts);
+    if (status == LKS_OK) status = queue_decision(t);
     if (status != LKS_OK) return status;
     const lks_grad_scale scale = {
         .divisor = t->step_sums + LKS_SUM_WEIGHT,
@@ -149,10 +149,15 @@ static lks_status queue_update(lks_trainer *t) {
     return lks_exchange_update(t->exchange, &scale);
 }
 
-lks_status lks_trainer_queue_work(lks_trainer *t, const lks_host_batch *batch, lks_copy_kind kind) {
-    lks_status status = queue_gradients(t, batch, kind);
+lks_status lks_trainer_queue_work(lks_trainer *t, const lks_host_batch *batch) {
+    lks_status status = queue_gradients(t, batch);
     lks_trace_enter(t->context->device, LKS_PHASE_OPTIMIZER, LKS_TRACE_NO_LAYER, "optimizer");
     if (status == LKS_OK) status = queue_update(t);
     lks_trace_leave(t->context->device);
     return status;
+}
+
+lks_status lks_trainer_queue_step(lks_trainer *t, const lks_host_batch *batch) {
+    lks_failure_note(&t->failure, lks_trainer_send_step(t));
+    return lks_trainer_queue_work(t, batch);
 }

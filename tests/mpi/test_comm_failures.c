@@ -1,8 +1,9 @@
-/* What ranks learn when collectives between GPUs fail. Where KIND is not behind or silent, the
- * emulated NCCL fails as LKS_CUDA_EMU_NCCL_FAULT=KIND:1:8 says (tests/cuda_emu/README.md).
+/* What ranks learn when collectives between GPUs fail. Where KIND is not behind, late or silent,
+ * the emulated NCCL fails as LKS_CUDA_EMU_NCCL_FAULT=KIND:1:8 says (tests/cuda_emu/README.md).
  *
- * Usage: test_comm_failures async | call | stall | remote | init | behind | silent */
+ * Usage: test_comm_failures async | call | stall | remote | init | behind | late | silent */
 #include "comm/backend.h"
+#include "cuda_emu.h"
 #include "mpi/mpi_check.h"
 
 enum { CULPRIT = 1, FAILING = 8, COLLECTIVES = 12, COUNT = 5000 };
@@ -27,9 +28,15 @@ static bool is_silent(void) {
     return strcmp(kind, "silent") == 0 || strcmp(kind, "remote") == 0;
 }
 
-/* Behind: in a collective that the others have not come to. */
+static bool hang_is_over;
+
+/* Behind: in a collective that the others have not come to. Late: its GPU hangs in work that comes
+ * before the collective. */
 static lks_status stay_away(void) {
     double x = 1;
+    if (strcmp(kind, "late") == 0)
+        lks_cuda_emu_hang(lks_stream_handle(lks_device_stream(device, LKS_STREAM_COMPUTE)),
+                          &hang_is_over);
     if (is_silent()) MPI_Barrier(MPI_COMM_WORLD);
     if (strcmp(kind, "behind") != 0) return LKS_OK;
     return lks_comm_all_reduce(comm, &x, 1, LKS_F64, LKS_REDUCE_SUM);
@@ -64,7 +71,8 @@ static void check_text(const char *text) {
         {"async", {"rank 1 (", "unhandled system error", "gradients of bucket 7"}},
         {"call", {"rank 1 (", "ncclAllReduce: internal error", "GPU 0000:"}},
         {"stall", {"for 0.5 s", "every rank has queued", "gradients of bucket 7"}},
-        {"behind", {"rank 1 (", "is behind the others", "gradients of bucket 8"}},
+        {"behind", {"rank 1 (", "is behind the others", "gradients of bucket 8, which it has"}},
+        {"late", {"rank 1 (", "is behind the others", "of bucket 8, which its GPU has not"}},
         {"silent", {"rank 1 (", "did not answer", "gradients of bucket"}},
         {"remote", {"rank 1 (", "did not answer", "gradients of bucket"}},
     };
@@ -93,6 +101,7 @@ static void all_ranks_learn_of_a_failure(void **state) {
     MPI_CHECK(strcmp(lks_last_error(), text) == 0);
     MPI_CHECK(lks_comm_agree(comm, LKS_OK) == LKS_ECOMM);
     if (is_silent() && mpi_check_rank() != CULPRIT) MPI_Barrier(MPI_COMM_WORLD);
+    hang_is_over = true;
     lks_device_free(device, data);
     lks_comm_destroy(comm);
     lks_device_destroy(device);

@@ -111,8 +111,8 @@ static lks_status run_backward(party *p, int micro_batches) {
 
 /* What the ranks agree on after their gradients. */
 static lks_status reduce(party *p, lks_norm_kind kind, double *out_norm) {
-    const double *parts;
-    lks_status status = lks_exchange_reduce(p->exchange, kind, &parts);
+    double parts[2] = {0, p->failure.status != LKS_OK};
+    lks_status status = lks_exchange_reduce(p->exchange, kind, parts);
     if (!status) *out_norm = parts[0];
     return !status && parts[1] > 0 ? lks_comm_agree(comm, lks_failure_tell(&p->failure)) : status;
 }

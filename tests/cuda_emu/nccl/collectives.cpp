@@ -136,6 +136,7 @@ void Collective::start() {
     is_started = true;
     const uint64_t number = ++comm->started;
     if (is_fault(*comm, "kill", number)) raise(SIGKILL);
+    if (is_fault(*comm, "stop", number)) raise(SIGSTOP);
     const bool is_lost = is_fault_elsewhere(*comm, "remote", number);
     if (is_lost) comm->lose();
     is_stuck = is_lost || is_fault(*comm, "stall", number) || is_fault(*comm, "async", number);
@@ -243,6 +244,7 @@ static ncclResult_t call_collective(const Call &call, const void *from, void *to
     if (!comm->is_ready || comm->pending)
         fail("%s on a communicator whose last call is still in progress", name_of(call.kind));
     if (comm->error != ncclSuccess) return comm->error;
+    if (api.runtime.is_lost(stream->device)) return ncclUnhandledCudaError;
     if (is_fault(*comm, "call", ++comm->called)) return ncclInternalError;
     if (call.count == 0) return ncclSuccess;
     Runtime *runtime = &api.runtime;

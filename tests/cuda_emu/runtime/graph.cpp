@@ -133,6 +133,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     if (stream->capture) return api.result(cudaErrorStreamCaptureUnsupported);
     std::shared_ptr<Nodes> nodes = exec->nodes;
     Runtime *runtime = &api.runtime;
+    runtime->count_launch("graph", stream->device);
     Item item{nullptr, nullptr, false};
     item.start = [=] { return std::make_shared<Replay>(*runtime, *nodes); };
     return runtime->add(stream, std::move(item));

@@ -65,6 +65,7 @@ cudaError_t launch(const cudaLaunchConfig_t *config, Call *call) {
         return api.result(cudaErrorLaunchOutOfResources);
     uint3 grid = config->gridDim, block = config->blockDim;
     size_t shared_bytes = config->dynamicSmemBytes;
+    api.runtime.count_launch("kernel", stream->device);
     Runtime *runtime = &api.runtime;
     return api.result(runtime->add(
         stream, Item{[=] {
@@ -72,6 +73,18 @@ cudaError_t launch(const cudaLaunchConfig_t *config, Call *call) {
                      },
                      nullptr, false}));
 }
+
+class Hang : public Work {
+  public:
+    explicit Hang(const bool *o) : over(o) {
+    }
+    bool step() override {
+        return *over;
+    }
+
+  private:
+    const bool *over;
+};
 
 } // namespace emu
 
@@ -81,6 +94,12 @@ extern "C" {
 
 void lks_cuda_emu_fail_launch(int number) {
     Api().runtime.failing_launch = number;
+}
+
+void lks_cuda_emu_hang(void *stream, const bool *over) {
+    Item item{nullptr, nullptr, false};
+    item.start = [=] { return std::make_shared<Hang>(over); };
+    Api().runtime.add((cudaStream_t)stream, std::move(item));
 }
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {

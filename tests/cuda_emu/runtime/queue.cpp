@@ -8,6 +8,10 @@
 #include <time.h>
 
 #include <atomic>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace emu {
 
@@ -36,10 +40,35 @@ double Runtime::now_ms() const {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
+/* ---- a GPU that is lost: LKS_CUDA_EMU_LOST_GPU=KIND:DEVICE:LAUNCH ---- */
+
+struct Loss {
+    char kind[8];
+    int device;
+    uint64_t launch; /* 0: none */
+};
+
+static Loss read_loss() {
+    Loss loss = {};
+    if (const char *text = getenv("LKS_CUDA_EMU_LOST_GPU")) {
+        if (sscanf(text, "%7[a-z]:%d:%" SCNu64, loss.kind, &loss.device, &loss.launch) != 3)
+            fail("LKS_CUDA_EMU_LOST_GPU=%s: expected KIND:DEVICE:LAUNCH", text);
+    }
+    return loss;
+}
+
+void Runtime::count_launch(const char *kind, int device) {
+    static const Loss loss = read_loss();
+    if (device != loss.device || strcmp(kind, loss.kind) != 0) return;
+    if (++counted_launches == loss.launch) lost_device = device;
+}
+
+/* ---- choosing what runs ---- */
+
 cudaStream_t Runtime::pick(const std::set<cudaStream_t> &without) {
     cudaStream_t best = nullptr;
     for (cudaStream_t s : streams) {
-        if (s->items.empty() || without.count(s)) continue;
+        if (s->items.empty() || is_lost(s->device) || without.count(s)) continue;
         const Item &head = s->items.front();
         if (head.waits_for && !head.waits_for->done) continue;
         if (!best || s->priority > best->priority) best = s;
@@ -116,6 +145,7 @@ void Runtime::sometimes_run_some() {
 /* ---- adding ---- */
 
 cudaError_t Runtime::add(cudaStream_t stream, Item item) {
+    if (is_lost(stream->device)) return cudaErrorLaunchFailure;
     if (!stream->capture) {
         stream->items.push_back(std::move(item));
         return cudaSuccess;

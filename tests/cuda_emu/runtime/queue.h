@@ -92,6 +92,7 @@ struct Runtime {
     std::set<std::shared_ptr<Capture>> captures;
     bool in_callback = false;
     int failing_launch = 0; /* 1: the next one, 0: none */
+    int lost_device = -1;   /* -1: none */
     unsigned eagerness = 0; /* how likely a call runs something at once, of 4 */
 
     Runtime() : random(settings().seed) {
@@ -109,11 +110,17 @@ struct Runtime {
     void sometimes_run_some();
     bool is_idle() const;
     double now_ms() const;
+    /* Before a launch ("kernel" or "graph") on the device, which it may be the last one to see. */
+    void count_launch(const char *kind, int device);
+    bool is_lost(int device) const {
+        return device == lost_device;
+    }
 
   private:
     cudaStream_t pick(const std::set<cudaStream_t> &without);
     void wait_for_others();
     double blocked_since_ms = 0; /* 0: something ran */
+    uint64_t counted_launches = 0;
     void bury(cudaStream_t stream);
 };
 

@@ -22,12 +22,14 @@ static cudaError_t check_stream(const Api &api, cudaStream_t stream, const char 
     if (api.refused()) return cudaErrorNotPermitted;
     if (!stream || stream == cudaStreamLegacy || stream == cudaStreamPerThread)
         fail_default_stream(what);
-    return api.is_stream(stream) ? cudaSuccess : cudaErrorInvalidResourceHandle;
+    if (!api.is_stream(stream)) return cudaErrorInvalidResourceHandle;
+    return api.runtime.is_lost(stream->device) ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 static cudaError_t check_event(const Api &api, cudaEvent_t event) {
     if (api.refused()) return cudaErrorNotPermitted;
-    return api.runtime.events.count(event) ? cudaSuccess : cudaErrorInvalidResourceHandle;
+    if (!api.runtime.events.count(event)) return cudaErrorInvalidResourceHandle;
+    return api.runtime.is_lost(current_device()) ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 /* Nothing may wait for, or ask after, a stream that is being captured. */
