@@ -74,6 +74,21 @@ static void destroy_requests(lks_device_queue *queue) {
     }
 }
 
+static void describe(const device_request *request, char *text, size_t bytes) {
+    char size[LKS_BYTES_TEXT_BYTES], number[24] = "";
+    if (request->label_number >= 0)
+        snprintf(number, sizeof number, " %lld", (long long)request->label_number);
+    snprintf(text, bytes, "%s of %s%s%s%s", lks_collective_name(request->kind),
+             lks_bytes_text(request->bytes, size), request->label ? ", " : "",
+             request->label ? request->label : "", request->label ? number : "");
+}
+
+static void add_place(lks_status status, const device_request *request) {
+    char what[LKS_ERROR_BYTES];
+    describe(request, what, sizeof what);
+    lks_fail_in(status, "%s", what);
+}
+
 /* ---- collectives ---- */
 
 bool lks_device_queue_takes(const lks_comm *comm, const lks_comm_call *call) {
@@ -105,6 +120,7 @@ lks_status lks_device_queue_start(lks_comm *comm, const lks_comm_call *call, lks
         request->label = comm->label;
         request->label_number = comm->label_number;
         status = enqueue(comm, call, request);
+        if (status != LKS_OK) add_place(status, request);
     }
     if (status != LKS_OK) return lks_watch_fail(comm);
     *out = &request->base;
@@ -122,18 +138,10 @@ lks_status lks_device_queue_wait(lks_comm *comm, lks_request *base) {
 
 /* ---- how far the device is ---- */
 
-static void describe(const device_request *request, char *text, size_t bytes) {
-    char size[LKS_BYTES_TEXT_BYTES], number[24] = "";
-    if (request->label_number >= 0)
-        snprintf(number, sizeof number, " %lld", (long long)request->label_number);
-    snprintf(text, bytes, "%s of %s%s%s%s", lks_collective_name(request->kind),
-             lks_bytes_text(request->bytes, size), request->label ? ", " : "",
-             request->label ? request->label : "", request->label ? number : "");
-}
-
+/* Of a device that has failed nothing is known. */
 static bool is_done(lks_event *event) {
     bool done;
-    return lks_event_query(event, &done) == LKS_OK && done;
+    return lks_event_query(event, &done) != LKS_OK || done;
 }
 
 /* The first collective that is not finished; NULL: all are. They are done in the order of their
