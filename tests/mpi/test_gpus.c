@@ -161,27 +161,25 @@ static void a_checkpoint_goes_on_with_another_number_of_gpus(void **state) {
 
 enum { KNOWN_EVENTS = 64 };
 
-/* A device on which a stream does not wait for another one: in the collectives of one purpose, or
- * where the compute and the copy stream hand over the input. */
+/* A device on which one of the two streams does not wait for the other in the collectives of one
+ * purpose. */
 static struct {
     lks_device_backend backend;
     lks_stream_ops streams;
     const lks_device_backend *good;
     lks_comm *comm;
-    const char *stream;  /* "compute", "communication" or "copy"; "none": all wait */
-    const char *purpose; /* what their label, its number and a full stop begin with; or "input" */
-    const lks_event *done[KNOWN_EVENTS]; /* of such work of the other two streams, at its end */
+    const char *stream;  /* "compute" or "communication"; NULL: all wait */
+    const char *purpose; /* what their label, its number and a full stop begin with */
+    const lks_event
+        *done[KNOWN_EVENTS]; /* those of such collectives, on the communication stream */
     int done_count;
 } hasty;
 
-/* Is this what is done on the stream now? */
-static bool is_left_out(lks_stream *stream) {
-    char label[96] = "input";
-    if (stream != lks_device_stream(stream->device, LKS_STREAM_COPY)) {
-        if (hasty.comm->label == NULL) return false;
-        snprintf(label, sizeof label, "%s %lld.", hasty.comm->label,
-                 (long long)hasty.comm->label_number);
-    }
+static bool is_left_out(void) {
+    char label[96];
+    if (hasty.comm->label == NULL) return false;
+    snprintf(label, sizeof label, "%s %lld.", hasty.comm->label,
+             (long long)hasty.comm->label_number);
     return strncmp(label, hasty.purpose, strlen(hasty.purpose)) == 0;
 }
 
@@ -192,18 +190,18 @@ static bool is_known(const lks_event *event) {
 }
 
 static lks_status record_and_know(lks_event *event, lks_stream *stream) {
-    const bool done = stream != lks_device_stream(stream->device, LKS_STREAM_COMPUTE);
+    const bool done = stream == lks_device_stream(stream->device, LKS_STREAM_COMM);
     for (int i = 0; i < hasty.done_count && done; i++) /* it may be another collective's now */
         if (hasty.done[i] == event) hasty.done[i] = hasty.done[--hasty.done_count];
-    if (done && is_left_out(stream) && hasty.done_count < KNOWN_EVENTS)
+    if (done && is_left_out() && hasty.done_count < KNOWN_EVENTS)
         hasty.done[hasty.done_count++] = event;
     return hasty.good->streams->event_record(event, stream);
 }
 
 static lks_status wait_or_not(lks_stream *stream, lks_event *event) {
-    const bool computes = stream == lks_device_stream(stream->device, LKS_STREAM_COMPUTE);
-    const bool is_hasty = computes == (strcmp(hasty.stream, "compute") == 0);
-    if (is_hasty && (computes ? is_known(event) : is_left_out(stream))) return LKS_OK;
+    const bool before = stream == lks_device_stream(stream->device, LKS_STREAM_COMM);
+    if (before && strcmp(hasty.stream, "communication") == 0 && is_left_out()) return LKS_OK;
+    if (!before && strcmp(hasty.stream, "compute") == 0 && is_known(event)) return LKS_OK;
     return hasty.good->streams->stream_wait(stream, event);
 }
 
