@@ -90,6 +90,14 @@ static void links_bend_where_they_were_measured(void **state) {
         near(lks_link_seconds(&found, (lks_collective)kind, LINK_RANKS, 3000), 3.75e-6);
         near(lks_link_seconds(&found, (lks_collective)kind, LINK_RANKS, 8000), 9e-6);
     }
+    near(found.kinds[LKS_ALL_REDUCE].busy, 0);
+    /* The longest message says how busy the ranks are; no more than all the time. */
+    samples[LINK_SIZES - 1].busy = 2e-6;
+    samples[2 * LINK_SIZES - 1].busy = 9e-6;
+    assert_int_equal(lks_link_fit(samples, LKS_COMM_BENCH_KINDS * LINK_SIZES, LINK_RANKS, &found),
+                     LKS_OK);
+    near(found.kinds[LKS_ALL_REDUCE].busy, 0.4);
+    near(found.kinds[LKS_REDUCE_SCATTER].busy, 1);
     /* Of 16 ranks twice the rounds, and of 1600 bytes as many pass as of 2000 among 4. */
     near(lks_link_seconds(&found, LKS_ALL_GATHER, 16, 1600), 2.5e-6 + 1e-6);
 }
