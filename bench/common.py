@@ -26,6 +26,13 @@ MODELS = {
 }
 
 
+def build():
+    """What is measured, in build/bench."""
+    print("bench: building (build/bench)", file=sys.stderr, flush=True)
+    subprocess.run([ROOT / "launch" / "setup"], check=True)
+    subprocess.run([ROOT / "launch" / "build", "bench"], check=True)
+
+
 def text_of(command, **options):
     """What a command prints, or "" where it fails."""
     try:
