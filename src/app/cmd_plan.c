@@ -47,7 +47,7 @@ static void place_ranks(const lks_args *args, const lks_plan_profile *profile, p
                                 : args->network      ? profile->ranks / profile->hosts
                                                      : INT_MAX;
     p->cluster.threads = profile->threads;
-    p->cluster.on_device = profile->overlaps;
+    p->cluster.on_device = profile->on_device;
     p->cluster.cores = (int)args->cores;
 }
 

@@ -21,7 +21,7 @@ int lks_comm_bench_count(int64_t most);
 /* Lists them in out[lks_comm_bench_count], without seconds: all-reduce, reduce-scatter and
  * all-gather, each from LKS_COMM_BENCH_LEAST to `most` bytes in steps of LKS_COMM_BENCH_FACTOR. */
 void lks_comm_bench_list(int64_t most, lks_comm_sample *out);
-/* Measures the seconds of samples[count], collectives of float32 between the memory of devices.
+/* Measures samples[count], collectives of float32 between the memory of devices.
  * Every result is checked before the calls are timed. Collective; the same numbers on every rank.
  * LKS_ECOMM where a result is wrong; LKS_ENOMEM, LKS_EDEVICE. */
 lks_status lks_comm_measure(lks_comm *comm, lks_device *device, lks_comm_sample *samples,

@@ -61,7 +61,7 @@ static lks_status read_layers(const char *path, const json_t *root, lks_plan_pro
 static lks_status read_profile(const char *path, const json_t *root, lks_plan_profile *out) {
     const json_t *mean = json_object_get(root, "mean");
     double samples;
-    out->overlaps = json_is_true(json_object_get(root, "overlaps"));
+    out->on_device = json_is_true(json_object_get(root, "on_device"));
     lks_status status = get_count(path, root, "ranks", &out->ranks);
     if (!status) status = get_count(path, root, "hosts", &out->hosts);
     if (!status && out->hosts > out->ranks)

@@ -156,6 +156,7 @@ static void run_update(timeline *t, const plan *p) {
         t->gathered[b] = t->free;
     }
     t->gathering = outline->bucket_count;
+    if (!outline->gathers_ahead) wait(t);
 }
 
 static void run_step(timeline *t, const plan *p) {

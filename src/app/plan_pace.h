@@ -9,7 +9,7 @@
 /* What a profile.json says, in seconds of one step. */
 typedef struct lks_plan_profile {
     int ranks, hosts, threads;
-    bool overlaps;
+    bool on_device; /* the ranks exchange device memory directly */
     double rows;    /* samples of a rank */
     double updated; /* parameters that a rank updated */
     double input, other, optimizer, forward, backward;

@@ -27,6 +27,7 @@ lks_status lks_trainer_get_outline(const lks_trainer *t, lks_outline *out) {
         .rows = end - begin,
         .micro_batches = (end - begin - 1) / t->max_rows + 1,
         .overlap = t->config.overlap,
+        .gathers_ahead = t->config.overlap && t->recorder == NULL,
         .sums_each = lks_exchange_sums_each(t->exchange),
         .updated = plan->state_count,
         .layer_count = lks_graph_layer_count(t->graph),

@@ -151,9 +151,8 @@ static void add_layers(const lks_trainer *t, lks_strbuf *out, const lks_profile_
     lks_strbuf_add(out, "]");
 }
 
-/* Do transfers go on while the ranks compute? Of one rank on a GPU: those that more of them would
- * make. */
-static bool overlaps(const lks_trainer *t) {
+/* Do the ranks exchange device memory directly? Of one rank on a GPU: as more of them would. */
+static bool is_on_device(const lks_trainer *t) {
     const lks_comm *comm = t->context->comm;
     return lks_comm_size(comm) > 1 ? lks_comm_is_on_device(comm)
                                    : !lks_device_is_host(t->context->device);
@@ -167,7 +166,7 @@ void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *resu
     lks_strbuf_add_text_member(out, "device", lks_device_kind(t->context->device));
     lks_strbuf_add_text_member(out, "description", lks_device_description(t->context->device));
     lks_strbuf_add_text_member(out, "backend", lks_comm_device_path(comm));
-    lks_strbuf_add(out, ", \"overlaps\": %s", overlaps(t) ? "true" : "false");
+    lks_strbuf_add(out, ", \"on_device\": %s", is_on_device(t) ? "true" : "false");
     lks_strbuf_add_number_member(out, "ranks", lks_comm_size(comm));
     lks_strbuf_add_number_member(out, "hosts", lks_comm_host_count(comm));
     lks_strbuf_add_number_member(out, "threads", lks_device_threads(t->context->device));

@@ -59,6 +59,7 @@ typedef struct lks_outline {
     int64_t micro_batches;  /* so many parts; */
     bool sums_each;         /* the gradients of each are summed over the ranks */
     bool overlap;           /* sums begin while backward goes on, not after it */
+    bool gathers_ahead;     /* the next step begins while parameters are gathered */
     int64_t updated;        /* parameters that this rank updates */
     int synchronized_count; /* layers with statistics over all ranks */
     int layer_count;

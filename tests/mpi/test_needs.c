@@ -44,6 +44,8 @@ static void check_outline(const lks_trainer *t, const lks_outline *outline, int 
     MPI_CHECK(outline->batch == 30);
     MPI_CHECK(outline->rows == (30 - 1) / size + 1);
     MPI_CHECK(outline->micro_batches == (most > 0 ? (outline->rows - 1) / most + 1 : 1));
+    MPI_CHECK(outline->overlap == t->config.overlap);
+    MPI_CHECK(outline->gathers_ahead == t->config.overlap);
     MPI_CHECK(outline->updated == t->plan->state_count);
     MPI_CHECK(outline->layer_count == 7 && outline->synchronized_count == 1);
     MPI_CHECK(outline->bucket_count == t->plan->bucket_count && outline->bucket_count >= 2);
@@ -68,6 +70,7 @@ static void test_imagined_ranks(void **state) {
         lks_train_config config = case_config();
         config.zero_stage = stage;
         config.micro_batch_size = stage == 1 ? 4 : 0;
+        config.overlap = stage != 2;
         REQUIRE_OK(case_open_data(&imagined, MPI_COMM_SELF, "cpu"));
         lks_comm_imagine(imagined.context->comm, size);
         REQUIRE_OK(measure(&imagined, case_layers, &config, &needs));
