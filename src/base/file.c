@@ -143,13 +143,17 @@ void lks_file_start_sync(int descriptor, lks_span span) {
     (void)sync_file_range(descriptor, span.begin, span.end - span.begin, SYNC_FILE_RANGE_WRITE);
 }
 
-void lks_file_release(int descriptor, lks_span span) {
+lks_status lks_file_release(int descriptor, const char *path, lks_span span) {
     int64_t bytes = span.end - span.begin;
-    if (bytes == 0) return; /* for the system it would stand for the rest of the file */
-    (void)sync_file_range(descriptor, span.begin, bytes,
-                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                              SYNC_FILE_RANGE_WAIT_AFTER);
+    if (bytes == 0) return LKS_OK; /* for the system it would stand for the rest of the file */
+    int reason = 0;
+    if (sync_file_range(descriptor, span.begin, bytes,
+                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                            SYNC_FILE_RANGE_WAIT_AFTER) != 0)
+        reason = errno;
     (void)posix_fadvise(descriptor, span.begin, bytes, POSIX_FADV_DONTNEED);
+    if (!reason || reason == ENOSYS || reason == EPERM || reason == EINVAL) return LKS_OK;
+    return lks_fail(LKS_EIO, "cannot make %s durable: %s", path, strerror(reason));
 }
 
 void lks_file_expect(int descriptor, lks_span span) {

@@ -28,9 +28,10 @@ lks_status lks_file_reserve(int descriptor, const char *path, int64_t bytes);
 /* Lets the disk begin with these bytes while the program goes on, so that less is left to fsync. A
  * hint: what is wrong with the disk is fsync's to say. */
 void lks_file_start_sync(int descriptor, lks_span span);
-/* Waits until the disk has these bytes, and gives back the memory in which the system keeps them. A
- * hint, too. */
-void lks_file_release(int descriptor, lks_span span);
+/* Waits until the disk has these bytes, and gives back the memory in which the system keeps them.
+ * Where the system cannot wait for a part of a file, a hint, too. LKS_EIO: the disk failed, which
+ * fsync does not tell again. */
+lks_status lks_file_release(int descriptor, const char *path, lks_span span);
 /* These bytes are read soon: the disk can begin. A hint. */
 void lks_file_expect(int descriptor, lks_span span);
 /* Lets other hosts that open the file from now on read what was written to the descriptor: network

@@ -126,6 +126,7 @@ lks_status lks_pieces_write(lks_pieces *pieces) {
     if (status) return status;
     if (pieces->unsynced.end > pieces->unsynced.begin)
         lks_file_start_sync(pieces->descriptor, pieces->unsynced);
+    pieces->unsynced = (lks_span){0};
     return lks_file_show(pieces->descriptor, pieces->path);
 }
 
@@ -192,8 +193,8 @@ lks_status lks_pieces_check(lks_pieces *pieces) {
     pieces->checked = (lks_span){0};
     status = each_part(pieces, check_part);
     close(pieces->reading);
+    if (!status) status = lks_file_release(pieces->descriptor, pieces->path, before);
     if (status) return status;
-    lks_file_release(pieces->descriptor, before);
     bool last = pieces->end_block == pieces->content->block_count;
     return last ? lks_file_sync(pieces->descriptor, pieces->path) : LKS_OK;
 }

@@ -11,7 +11,7 @@
 
 /* Threads of MPI come by here, too, while a test sets them. */
 static atomic_int writes_left = -1, failures;
-static atomic_bool reserving_fails, loses_data;
+static atomic_bool reserving_fails, loses_data, is_broken;
 
 void full_disk_after(int writes, bool reserving) {
     writes_left = writes;
@@ -21,6 +21,11 @@ void full_disk_after(int writes, bool reserving) {
 
 void full_disk_loses(bool loses) {
     loses_data = loses;
+    failures = 0;
+}
+
+void full_disk_breaks(bool breaks) {
+    is_broken = breaks;
     failures = 0;
 }
 
@@ -99,4 +104,13 @@ ssize_t write(int descriptor, const void *data, size_t bytes) {
     if (!has_room(descriptor)) return -1;
     if (is_lost(descriptor)) return (ssize_t)bytes;
     return syscall(SYS_write, descriptor, data, bytes);
+}
+
+int sync_file_range(int descriptor, off64_t offset, off64_t bytes, unsigned int flags) {
+    if (is_broken && (flags & SYNC_FILE_RANGE_WAIT_AFTER) && on_disk(descriptor)) {
+        failures++;
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_sync_file_range, descriptor, offset, bytes, flags);
 }

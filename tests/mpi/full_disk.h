@@ -1,7 +1,7 @@
-/* A disk that fills up on one rank. Linking full_disk.c into a test program puts its own
- * posix_fallocate and pwrite family in the place of libc's, for MPI-IO and HDF5, too; they fail
- * with ENOSPC once the room is used up. Files without a name (in memory, or deleted) always have
- * room. */
+/* A disk that fills up on one rank, or breaks. Linking full_disk.c into a test program puts its own
+ * posix_fallocate, pwrite family and sync_file_range in the place of libc's, for MPI-IO and HDF5,
+ * too; the first ones fail with ENOSPC once the room is used up. Files without a name (in memory,
+ * or deleted) always have room. */
 #ifndef LKS_TESTS_FULL_DISK_H
 #define LKS_TESTS_FULL_DISK_H
 
@@ -15,7 +15,11 @@ void full_disk_after(int writes, bool reserving);
  * full disk; or no longer. */
 void full_disk_loses(bool loses);
 
-/* How many writes failed since, or were lost. */
+/* From now on this rank is told of a failed disk where it waits for a part of a file, and there
+ * alone, as Linux tells a descriptor of an error but once; or no longer. */
+void full_disk_breaks(bool breaks);
+
+/* How many calls failed since, or were lost. */
 int full_disk_failures(void);
 
 #endif

@@ -85,6 +85,39 @@ static void a_full_disk_is_found_before_the_data(void **state) {
     mpi_verdict();
 }
 
+/* More than one window of a file of 4 ranks (save.c). */
+static lks_status save_large(const char *path) {
+    enum { COUNT = 34 << 20 };
+    int64_t begin, end;
+    lks_split(COUNT, mpi_check_rank(), mpi_check_size(), &begin, &end);
+    float *data = calloc((size_t)(end - begin), sizeof *data);
+    MPI_REQUIRE(data != NULL);
+    const lks_piece piece = {begin, end - begin, data};
+    const lks_checkpoint_array array = {"/model/w", LKS_F32, {1, {COUNT}}, &piece, 1};
+    const lks_checkpoint_content content = {.arrays = &array, .array_count = 1};
+    lks_status status = lks_checkpoint_write(world, path, &content, LKS_TRANSFER_INDEPENDENT);
+    free(data);
+    return status;
+}
+
+/* Who waits for one window's data hears of it, and nobody behind. */
+static void a_disk_that_fails_between_two_windows_is_found(void **state) {
+    (void)state;
+    shared_folder_open();
+    const char *path = shared_path("run.h5");
+    const bool is_culprit = mpi_check_rank() == mpi_check_size() - 1;
+    MPI_REQUIRE(save_big(path, 1) == LKS_OK);
+    full_disk_breaks(is_culprit);
+    MPI_CHECK(save_large(path) == LKS_EIO);
+    MPI_CHECK(full_disk_failures() == is_culprit);
+    full_disk_breaks(false);
+    MPI_CHECK(says("run.h5 was not saved") && says("durable: Input/output error"));
+    MPI_CHECK(holds_big(path, 1));
+    MPI_CHECK(shared_folder_count("") == 1);
+    shared_folder_close(NULL, 0);
+    mpi_verdict();
+}
+
 /* The culprit's writes fail, one more of them succeeding each time until all do: a save never
  * hangs, fails on every rank or on none, and never harms the checkpoint that was there. Returns how
  * many saves failed. */
@@ -143,6 +176,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_bad_place_is_an_error),
         cmocka_unit_test(wrong_pieces_are_refused_on_every_rank),
         cmocka_unit_test(a_full_disk_is_found_before_the_data),
+        cmocka_unit_test(a_disk_that_fails_between_two_windows_is_found),
         cmocka_unit_test(what_collective_transfers_lose_is_found),
         cmocka_unit_test(no_failing_write_harms_the_old_checkpoint),
     };
