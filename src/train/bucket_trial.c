@@ -69,8 +69,9 @@ static lks_status run_steps(lks_trainer *t, int64_t steps, double *out_seconds) 
     for (int64_t i = 0; i < steps && status == LKS_OK; i++) {
         bool epoch_done = false;
         status = lks_trainer_step(t, &epoch_done);
-        if (epoch_done) t->position.step = 0;
-        if (epoch_done) t->epoch_began = 0;
+        if (!epoch_done) continue;
+        t->position.step = 0;
+        t->epoch_began = 0;
     }
     status = lks_trainer_settle_params(t, status);
     if (status == LKS_OK) {
@@ -122,16 +123,33 @@ static lks_status find_sizes(const trial *trial, lks_bucket_trial *out) {
     return status;
 }
 
+/* Ranks of which only some try sizes would not meet where the rest of a run is compared.
+ * Collective. */
+static lks_status check_all_say_auto(lks_comm *comm, bool mine) {
+    int64_t first = mine;
+    lks_status status = lks_comm_broadcast(comm, &first, sizeof first, 0);
+    if (status != LKS_OK) return status;
+    if (mine != (first != 0))
+        status = lks_fail(LKS_EDIFFER,
+                          "this rank %s \"bucket_bytes: auto\", rank 0 %s: all ranks must run the "
+                          "same",
+                          mine ? "has" : "does not have", mine ? "does not" : "does");
+    return lks_comm_agree(comm, status);
+}
+
 lks_status lks_bucket_trial_run(lks_context *context, const lks_layer_spec *layers,
                                 const lks_shape *input, lks_dataset *train,
                                 const lks_train_config *config, lks_bucket_trial *out) {
     lks_comm *comm = lks_context_comm(context);
     trial trial = {context, layers, input, train, config, 0};
-    *out = (lks_bucket_trial){.bucket_bytes = LKS_BUCKET_BYTES_DEFAULT};
-    if (train == NULL || lks_comm_size(comm) == 1 ||
+    const bool is_auto = config->bucket_bytes == LKS_BUCKET_BYTES_AUTO;
+    *out = (lks_bucket_trial){.bucket_bytes =
+                                  is_auto ? LKS_BUCKET_BYTES_DEFAULT : config->bucket_bytes};
+    lks_status status = check_all_say_auto(comm, is_auto);
+    if (status != LKS_OK || !is_auto || train == NULL || lks_comm_size(comm) == 1 ||
         lks_device_is_measuring(lks_context_device(context)))
-        return LKS_OK;
-    lks_status status = find_sizes(&trial, out);
+        return status;
+    status = find_sizes(&trial, out);
     if (status == LKS_OK && out->count == 1) out->count = 0;
     for (int i = 0; i < out->count && status == LKS_OK; i++)
         status = try_size(&trial, i, out);

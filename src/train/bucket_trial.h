@@ -7,16 +7,17 @@
 enum { LKS_BUCKET_TRIAL_SIZES = 5 };
 
 typedef struct lks_bucket_trial {
-    int64_t bucket_bytes; /* the best one; the default where there was nothing to try */
+    int64_t bucket_bytes; /* the best one; the default where there was nothing to try; the given
+                             one where the configuration has one */
     int count;            /* of those that were tried: 0, or at least 2 */
     int64_t bytes[LKS_BUCKET_TRIAL_SIZES];
     double seconds[LKS_BUCKET_TRIAL_SIZES]; /* of a step, by rank 0's clock */
 } lks_bucket_trial;
 
-/* Makes the first steps of a run with buckets of several sizes, those of which cut this model
- * differently, each with a trainer of its own that is then gone: the run begins as if there had
- * been none. The same result on every rank. Arguments as of lks_trainer_create, whose errors it
- * has, and those of lks_step. Collective. */
+/* Where the configuration says auto: makes the first steps of a run with buckets of several sizes,
+ * those of which cut this model differently, each with a trainer of its own that is then gone: the
+ * run begins as if there had been none. The same result on every rank. Arguments as of
+ * lks_trainer_create, whose errors it has, and those of lks_step. Collective. */
 lks_status lks_bucket_trial_run(lks_context *context, const lks_layer_spec *layers,
                                 const lks_shape *input, lks_dataset *train,
                                 const lks_train_config *config, lks_bucket_trial *out);

@@ -380,13 +380,10 @@ lks_status lks_trainer_create(lks_context *context, const lks_layer_spec *layers
             "lks_trainer_create: context, layers, input, config and out must not be NULL");
 
     lks_train_config settled = *config;
-    lks_bucket_trial trial = {0};
+    lks_bucket_trial trial;
     lks_trainer *t = NULL;
-    lks_status status = LKS_OK;
-    if (config->bucket_bytes == LKS_BUCKET_BYTES_AUTO) {
-        status = lks_bucket_trial_run(context, layers, input, train, config, &trial);
-        settled.bucket_bytes = trial.bucket_bytes;
-    }
+    lks_status status = lks_bucket_trial_run(context, layers, input, train, config, &trial);
+    settled.bucket_bytes = trial.bucket_bytes;
     if (status == LKS_OK)
         status = lks_trainer_build(context, layers, input, train, validation, &settled, &t);
     if (status == LKS_OK) status = lks_trainer_log_startup(t, &trial);

@@ -231,8 +231,7 @@ int64_t lks_trainer_epoch_samples(const lks_trainer *trainer);
 /* startup.c */
 /* This rank's bytes of each kind on its device. */
 void lks_trainer_device_bytes(const lks_trainer *trainer, int64_t bytes[LKS_MEMORY_KINDS]);
-/* The start-up table. trial: what the run's size of buckets comes from; all zero where it is given.
- * Collective. */
+/* The start-up table. trial: what the run's size of buckets comes from. Collective. */
 lks_status lks_trainer_log_startup(const lks_trainer *trainer, const lks_bucket_trial *trial);
 
 #endif

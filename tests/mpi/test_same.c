@@ -42,6 +42,10 @@ static void test_configuration(void **state) {
     config.groups = groups;
     check_config(&config, case_layers, "\"group 0: fc.*, none, lr_scale 2\"", "lr_scale 3");
 
+    config = case_config();
+    if (is_other()) config.bucket_bytes = LKS_BUCKET_BYTES_AUTO;
+    check_config(&config, case_layers, "this rank has \"bucket_bytes: auto\"", "rank 0 does not");
+
     lks_layer_spec layers[sizeof case_layers / sizeof *case_layers];
     memcpy(layers, case_layers, sizeof layers);
     if (is_other()) layers[5].options = "p=0.3";
