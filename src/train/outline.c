@@ -18,14 +18,14 @@ static int layer_before(const lks_graph *graph, int64_t end) {
 
 lks_status lks_trainer_get_outline(const lks_trainer *t, lks_outline *out) {
     const lks_shard_plan *plan = t->plan;
-    int64_t batch, begin, end;
-    lks_sampler_batch(lks_dataset_count(t->train_data), t->config.batch_size, 0, &begin, &batch);
+    const int64_t batch = lks_trainer_global_rows(t);
+    int64_t begin, end;
     lks_split(batch, lks_comm_rank(t->context->comm), plan->size, &begin, &end);
     *out = (lks_outline){
         .run_steps = t->config.epochs * lks_loader_steps(t->loader),
         .batch = batch,
         .rows = end - begin,
-        .micro_batches = (end - begin - 1) / t->max_rows + 1,
+        .micro_batches = lks_trainer_micro_batches(t),
         .overlap = t->config.overlap,
         .gathers_ahead = t->config.overlap && t->recorder == NULL,
         .sums_each = lks_exchange_sums_each(t->exchange),
