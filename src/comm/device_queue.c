@@ -8,8 +8,8 @@
 #include "device/trace.h"
 
 enum {
-    /* So many requests are there before one is used again: the events of the last ones tell, after
-     * a failure, which collective the device has not finished. */
+    /* So many requests are there before one is used again: mostly the device is done with it then,
+     * and need not be asked often. */
     KEPT_REQUESTS = 32
 };
 
@@ -50,9 +50,25 @@ static lks_status create_request(lks_comm *comm, device_request **out) {
     return status == LKS_OK ? lks_event_create(comm->device, &request->done) : status;
 }
 
+/* Of a device that has failed nothing is known. */
+static bool is_done(lks_event *event) {
+    bool done;
+    return lks_event_query(event, &done) != LKS_OK || done;
+}
+
+/* May the longest idle request be used again? Not before the device is done with it: its events
+ * tell, after a failure, which collective is unfinished. A recorded one's tell nothing, and while a
+ * recording is made none may be asked. */
+static bool may_reuse(const lks_device_queue *queue) {
+    const device_request *oldest = (const device_request *)queue->idle;
+    if (!oldest || queue->request_count < KEPT_REQUESTS) return false;
+    return oldest->number == 0 ||
+           (!lks_stream_is_recording(queue->compute) && is_done(oldest->done));
+}
+
 static lks_status take_request(lks_comm *comm, device_request **out) {
     lks_device_queue *queue = comm->queue;
-    if (!queue->idle || queue->request_count < KEPT_REQUESTS) return create_request(comm, out);
+    if (!may_reuse(queue)) return create_request(comm, out);
     *out = (device_request *)queue->idle;
     queue->idle = queue->idle->next;
     return LKS_OK;
@@ -137,12 +153,6 @@ lks_status lks_device_queue_wait(lks_comm *comm, lks_request *base) {
 }
 
 /* ---- how far the device is ---- */
-
-/* Of a device that has failed nothing is known. */
-static bool is_done(lks_event *event) {
-    bool done;
-    return lks_event_query(event, &done) != LKS_OK || done;
-}
 
 /* The first collective that is not finished; NULL: all are. They are done in the order of their
  * numbers. */

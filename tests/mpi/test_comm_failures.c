@@ -6,7 +6,7 @@
 #include "cuda_emu.h"
 #include "mpi/mpi_check.h"
 
-enum { CULPRIT = 1, FAILING = 8, COLLECTIVES = 12, COUNT = 5000 };
+enum { CULPRIT = 1, FAILING = 8, COLLECTIVES = 48, COUNT = 5000 };
 
 static const char *kind;
 static lks_device *device;
@@ -42,7 +42,8 @@ static lks_status stay_away(void) {
     return lks_comm_all_reduce(comm, &x, 1, LKS_F64, LKS_REDUCE_SUM);
 }
 
-/* All-reduces, as a run would make them, until one fails or all are done. */
+/* All-reduces, as a run would make them, until one fails or all are done: behind the failing one so
+ * many that what is known of it could be overwritten. */
 static lks_status use_collectives(float *data) {
     lks_stream *compute = lks_device_stream(device, LKS_STREAM_COMPUTE);
     lks_status status = LKS_OK;
@@ -56,9 +57,9 @@ static lks_status use_collectives(float *data) {
             status =
                 lks_comm_all_reduce_start(comm, data, COUNT, LKS_F32, LKS_REDUCE_SUM, &request);
         if (status == LKS_OK) status = lks_comm_wait(comm, request);
-        if (status == LKS_OK && i % 3 == 2) status = lks_stream_synchronize(compute);
+        if (status == LKS_OK && i < FAILING && i % 3 == 2) status = lks_stream_synchronize(compute);
     }
-    return status;
+    return status == LKS_OK ? lks_stream_synchronize(compute) : status;
 }
 
 /* Whom, and what of its fate, the verdict names. Who was silent hears from the others that they
