@@ -345,7 +345,7 @@ typedef struct lks_op_args {
     void *dy;                /* backward may overwrite it */
     const void *dy2;         /* fork: the second consumer's gradient */
     void *dx;                /* NULL: not wanted */
-    void *dx2;               /* of x2; may equal dx or dy, then nothing is copied */
+    void *dx2;               /* of x2; may equal dy, or with add and layer norm dx */
     void *const *dparams;    /* NULL, or an entry NULL: not wanted (frozen parameters) */
     void *saved, *scratch;
     const lks_op *x_op;  /* backward of a linear with x_activation: the operation that made x, */
