@@ -102,8 +102,9 @@ static void what_a_grid_does_not_hold_is_refused(void **state) {
     lks_device *device = open_gpu(0);
     for (int64_t groups = MOST_GROUPS; groups <= MOST_GROUPS + 1; groups++) {
         lks_op *op = NULL;
-        const lks_conv2d_desc desc = {.in_channels = groups,
-                                      .out_channels = groups,
+        /* two channels each: depthwise, no grid has the groups as an axis */
+        const lks_conv2d_desc desc = {.in_channels = 2 * groups,
+                                      .out_channels = 2 * groups,
                                       .groups = groups,
                                       .in_size = {1, 1},
                                       .out_size = {1, 1},
