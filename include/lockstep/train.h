@@ -49,10 +49,14 @@ typedef enum lks_action { LKS_CONTINUE, LKS_STOP } lks_action;
 
 /* Called on every rank. on_step: after steps, when at least progress_seconds have passed since the
  * last call or the epoch ends. on_epoch: after each epoch. If any rank answers LKS_STOP to either,
- * all stop together: in an epoch after the next step, else at its end. */
+ * all stop together: in an epoch after the next step, else at its end. stop_requested: before every
+ * step and every batch of a validation; true on any rank has the effect of
+ * lks_trainer_request_stop, and also ends what lks_trainer_create tries for bucket_bytes: auto. Any
+ * of them may be NULL. */
 typedef struct lks_callbacks {
     lks_action (*on_step)(void *data, const lks_progress *progress);
     lks_action (*on_epoch)(void *data, const lks_epoch_result *result);
+    bool (*stop_requested)(void *data);
     void *data;
 } lks_callbacks;
 

@@ -33,6 +33,11 @@ static lks_action after_epoch(void *data, const lks_epoch_result *result) {
     return LKS_CONTINUE;
 }
 
+static bool has_signal(void *data) {
+    (void)data;
+    return lks_signals_received() != NULL;
+}
+
 /* The weights to begin with: those of the run itself, or else of another one. */
 static lks_status resume(lks_job *job) {
     const char *which = job->args->resume;
@@ -110,16 +115,14 @@ static lks_status train(lks_job *job, watcher *w) {
     lks_logger *logger = lks_context_logger(job->context);
     logger->before_line = lks_display_clear;
     logger->before_line_data = &w->display;
-    job->run.config.callbacks = (lks_callbacks){after_step, after_epoch, w};
+    job->run.config.callbacks = (lks_callbacks){after_step, after_epoch, has_signal, w};
     status = lks_job_build(job, job->train, job->train, job->validation);
     if (!status) status = resume(job);
     if (!status && job->args->profile_steps)
         status = lks_trainer_profile(job->trainer, job->args->profile_steps);
     if (status) return status;
     double start = lks_clock_seconds();
-    lks_signals_serve(job->trainer);
     status = lks_fit(job->trainer);
-    lks_signals_serve(NULL);
     lks_display_clear(&w->display);
     if (status) return status;
     if (w->first) report(job, lks_clock_seconds() - start);

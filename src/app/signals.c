@@ -3,18 +3,15 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-/* A handler can reach nothing but statics. */
-static volatile sig_atomic_t received;
-static _Atomic(lks_trainer *) served;
+/* A handler can reach nothing but statics, and any thread may run it. */
+static atomic_int received;
 
-static void hand_on(int number) {
-    received = number;
-    lks_trainer *trainer = atomic_load(&served);
-    if (trainer) lks_trainer_request_stop(trainer);
+static void keep(int number) {
+    atomic_store(&received, number);
 }
 
 void lks_signals_catch(void) {
-    struct sigaction action = {.sa_handler = hand_on, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = keep, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
@@ -22,13 +19,8 @@ void lks_signals_catch(void) {
     sigaction(SIGINT, &action, NULL);
 }
 
-void lks_signals_serve(lks_trainer *trainer) {
-    atomic_store(&served, trainer);
-    if (trainer && received) lks_trainer_request_stop(trainer);
-}
-
 const char *lks_signals_received(void) {
-    switch (received) {
+    switch (atomic_load(&received)) {
     case SIGINT:
         return "SIGINT";
     case SIGTERM:

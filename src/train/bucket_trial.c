@@ -19,16 +19,17 @@ typedef struct trial {
     lks_dataset *train;
     const lks_train_config *config;
     int64_t steps; /* 0: not known yet */
+    bool halted;
 } trial;
 
-/* Nothing but the training itself: no file, no word, no end before its time. */
+/* Nothing but the training itself: no file, no word. */
 static lks_status open_trainer(const trial *trial, int64_t bucket_bytes, lks_trainer **out) {
     lks_train_config config = *trial->config;
     config.bucket_bytes = bucket_bytes;
-    config.callbacks = (lks_callbacks){0};
+    config.callbacks.on_step = NULL;
+    config.callbacks.on_epoch = NULL;
     config.early_stopping = config.checkpoint = config.output = config.run_file = NULL;
     config.check_sync = 0;
-    config.time_limit = 0;
     config.cuda_graph = false;
     return lks_trainer_build(trial->context, trial->layers, trial->input, trial->train, NULL,
                              &config, out);
@@ -62,11 +63,17 @@ static lks_status choose_sizes(const lks_trainer *t, lks_bucket_trial *out) {
 
 /* ---- how fast ---- */
 
+/* All ranks have agreed that the run stops. They stop trying, and the run's first step learns of it
+ * anew. */
+static bool is_halted(const lks_trainer *t) {
+    return t->halt != LKS_END_EPOCHS;
+}
+
 /* An epoch that is over begins again. The same status on every rank. */
 static lks_status run_steps(lks_trainer *t, int64_t steps, double *out_seconds) {
     const double began = lks_clock_seconds();
     lks_status status = LKS_OK;
-    for (int64_t i = 0; i < steps && status == LKS_OK; i++) {
+    for (int64_t i = 0; i < steps && status == LKS_OK && !is_halted(t); i++) {
         bool epoch_done = false;
         status = lks_trainer_step(t, &epoch_done);
         if (!epoch_done) continue;
@@ -83,7 +90,7 @@ static lks_status run_steps(lks_trainer *t, int64_t steps, double *out_seconds) 
     return status;
 }
 
-/* From the last step of the warm-up; rank 0's clock counts. */
+/* From the last step of the warm-up; rank 0's clock counts. Collective. */
 static lks_status choose_steps(trial *trial, double step_seconds) {
     const double fit = round_seconds / step_seconds;
     trial->steps = fit >= MOST_STEPS ? MOST_STEPS : fit > 1 ? (int64_t)fit : 1;
@@ -91,6 +98,7 @@ static lks_status choose_steps(trial *trial, double step_seconds) {
                               0);
 }
 
+/* Undefined in a trial that is halted. */
 static lks_status time_step(trial *trial, lks_trainer *t, double *out_seconds) {
     double seconds;
     lks_status status = LKS_OK;
@@ -110,6 +118,7 @@ static lks_status try_size(trial *trial, int index, lks_bucket_trial *out) {
     lks_trainer *t = NULL;
     lks_status status = open_trainer(trial, out->bytes[index], &t);
     if (status == LKS_OK) status = time_step(trial, t, &out->seconds[index]);
+    if (status == LKS_OK) trial->halted = is_halted(t);
     lks_trainer_destroy(t);
     return status;
 }
@@ -141,7 +150,7 @@ lks_status lks_bucket_trial_run(lks_context *context, const lks_layer_spec *laye
                                 const lks_shape *input, lks_dataset *train,
                                 const lks_train_config *config, lks_bucket_trial *out) {
     lks_comm *comm = lks_context_comm(context);
-    trial trial = {context, layers, input, train, config, 0};
+    trial trial = {context, layers, input, train, config, 0, false};
     const bool is_auto = config->bucket_bytes == LKS_BUCKET_BYTES_AUTO;
     *out = (lks_bucket_trial){.bucket_bytes =
                                   is_auto ? LKS_BUCKET_BYTES_DEFAULT : config->bucket_bytes};
@@ -151,8 +160,9 @@ lks_status lks_bucket_trial_run(lks_context *context, const lks_layer_spec *laye
         return status;
     status = find_sizes(&trial, out);
     if (status == LKS_OK && out->count == 1) out->count = 0;
-    for (int i = 0; i < out->count && status == LKS_OK; i++)
+    for (int i = 0; i < out->count && status == LKS_OK && !trial.halted; i++)
         status = try_size(&trial, i, out);
+    if (trial.halted) out->count = 0;
     if (status != LKS_OK) return lks_fail_in(status, "bucket_bytes: auto");
     for (int i = 0, best = 0; i < out->count; i++) {
         if (out->seconds[i] < out->seconds[best]) best = i;

@@ -19,9 +19,15 @@ static bool is_time_up(const lks_trainer *t) {
     return limit > 0 && spent + (room > least ? room : least) >= limit;
 }
 
+static bool is_stop_requested(const lks_trainer *t) {
+    const lks_callbacks *callbacks = &t->config.callbacks;
+    return atomic_load(&t->stop_requested) ||
+           (callbacks->stop_requested != NULL && callbacks->stop_requested(callbacks->data));
+}
+
 void lks_trainer_add_halt(const lks_trainer *t, double *out) {
     out[LKS_HALT_CALLBACK] = t->callback_stop ? 1 : 0;
-    out[LKS_HALT_REQUEST] = atomic_load(&t->stop_requested) ? 1 : 0;
+    out[LKS_HALT_REQUEST] = is_stop_requested(t) ? 1 : 0;
     out[LKS_HALT_TIME_LIMIT] = lks_comm_rank(t->context->comm) == 0 && is_time_up(t) ? 1 : 0;
 }
 

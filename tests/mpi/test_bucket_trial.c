@@ -131,6 +131,56 @@ static void a_small_model_leaves_nothing_to_try(void **state) {
     mpi_verdict();
 }
 
+/* How often a rank has been asked, and from which time on the last rank says yes. */
+static int asked, ask_from;
+
+static bool ask(void *data) {
+    (void)data;
+    asked++;
+    return asked >= ask_from && mpi_check_rank() == mpi_check_size() - 1;
+}
+
+/* Every trainer is asked once a step. */
+static void a_trial_stops_at_a_step(const lks_train_config *config, int step) {
+    static train_case run;
+    lks_bucket_trial trial;
+    asked = 0;
+    REQUIRE_OK(run_trial(&run, large_layers, config, &trial));
+    MPI_CHECK(asked == (mpi_check_size() == 1 ? 0 : step));
+    MPI_CHECK(trial.count == 0 && trial.bucket_bytes == LKS_BUCKET_BYTES_DEFAULT);
+    case_close(&run);
+}
+
+/* In the warm-up of the first size, in its rounds, and in the second size; or at once, where the
+ * time is over. The run itself makes one step, as where a request comes during the start. */
+static void a_run_that_is_to_stop_tries_no_longer(void **state) {
+    (void)state;
+    static train_case run;
+    lks_train_config config = trial_config(LKS_BUCKET_BYTES_AUTO);
+    config.callbacks.stop_requested = ask;
+    for (ask_from = 1; ask_from <= 5; ask_from++)
+        a_trial_stops_at_a_step(&config, ask_from);
+    ask_from = 1000;
+    asked = 0;
+    REQUIRE_OK(case_open_layers(&run, MPI_COMM_WORLD, large_layers, &config));
+    const int whole = asked;
+    MPI_CHECK(whole == 0 || whole >= 8); /* two sizes, two steps and two rounds each */
+    case_close(&run);
+
+    ask_from = whole > 0 ? 6 : 1;
+    asked = 0;
+    REQUIRE_OK(case_open_layers(&run, MPI_COMM_WORLD, large_layers, &config));
+    REQUIRE_OK(lks_fit(run.trainer));
+    MPI_CHECK(lks_trainer_end(run.trainer) == LKS_END_REQUEST);
+    MPI_CHECK(run.trainer->position.global_step == 1 && asked == (whole > 0 ? 7 : 1));
+    case_close(&run);
+
+    ask_from = 1000;
+    config.time_limit = 1e-6;
+    a_trial_stops_at_a_step(&config, 1);
+    mpi_verdict();
+}
+
 /* On every rank alike, and as it is told without a trial. */
 static void a_run_that_fails_fails_in_the_trial(void **state) {
     (void)state;
@@ -153,6 +203,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(sizes_that_cut_differently_are_tried),
         cmocka_unit_test(the_choice_is_recorded),
         cmocka_unit_test(a_small_model_leaves_nothing_to_try),
+        cmocka_unit_test(a_run_that_is_to_stop_tries_no_longer),
         cmocka_unit_test(a_run_that_fails_fails_in_the_trial),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);
