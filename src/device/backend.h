@@ -5,12 +5,14 @@
 #include "device/device.h"
 #include "device/trace.h"
 
-/* How one kind of operation is made and run. create may set the operation's type, to choose among
- * several ways; else it becomes the type that was asked. A back end's operation embeds lks_op as
- * its first member. The wrappers in device.c have checked: batch within 0 .. max_batch, and the
- * description (lks_op_check). */
+/* How one kind of operation is made and run. A back end's operation embeds lks_op as its first
+ * member. The wrappers in device.c have checked: batch within 0 .. max_batch, and the description
+ * (lks_op_check). */
 typedef struct lks_op_type {
-    lks_status (*create)(lks_device *device, const void *desc, int64_t max_batch, lks_op **out);
+    /* Called by lks_op_make. type: of activations, their gradients and parameters, LKS_F32 or
+     * LKS_BF16. To choose among several ways, it makes an operation of another type. */
+    lks_status (*create)(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out);
     lks_status (*forward)(lks_op *op, lks_stream *stream,
                           const lks_op_args *args); /* NULL: nothing to do */
     lks_status (*backward)(lks_op *op, lks_stream *stream, const lks_op_args *args);
@@ -98,6 +100,10 @@ typedef struct lks_math_ops {
 /* LKS_OP_CAST of every back end, by its cast. */
 extern const lks_op_type lks_op_cast;
 
+/* Makes an operation of such a type on elements of `dtype`. Its create's errors. */
+lks_status lks_op_make(const lks_op_type *type, lks_device *device, lks_dtype dtype,
+                       const void *desc, int64_t max_batch, lks_op **out);
+
 /* Does the description make sense? LKS_EINVAL, LKS_EUNSUPPORTED. */
 lks_status lks_op_check(lks_op_kind kind, const void *desc);
 
@@ -127,8 +133,7 @@ typedef struct lks_device_backend {
     bool adds;
     /* lks_op_chain for two operations of one kind; NULL: none can. */
     bool (*chain)(const lks_device *device, lks_op_kind kind, void *first, void *second);
-    /* Instead of the type's create, for a back end that makes operations in more than one way; may
-     * be NULL. */
+    /* What an operation on lks_device_dtype becomes; NULL: lks_op_make of the kind's type. */
     lks_status (*create_op)(lks_device *device, lks_op_kind kind, const void *desc,
                             int64_t max_batch, lks_op **out);
 } lks_device_backend;

@@ -8,8 +8,10 @@ typedef struct cast_op {
     lks_cast_desc desc;
 } cast_op;
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     cast_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "cast: cannot allocate the operation");

@@ -286,6 +286,16 @@ void lks_recording_destroy(lks_recording *recording) {
 
 /* ---- operations ---- */
 
+lks_status lks_op_make(const lks_op_type *type, lks_device *device, lks_dtype dtype,
+                       const void *desc, int64_t max_batch, lks_op **out) {
+    lks_status status = type->create(device, dtype, desc, max_batch, out);
+    if (status != LKS_OK) return status;
+    if (!(*out)->type) (*out)->type = type;
+    (*out)->device = device;
+    (*out)->max_batch = max_batch;
+    return LKS_OK;
+}
+
 lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc, int64_t max_batch,
                          lks_op **out) {
     if (!device || !desc || !out || (unsigned)kind >= LKS_OP_KIND_COUNT)
@@ -301,14 +311,9 @@ lks_status lks_op_create(lks_device *device, lks_op_kind kind, const void *desc,
                         device->backend->kind);
     lks_status status = lks_op_check(kind, desc);
     if (status != LKS_OK) return status;
-    status = device->backend->create_op
-                 ? device->backend->create_op(device, kind, desc, max_batch, out)
-                 : type->create(device, desc, max_batch, out);
-    if (status != LKS_OK) return status;
-    if (!(*out)->type) (*out)->type = type;
-    (*out)->device = device;
-    (*out)->max_batch = max_batch;
-    return LKS_OK;
+    if (device->backend->create_op)
+        return device->backend->create_op(device, kind, desc, max_batch, out);
+    return lks_op_make(type, device, lks_device_dtype(device), desc, max_batch, out);
 }
 
 void lks_op_destroy(lks_op *op) {

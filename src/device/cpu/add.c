@@ -57,8 +57,10 @@ static void add(lks_device *device, int64_t count, const float *a, const float *
 }
 
 /* Of both kinds: they differ in what they do, not in what they are. */
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     add_op *op = malloc(sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "add: cannot allocate the operation");
@@ -105,7 +107,7 @@ static lks_status add_backward(lks_op *base, lks_stream *stream, const lks_op_ar
         return LKS_OK;
     }
     for (int i = 0; i < 2; i++)
-        if (to[i]) lks_cpu_copy(base->device, count, args->dy, to[i]);
+        if (to[i]) lks_cpu_copy(base->device, LKS_F32, count, args->dy, to[i]);
     return LKS_OK;
 }
 

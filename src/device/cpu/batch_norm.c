@@ -49,8 +49,10 @@ static scratch_part split_scratch(const norm_op *op, void *memory) {
     return s;
 }
 
-static lks_status create(lks_dtype type, const lks_batch_norm_desc *d, int64_t max_batch,
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
                          lks_op **out) {
+    (void)device;
+    const lks_batch_norm_desc *d = desc;
     const bool rows = d->layout == LKS_LAYOUT_ROWS && d->spatial > 1;
     if (rows && type != LKS_F32)
         return lks_fail(LKS_EUNSUPPORTED, "batch_norm: rows of %s", lks_dtype_name(type));
@@ -70,18 +72,6 @@ static lks_status create(lks_dtype type, const lks_batch_norm_desc *d, int64_t m
     };
     *out = &op->op;
     return LKS_OK;
-}
-
-static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
-                             lks_op **out) {
-    (void)device;
-    return create(LKS_F32, desc, max_batch, out);
-}
-
-static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
-                              lks_op **out) {
-    (void)device;
-    return create(LKS_BF16, desc, max_batch, out);
 }
 
 static void destroy(lks_op *op) {
@@ -273,6 +263,4 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
 }
 
 const lks_op_type lks_cpu_batch_norm = {
-    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
-const lks_op_type lks_cpu_batch_norm_bf16 = {
-    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create, .forward = forward, .backward = backward, .destroy = destroy};

@@ -5,25 +5,15 @@
 
 #include "device/cpu/columns.h"
 
-static lks_status create_by(lks_device *device, lks_dtype type, const lks_op_type *winograd,
-                            const lks_op_type *direct, const lks_conv2d_desc *d, int64_t max_batch,
-                            lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
+    const lks_conv2d_desc *d = desc;
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "conv2d: activation %d cannot be fused",
                         (int)d->activation);
-    const lks_op_type *method = lks_conv2d_winograd_fits(type, d, max_batch) ? winograd : direct;
-    return method->create(device, d, max_batch, out);
-}
-
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
-    return create_by(device, LKS_F32, &lks_cpu_conv2d_winograd, &lks_cpu_conv2d_direct, desc,
-                     max_batch, out);
-}
-
-static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
-                              lks_op **out) {
-    return create_by(device, LKS_BF16, &lks_cpu_conv2d_winograd_bf16, &lks_cpu_conv2d_direct_bf16,
-                     desc, max_batch, out);
+    const bool winograd = lks_conv2d_winograd_fits(type, d, max_batch);
+    return lks_op_make(winograd ? &lks_cpu_conv2d_winograd : &lks_cpu_conv2d_direct, device, type,
+                       d, max_batch, out);
 }
 
 void lks_conv2d_bias_backward(const lks_device *device, lks_dtype type, const lks_conv2d_desc *d,
@@ -45,4 +35,3 @@ void lks_conv2d_clear_gradients(const lks_conv2d_desc *d, const lks_op_args *arg
 
 /* The operations that these make have the type of their method. */
 const lks_op_type lks_cpu_conv2d = {.create = create};
-const lks_op_type lks_cpu_conv2d_bf16 = {.create = create_bf16};

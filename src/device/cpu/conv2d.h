@@ -5,8 +5,7 @@
 #include "device/cpu/cpu.h"
 
 /* conv2d.c checks the description, then takes the first that fits. */
-extern const lks_op_type lks_cpu_conv2d_winograd, lks_cpu_conv2d_winograd_bf16;
-extern const lks_op_type lks_cpu_conv2d_direct, lks_cpu_conv2d_direct_bf16;
+extern const lks_op_type lks_cpu_conv2d_winograd, lks_cpu_conv2d_direct;
 
 /* Can Winograd's method compute this, and is it the faster one? */
 bool lks_conv2d_winograd_fits(lks_dtype type, const lks_conv2d_desc *desc, int64_t max_batch);

@@ -195,7 +195,6 @@ static lks_status create(lks_device *device, lks_dtype type, const void *desc, i
     conv_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "conv2d: cannot allocate the operation");
     op->desc = *(const lks_conv2d_desc *)desc;
-    op->op.type = type == LKS_F32 ? &lks_cpu_conv2d_direct : &lks_cpu_conv2d_direct_bf16;
     op->type = type;
     op->onednn = &((lks_cpu_device *)device)->onednn;
     const conv_plan *plan;
@@ -219,16 +218,6 @@ static lks_status create(lks_device *device, lks_dtype type, const void *desc, i
     };
     *out = &op->op;
     return LKS_OK;
-}
-
-static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
-                             lks_op **out) {
-    return create(device, LKS_F32, desc, max_batch, out);
-}
-
-static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
-                              lks_op **out) {
-    return create(device, LKS_BF16, desc, max_batch, out);
 }
 
 /* ---- running ---- */
@@ -295,6 +284,4 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
 }
 
 const lks_op_type lks_cpu_conv2d_direct = {
-    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
-const lks_op_type lks_cpu_conv2d_direct_bf16 = {
-    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create, .forward = forward, .backward = backward, .destroy = destroy};

@@ -117,13 +117,13 @@ static int64_t plain_weights_count(const lks_conv2d_desc *d) {
     return d->out_channels * d->in_channels * d->kernel[0] * d->kernel[1];
 }
 
-static lks_status create(lks_device *device, lks_dtype type, const lks_conv2d_desc *d,
-                         int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
+    const lks_conv2d_desc *d = desc;
     winograd_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "conv2d: cannot allocate the operation");
     const int64_t tiles = most_tiles(d, max_batch);
     op->desc = *d;
-    op->op.type = type == LKS_F32 ? &lks_cpu_conv2d_winograd : &lks_cpu_conv2d_winograd_bf16;
     op->type = type;
     op->block = least(most(tiles_that_fit(d, BLOCK_BYTES), LEAST_BLOCK), tiles);
     op->stretch = least(most(tiles_that_fit(d, STRETCH_BYTES), LEAST_BLOCK), tiles);
@@ -141,16 +141,6 @@ static lks_status create(lks_device *device, lks_dtype type, const lks_conv2d_de
     };
     *out = &op->op;
     return LKS_OK;
-}
-
-static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
-                             lks_op **out) {
-    return create(device, LKS_F32, desc, max_batch, out);
-}
-
-static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
-                              lks_op **out) {
-    return create(device, LKS_BF16, desc, max_batch, out);
 }
 
 /* Weights (0) or bias (1) as float32: where they are, or widened. */
@@ -372,6 +362,4 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
 }
 
 const lks_op_type lks_cpu_conv2d_winograd = {
-    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
-const lks_op_type lks_cpu_conv2d_winograd_bf16 = {
-    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create, .forward = forward, .backward = backward, .destroy = destroy};

@@ -213,22 +213,21 @@ static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_CAST] = &lks_op_cast,
 };
 
-/* Those of bfloat16. The others are widened, and so are these where they say LKS_EUNSUPPORTED. */
-static const lks_op_type *const bf16_types[LKS_OP_KIND_COUNT] = {
-    [LKS_OP_LINEAR] = &lks_cpu_linear_bf16,
-    [LKS_OP_CONV2D] = &lks_cpu_conv2d_bf16,
-    [LKS_OP_BATCH_NORM] = &lks_cpu_batch_norm_bf16,
-    [LKS_OP_ELTWISE] = &lks_cpu_eltwise_bf16,
-    [LKS_OP_CAST] = &lks_op_cast,
+/* Which of them work on bfloat16, or say LKS_EUNSUPPORTED; then they are widened, as all others. */
+static const bool takes_bf16[LKS_OP_KIND_COUNT] = {
+    [LKS_OP_LINEAR] = true,  [LKS_OP_CONV2D] = true, [LKS_OP_BATCH_NORM] = true,
+    [LKS_OP_ELTWISE] = true, [LKS_OP_CAST] = true,
 };
 
 static lks_status create_op(lks_device *device, lks_op_kind kind, const void *desc,
                             int64_t max_batch, lks_op **out) {
-    const bool bf16 = device->precision == LKS_PRECISION_BF16;
-    const lks_op_type *type = bf16 ? bf16_types[kind] : op_types[kind];
-    const lks_status status = type ? type->create(device, desc, max_batch, out) : LKS_EUNSUPPORTED;
-    if (!bf16 || status != LKS_EUNSUPPORTED) return status;
-    return lks_cpu_widened_create(device, kind, op_types[kind], desc, max_batch, out);
+    const lks_op_type *type = op_types[kind];
+    const lks_dtype dtype = lks_device_dtype(device);
+    lks_status status = LKS_EUNSUPPORTED;
+    if (dtype == LKS_F32 || takes_bf16[kind])
+        status = lks_op_make(type, device, dtype, desc, max_batch, out);
+    if (dtype == LKS_F32 || status != LKS_EUNSUPPORTED) return status;
+    return lks_cpu_widened_create(device, kind, type, desc, max_batch, out);
 }
 
 const lks_device_backend lks_cpu_backend = {

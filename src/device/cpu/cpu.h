@@ -18,23 +18,19 @@ static inline lks_step_counters lks_cpu_counters(const lks_op_args *args) {
     return args->counters ? *args->counters : (lks_step_counters){0};
 }
 
-/* oneDNN: onednn.c and the files named after their operation */
+/* On float32 or bfloat16, of which they give LKS_EUNSUPPORTED for what oneDNN does not compute on
+ * this processor, or is not worth a kernel. oneDNN: onednn.c and the files named after their
+ * operation. */
 extern const lks_op_type lks_cpu_linear;
 extern const lks_op_type lks_cpu_conv2d;
-
-/* The same on bfloat16. Creating one gives LKS_EUNSUPPORTED for what oneDNN does not compute on
- * this processor, or is not worth a kernel. */
-extern const lks_op_type lks_cpu_linear_bf16;
-extern const lks_op_type lks_cpu_conv2d_bf16;
-extern const lks_op_type lks_cpu_batch_norm_bf16;
-extern const lks_op_type lks_cpu_eltwise_bf16;
-
 /* plain OpenMP C */
-extern const lks_op_type lks_cpu_pool2d;
 extern const lks_op_type lks_cpu_batch_norm;
+extern const lks_op_type lks_cpu_eltwise;
+
+/* On float32, plain OpenMP C. */
+extern const lks_op_type lks_cpu_pool2d;
 extern const lks_op_type lks_cpu_layer_norm;
 extern const lks_op_type lks_cpu_softmax;
-extern const lks_op_type lks_cpu_eltwise;
 extern const lks_op_type lks_cpu_dropout;
 extern const lks_op_type lks_cpu_relayout;
 extern const lks_op_type lks_cpu_add;

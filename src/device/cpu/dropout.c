@@ -105,7 +105,7 @@ static void drop_part(const void *job, int64_t begin, int64_t end) {
 static lks_status run(const lks_op *base, const lks_op_args *args, const float *in, float *out) {
     const dropout_op *op = (const dropout_op *)base;
     if (!args->training || op->p <= 0) {
-        lks_cpu_copy(base->device, args->batch * op->count, in, out);
+        lks_cpu_copy(base->device, LKS_F32, args->batch * op->count, in, out);
         return LKS_OK;
     }
     const uint64_t blocks = ((uint64_t)op->count + 3) / 4;
@@ -128,8 +128,10 @@ static lks_status run(const lks_op *base, const lks_op_args *args, const float *
     return LKS_OK;
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     const lks_dropout_desc *d = desc;
     dropout_op *op = calloc(1, sizeof *op);

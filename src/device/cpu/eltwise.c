@@ -179,7 +179,11 @@ static const activation activations[] = {
                                 .grain = LKS_CPU_EXP_GRAIN},
 };
 
-static lks_status create(lks_dtype type, const lks_eltwise_desc *d, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
+    (void)device;
+    (void)max_batch;
+    const lks_eltwise_desc *d = desc;
     eltwise_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "eltwise: cannot allocate the operation");
     op->type = type;
@@ -196,22 +200,6 @@ static lks_status create(lks_dtype type, const lks_eltwise_desc *d, lks_op **out
                                   .backward_in_place = true};
     *out = &op->op;
     return LKS_OK;
-}
-
-static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
-                             lks_op **out) {
-    (void)device;
-    (void)max_batch;
-    return create(LKS_F32, desc, out);
-}
-
-static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
-                              lks_op **out) {
-    (void)device;
-    (void)max_batch;
-    if (((const lks_eltwise_desc *)desc)->activation == LKS_ACTIVATION_NONE)
-        return lks_fail(LKS_EUNSUPPORTED, "eltwise: a copy of bfloat16");
-    return create(LKS_BF16, desc, out);
 }
 
 static void destroy(lks_op *op) {
@@ -261,7 +249,7 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
         lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, op->activation.grain,
                          forward_part, &job);
     else
-        lks_cpu_copy(base->device, count, args->x, args->y);
+        lks_cpu_copy(base->device, op->type, count, args->x, args->y);
     return LKS_OK;
 }
 
@@ -276,11 +264,9 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
         lks_cpu_parallel(base->device, count, LKS_CPU_LINE_FLOATS, op->activation.grain,
                          backward_part, &job);
     else
-        lks_cpu_copy(base->device, count, args->dy, args->dx);
+        lks_cpu_copy(base->device, op->type, count, args->dy, args->dx);
     return LKS_OK;
 }
 
 const lks_op_type lks_cpu_eltwise = {
-    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
-const lks_op_type lks_cpu_eltwise_bf16 = {
-    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create, .forward = forward, .backward = backward, .destroy = destroy};

@@ -131,8 +131,10 @@ static void backward_part(const void *data, int64_t begin, int64_t end) {
 
 /* ---- the operation ---- */
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     const lks_layer_norm_desc *d = desc;
     if (d->adds_x2) return lks_fail(LKS_EUNSUPPORTED, "layer_norm: a sum cannot be fused");
     norm_op *op = calloc(1, sizeof *op);

@@ -98,8 +98,9 @@ static void destroy(lks_op *base) {
     free(op);
 }
 
-static lks_status create(lks_device *device, lks_dtype type, const lks_linear_desc *d,
-                         int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
+    const lks_linear_desc *d = desc;
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "linear: activation %d cannot be fused",
                         (int)d->activation);
@@ -127,16 +128,6 @@ static lks_status create(lks_device *device, lks_dtype type, const lks_linear_de
     }
     *out = &op->op;
     return LKS_OK;
-}
-
-static lks_status create_f32(lks_device *device, const void *desc, int64_t max_batch,
-                             lks_op **out) {
-    return create(device, LKS_F32, desc, max_batch, out);
-}
-
-static lks_status create_bf16(lks_device *device, const void *desc, int64_t max_batch,
-                              lks_op **out) {
-    return create(device, LKS_BF16, desc, max_batch, out);
 }
 
 /* ---- running ---- */
@@ -189,6 +180,4 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
 }
 
 const lks_op_type lks_cpu_linear = {
-    .create = create_f32, .forward = forward, .backward = backward, .destroy = destroy};
-const lks_op_type lks_cpu_linear_bf16 = {
-    .create = create_bf16, .forward = forward, .backward = backward, .destroy = destroy};
+    .create = create, .forward = forward, .backward = backward, .destroy = destroy};

@@ -39,6 +39,7 @@ void lks_cpu_copy_bytes(const lks_device *device, size_t bytes, const void *from
     lks_cpu_parallel(device, (int64_t)bytes, LINE, GRAIN, copy_part, &job);
 }
 
-void lks_cpu_copy(const lks_device *device, int64_t count, const float *from, float *to) {
-    if (from != to) lks_cpu_copy_bytes(device, (size_t)count * sizeof *to, from, to);
+void lks_cpu_copy(const lks_device *device, lks_dtype type, int64_t count, const void *from,
+                  void *to) {
+    if (from != to) lks_cpu_copy_bytes(device, (size_t)count * lks_dtype_bytes(type), from, to);
 }

@@ -55,7 +55,8 @@ void lks_cpu_parallel(const lks_device *device, int64_t count, int64_t align, in
 /* Copies with the device's threads; the memory does not overlap. */
 void lks_cpu_copy_bytes(const lks_device *device, size_t bytes, const void *from, void *to);
 
-/* Copies `count` float32 with the device's threads; nothing where from == to. */
-void lks_cpu_copy(const lks_device *device, int64_t count, const float *from, float *to);
+/* Copies `count` numbers with the device's threads; nothing where from == to. */
+void lks_cpu_copy(const lks_device *device, lks_dtype type, int64_t count, const void *from,
+                  void *to);
 
 #endif

@@ -170,8 +170,10 @@ static void destroy(lks_op *base) {
     free(op);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     pool_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "pool2d: cannot allocate the operation");
     op->desc = *(const lks_pool2d_desc *)desc;

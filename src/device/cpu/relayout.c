@@ -67,15 +67,17 @@ static void convert(const relayout_op *op, int64_t batch, lks_layout layout, con
                     float *to) {
     const lks_device *device = op->op.device;
     if (is_copy(op))
-        lks_cpu_copy(device, batch * op->channels * op->spatial, from, to);
+        lks_cpu_copy(device, LKS_F32, batch * op->channels * op->spatial, from, to);
     else if (layout == LKS_LAYOUT_ROWS)
         transpose(device, batch, op->channels, op->spatial, from, to);
     else
         transpose(device, batch, op->spatial, op->channels, from, to);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     const lks_relayout_desc *d = desc;
     relayout_op *op = calloc(1, sizeof *op);

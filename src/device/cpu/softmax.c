@@ -128,8 +128,10 @@ static void tiles_backward_part(const void *data, int64_t begin, int64_t end) {
 
 /* ---- the operation ---- */
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     const lks_softmax_desc *d = desc;
     softmax_op *op = calloc(1, sizeof *op);

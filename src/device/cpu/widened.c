@@ -286,18 +286,14 @@ lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lk
                                   const void *desc, int64_t max_batch, lks_op **out) {
     widened_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "an operation on bfloat16: out of memory");
-    op->op.type = &widened;
-    op->op.device = device;
     op->count = count_operands(kind, desc);
-    lks_status status = type->create(device, desc, max_batch, &op->inner);
+    lks_status status = lks_op_make(type, device, LKS_F32, desc, max_batch, &op->inner);
     if (status != LKS_OK) {
         free(op);
         return status;
     }
-    if (!op->inner->type) op->inner->type = type;
-    op->inner->device = device;
-    op->inner->max_batch = max_batch;
-    op->op.needs = op->inner->needs;
+    op->op = *op->inner;
+    op->op.type = &widened;
     op->piece = choose_piece(op, max_batch);
     op->op.needs.scratch_bytes = scratch_bytes(op);
     *out = &op->op;

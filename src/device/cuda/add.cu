@@ -32,8 +32,10 @@ static lks_status add(const add_op *op, lks_stream *stream, int64_t batch, const
 }
 
 /* Of both kinds: they differ in what they do, not in what they are. */
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     add_op *op = (add_op *)calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "add: cannot allocate the operation");

@@ -37,8 +37,10 @@ static double *partial_of(const norm_op *op, const lks_op_args *args) {
     return exchange_of(args) + 2 * op->desc.channels + 1;
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     norm_op *op = (norm_op *)calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "batch_norm: cannot allocate the operation");
     const lks_batch_norm_desc *d = &op->desc;

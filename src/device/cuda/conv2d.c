@@ -99,9 +99,9 @@ static size_t larger(size_t a, size_t b) {
 
 /* Packed weights, the sums of the bias's gradient, and the parts of the weights': they take turns.
  */
-static size_t scratch_bytes(const lks_device *device, const lks_conv2d_desc *d, int64_t max_batch) {
+static size_t scratch_bytes(lks_dtype type, const lks_conv2d_desc *d, int64_t max_batch) {
     const lks_conv_gather gather = lks_conv_forward_gather(d, max_batch);
-    size_t bytes = (size_t)weight_count(d) * lks_dtype_bytes(lks_cuda_dtype(device));
+    size_t bytes = (size_t)weight_count(d) * lks_dtype_bytes(type);
     if (d->bias) bytes = larger(bytes, lks_cuda_bias_scratch_bytes(gather.rows, d->out_channels));
     return larger(bytes, lks_conv_is_depthwise(d)
                              ? lks_conv_depthwise_scratch_bytes(&gather)
@@ -139,8 +139,8 @@ static bool is_pointwise(const lks_conv2d_desc *d) {
 }
 
 /* A linear layer of the pixels: channels stand last, and the weights are in its order. */
-static lks_status create_pointwise(lks_device *device, const lks_conv2d_desc *d, int64_t max_batch,
-                                   lks_op **out) {
+static lks_status create_pointwise(lks_device *device, lks_dtype type, const lks_conv2d_desc *d,
+                                   int64_t max_batch, lks_op **out) {
     const lks_linear_desc pixels = {
         .in_features = d->in_channels,
         .out_features = d->out_channels,
@@ -148,17 +148,16 @@ static lks_status create_pointwise(lks_device *device, const lks_conv2d_desc *d,
         .bias = d->bias,
         .activation = d->activation,
     };
-    lks_status status = lks_cuda_linear.create(device, &pixels, max_batch, out);
-    if (status == LKS_OK) (*out)->type = &lks_cuda_linear;
-    return status;
+    return lks_op_make(&lks_cuda_linear, device, type, &pixels, max_batch, out);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     const lks_conv2d_desc *d = desc;
     if (d->activation != LKS_ACTIVATION_NONE && d->activation != LKS_ACTIVATION_RELU)
         return lks_fail(LKS_EUNSUPPORTED, "conv2d: activation %d cannot be fused",
                         (int)d->activation);
-    if (is_pointwise(d)) return create_pointwise(device, d, max_batch, out);
+    if (is_pointwise(d)) return create_pointwise(device, type, d, max_batch, out);
     lks_status status = check_size(d, max_batch);
     if (status != LKS_OK) return status;
     conv_op *op = calloc(1, sizeof *op);
@@ -167,7 +166,7 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     op->op.needs = (lks_op_needs){
         .backward_needs_x = true,
         .backward_needs_y = d->activation == LKS_ACTIVATION_RELU,
-        .scratch_bytes = scratch_bytes(device, d, max_batch),
+        .scratch_bytes = scratch_bytes(type, d, max_batch),
     };
     *out = &op->op;
     return LKS_OK;

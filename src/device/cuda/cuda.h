@@ -2,7 +2,7 @@
  * operation or function that launches them, and includes kernel.cuh. Included by src/device/cuda
  * alone, from C11 and from CUDA C++17.
  *
- * Precision. The device computes in one element type (lks_cuda_dtype): float32, or bfloat16.
+ * Precision. The device computes in one element type (lks_device_dtype): float32, or bfloat16.
  * Activations (x, y and their gradients dx, dy) and parameters are of that type; gradients of
  * parameters (dparams), buffers, optimizer state and all sums are float32 or float64.
  */
@@ -63,11 +63,6 @@ static inline lks_cuda_device *lks_cuda_device_of(const lks_stream *stream) {
 
 static inline cudaStream_t lks_cuda_handle(const lks_stream *stream) {
     return ((const lks_cuda_stream *)stream)->handle;
-}
-
-/* LKS_F32 or LKS_BF16: what activations and parameters are. */
-static inline lks_dtype lks_cuda_dtype(const lks_device *device) {
-    return device->precision == LKS_PRECISION_BF16 ? LKS_BF16 : LKS_F32;
 }
 
 /* Translates the result of `call` ("softmax", "cudaMemcpyAsync"): the detail of an error names the

@@ -114,8 +114,10 @@ static lks_status run(const lks_op *base, lks_stream *stream, const lks_op_args 
     });
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     const lks_dropout_desc *d = (const lks_dropout_desc *)desc;
     dropout_op *op = (dropout_op *)calloc(1, sizeof *op);

@@ -94,8 +94,10 @@ bool lks_cuda_slope_from_y(lks_activation activation, float alpha) {
 
 /* ---- the operation ---- */
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     const lks_eltwise_desc *d = (const lks_eltwise_desc *)desc;
     eltwise_op *op = (eltwise_op *)calloc(1, sizeof *op);

@@ -58,7 +58,7 @@ template <typename Work> lks_status lks_cuda_of_type(lks_dtype type, Work &&work
 
 /* The same with what the device computes in. */
 template <typename Work> lks_status lks_cuda_typed(const lks_device *device, Work &&work) {
-    return lks_cuda_of_type(lks_cuda_dtype(device), work);
+    return lks_cuda_of_type(lks_device_dtype(device), work);
 }
 
 /* The place of this thread in the grid, and how many threads it has: the loop over items is

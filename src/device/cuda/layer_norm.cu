@@ -146,15 +146,16 @@ static size_t statistics_bytes(int64_t rows) {
     return lks_round_up((size_t)(2 * rows) * sizeof(float), 16);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
+    (void)device;
     norm_op *op = (norm_op *)calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "layer_norm: cannot allocate the operation");
     op->desc = *(const lks_layer_norm_desc *)desc;
     const int64_t rows = max_batch * op->desc.rows_per_sample;
     op->op.needs.saved_bytes = statistics_bytes(rows);
     if (op->desc.adds_x2)
-        op->op.needs.saved_bytes +=
-            (size_t)(rows * op->desc.width) * lks_dtype_bytes(lks_cuda_dtype(device));
+        op->op.needs.saved_bytes += (size_t)(rows * op->desc.width) * lks_dtype_bytes(type);
     op->op.needs.scratch_bytes = lks_column_sums_bytes(rows, op->desc.width);
     op->op.needs.backward_needs_x = !op->desc.adds_x2;
     op->op.needs.backward_in_place = true;

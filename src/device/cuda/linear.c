@@ -54,7 +54,7 @@ static bool saved_aux(const linear_op *op, int64_t rows) {
 static lks_matmul_desc describe(const linear_op *op, linear_pass pass, int64_t rows, bool whole) {
     const lks_linear_desc *layer = &op->desc;
     const int64_t in = layer->in_features, out = layer->out_features;
-    lks_matmul_desc d = {.y_type = lks_cuda_dtype(&op->device->base)};
+    lks_matmul_desc d = {.y_type = lks_device_dtype(&op->device->base)};
     switch (pass) {
     case FORWARD: /* y[rows, out] = x W^T */
         d.m = rows, d.n = out, d.k = in, d.transpose_b = true;
@@ -142,7 +142,7 @@ static lks_status plan_scratch(linear_op *op, int64_t max_rows) {
 static bool takes(const lks_device *device, const lks_linear_desc *d, lks_activation activation) {
     enum { AUX_MULTIPLE = 8 };
     return activation == LKS_ACTIVATION_RELU ||
-           (activation == LKS_ACTIVATION_GELU_TANH && lks_cuda_dtype(device) == LKS_BF16 &&
+           (activation == LKS_ACTIVATION_GELU_TANH && lks_device_dtype(device) == LKS_BF16 &&
             d->out_features % AUX_MULTIPLE == 0);
 }
 
@@ -170,7 +170,8 @@ static void destroy(lks_op *base) {
     free(op);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     const lks_linear_desc *d = desc;
     const int64_t max_rows = max_batch * d->rows_per_sample;
     if (d->activation != LKS_ACTIVATION_NONE && !takes(device, d, d->activation))
@@ -183,9 +184,8 @@ static lks_status create(lks_device *device, const void *desc, int64_t max_batch
     op->op.needs = (lks_op_needs){
         .backward_needs_x = true,
         .backward_needs_y = d->activation == LKS_ACTIVATION_RELU && !d->slope_done,
-        .saved_bytes = saves_aux(d) ? lks_matmul_aux_bytes(d->activation, lks_cuda_dtype(device),
-                                                           max_rows, d->out_features)
-                                    : 0,
+        .saved_bytes =
+            saves_aux(d) ? lks_matmul_aux_bytes(d->activation, type, max_rows, d->out_features) : 0,
     };
     lks_status status = plan_scratch(op, max_rows);
     if (status != LKS_OK) {

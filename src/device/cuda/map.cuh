@@ -53,7 +53,7 @@ static lks_status lks_map2(lks_stream *stream, const char *what, int64_t count, 
 /* Copies count elements of the device's type on the device; nothing where from is to. */
 static inline lks_status lks_cuda_copy(lks_stream *stream, int64_t count, const void *from,
                                        void *to) {
-    const size_t bytes = (size_t)count * lks_dtype_bytes(lks_cuda_dtype(stream->device));
+    const size_t bytes = (size_t)count * lks_dtype_bytes(lks_device_dtype(stream->device));
     if (from == to || bytes == 0) return LKS_OK;
     return lks_cuda_memory_ops.copy(stream->device, stream, to, from, bytes, LKS_COPY_ON_DEVICE);
 }

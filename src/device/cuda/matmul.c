@@ -130,7 +130,7 @@ static lks_status make_layout(const lks_cuda_device *device, lks_dtype dtype, in
 
 static lks_status make_layouts(const lks_cuda_device *device, const lks_matmul_desc *d,
                                lks_matmul *plan) {
-    const lks_dtype dtype = lks_cuda_dtype(&device->base);
+    const lks_dtype dtype = lks_device_dtype(&device->base);
     lks_status status = make_layout(device, dtype, d->transpose_a ? d->k : d->m,
                                     d->transpose_a ? d->m : d->k, &plan->a);
     if (status == LKS_OK)

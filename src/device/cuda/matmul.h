@@ -15,8 +15,8 @@ lks_status lks_blas_open(lks_cuda_device *device);
 void lks_blas_close(lks_cuda_device *device);
 
 /* y[m, n] = act(op(a)[m, k] op(b)[k, n] + bias[n]), or y += ...; all row-major. op transposes what
- * is stored as [k, m] or [n, k]. a, b and bias are of the device's type (lks_cuda_dtype), sums are
- * float32.
+ * is stored as [k, m] or [n, k]. a, b and bias are of the device's type (lks_device_dtype), sums
+ * are float32.
  *
  * The slope of an activation is applied by another product: one with the same activation writes
  * `aux`, as many bytes as lks_matmul_aux_bytes says for its m and n, and where that is the other

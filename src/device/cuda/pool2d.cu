@@ -220,7 +220,9 @@ static lks_status create_tables(pool_op *op, lks_device *device, const lks_pool_
     return LKS_OK;
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
+    (void)type;
     const lks_pool2d_desc *d = (const lks_pool2d_desc *)desc;
     lks_pool_axis axes[2] = {};
     lks_status status = LKS_OK;

@@ -75,7 +75,7 @@ static lks_status transpose_of(lks_stream *stream, int64_t batch, int64_t rows, 
 
 static lks_status run_transpose(lks_stream *stream, int64_t batch, int64_t rows, int64_t columns,
                                 const void *from, void *to) {
-    return lks_cuda_dtype(stream->device) == LKS_BF16
+    return lks_device_dtype(stream->device) == LKS_BF16
                ? transpose_of<uint16_t>(stream, batch, rows, columns, from, to)
                : transpose_of<uint32_t>(stream, batch, rows, columns, from, to);
 }
@@ -93,8 +93,10 @@ static lks_status convert(const relayout_op *op, lks_stream *stream, int64_t bat
                          rows ? op->spatial : op->channels, from, to);
 }
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     const lks_relayout_desc *d = (const lks_relayout_desc *)desc;
     relayout_op *op = (relayout_op *)calloc(1, sizeof *op);

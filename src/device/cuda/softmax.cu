@@ -120,8 +120,10 @@ static __global__ void softmax_columns_backward(int64_t columns, int64_t size, i
 
 /* ---- the operation ---- */
 
-static lks_status create(lks_device *device, const void *desc, int64_t max_batch, lks_op **out) {
+static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
+                         lks_op **out) {
     (void)device;
+    (void)type;
     (void)max_batch;
     const lks_softmax_desc *d = (const lks_softmax_desc *)desc;
     softmax_op *op = (softmax_op *)calloc(1, sizeof *op);
