@@ -4,6 +4,7 @@
 
 #include "app/comm_bench.h"
 #include "app/commands.h"
+#include "app/job.h"
 #include "app/output.h"
 #include "train/train.h"
 
@@ -93,6 +94,9 @@ lks_status lks_command_bench(const lks_args *args) {
                  ? bench(args, context)
                  : lks_fail(LKS_EUSAGE, "bench comm: one rank has nobody to talk to: start it with "
                                         "mpirun -np 2, or as many as you have");
-    if (!lks_strands_others(status)) lks_context_destroy(context);
+    if (lks_strands_others(status))
+        lks_job_leave_the_word(context);
+    else
+        lks_context_destroy(context);
     return status;
 }

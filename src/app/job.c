@@ -1,5 +1,6 @@
 #include "app/job.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,8 +70,17 @@ lks_status lks_job_open(const lks_args *args, lks_job *job) {
     return status ? status : lks_job_open_context(job);
 }
 
+void lks_job_leave_the_word(const lks_context *context) {
+    enum { MOST_SECONDS = 30, LOOK_MILLISECONDS = 100 };
+    const double limit = lks_clock_seconds() + MOST_SECONDS;
+    if (!context || !lks_comm_is_failure_shared(lks_context_comm(context))) return;
+    while (lks_clock_seconds() < limit)
+        poll(NULL, 0, LOOK_MILLISECONDS); /* a signal that is caught ends it early */
+}
+
 void lks_job_close(lks_job *job, lks_status status) {
     if (lks_strands_others(status)) {
+        lks_job_leave_the_word(job->context);
         if (job->context) lks_guard_abandon(lks_context_guard(job->context));
         return;
     }

@@ -26,6 +26,11 @@ lks_status lks_job_open_context(lks_job *job);
 /* Where this rank may have failed alone nothing is closed: closing waits for the others, who wait
  * for this rank, and only main's MPI_Abort reaches them. */
 void lks_job_close(lks_job *job, lks_status status);
+/* After a failure of which all ranks of the context know, the first of them tells it and ends the
+ * job. For the others this is where they are ended, by the launcher or their guard; it returns on
+ * the first rank, after failures of which the others do not know, and where nothing has ended this
+ * rank in half a minute. NULL is legal. */
+void lks_job_leave_the_word(const lks_context *context);
 
 /* The data set of --split, for evaluation or prediction. */
 lks_status lks_job_open_split(lks_job *job, lks_dataset **out);

@@ -108,6 +108,9 @@ void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number);
  * reason: tells all of them, as where NCCL reports an error. Always LKS_ECOMM, here with that
  * verdict. Local. */
 lks_status lks_comm_give_up(lks_comm *comm);
+/* Has a rank before this one come to the same verdict? Then that one can tell it for both. After
+ * LKS_ECOMM; local. */
+bool lks_comm_is_failure_shared(const lks_comm *comm);
 
 /* ---- recordings (lks_recording) ---- */
 

@@ -1,6 +1,5 @@
 #include "comm/watch.h"
 
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,17 +174,6 @@ static void tell_all(const lks_comm *comm, finding finding, const char *error) {
                             &watch->outgoing[r]);
 }
 
-/* All ranks have the same verdict. The first of them may tell it and end the job before the others
- * do the same. */
-static void leave_the_word(const lks_comm *comm) {
-    enum { MILLISECONDS = 1000 };
-    for (int r = 0; r < comm->rank; r++)
-        if (comm->watch->heard[r].finding != NOT_HEARD) {
-            poll(NULL, 0, MILLISECONDS);
-            return;
-        }
-}
-
 /* From a rank's finding, or the first notice, to the verdict of all. */
 static lks_status end(lks_comm *comm, finding finding, const char *error) {
     /* Ranks that go on look at notices some thousand times a second, but in a long piece of work
@@ -204,7 +192,6 @@ static lks_status end(lks_comm *comm, finding finding, const char *error) {
     }
     judge(comm);
     if (comm->queue) comm->device_ops->stop(comm);
-    leave_the_word(comm);
     return lks_watch_status(comm);
 }
 
@@ -238,6 +225,13 @@ lks_status lks_watch_fail(lks_comm *comm) {
     snprintf(error, sizeof error, "%s", lks_last_error());
     if (comm->queue) (void)comm->device_ops->check(comm, &elsewhere); /* why it failed */
     return end(comm, elsewhere ? LOST : FAILED, error);
+}
+
+bool lks_comm_is_failure_shared(const lks_comm *comm) {
+    const lks_watch *watch = comm->watch;
+    for (int r = 0; watch && watch->failed && r < comm->rank; r++)
+        if (watch->heard[r].finding != NOT_HEARD) return true;
+    return false;
 }
 
 void lks_comm_set_deadline(lks_comm *comm, double seconds) {
