@@ -1,5 +1,6 @@
 #include "device/trace.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,8 @@ struct lks_trace {
     double *seconds; /* [LKS_PHASE_COUNT][1 + layer_count] */
     int64_t steps;
     lks_trace_transfers transfers[LKS_TRACE_TRANSFER_KINDS];
+    double covered; /* seconds from the begin of the step that is added up next: until then
+                       transfers of the step before it were under way */
     bank banks[BANKS];
     int current;
     bool in_step;
@@ -136,23 +139,47 @@ static void put_mark(lks_trace *trace) {
 
 /* ---- adding up ---- */
 
+/* Of the time from begin to end, what lies behind `covered`, until which some transfer was under
+ * way. */
+static void add_uncovered(double begin, double end, double *covered, double *seconds) {
+    if (begin < *covered) begin = *covered;
+    if (end <= begin) return;
+    *seconds += end - begin;
+    *covered = end;
+}
+
+/* When the step's last mark came, and the first one of the step behind it, INFINITY where there is
+ * none: since its first mark. */
+static lks_status find_ends(const lks_trace *trace, const bank *bank, double *out_end,
+                            double *out_next) {
+    const struct bank *next = &trace->banks[1 - (bank - trace->banks)];
+    lks_event *first = bank->marks[0].event;
+    lks_status status = lks_event_seconds(first, bank->marks[bank->mark_count - 1].event, out_end);
+    *out_next = INFINITY;
+    if (status || next->mark_count == 0) return status;
+    status = lks_event_synchronize(next->marks[0].event);
+    return status ? status : lks_event_seconds(first, next->marks[0].event, out_next);
+}
+
+/* A transfer may go on in the next step; between two steps no time counts. */
 static lks_status add_transfers(lks_trace *trace, const bank *bank) {
-    double free_from = 0; /* since the step's first mark: until then some transfer was under way */
+    double step_end, next_begin, covered = trace->covered;
+    lks_status status = find_ends(trace, bank, &step_end, &next_begin);
+    if (status) return status;
+    trace->covered = 0;
     for (int i = 0; i < bank->transfer_count; i++) {
         const transfer *moved = &bank->transfers[i];
         double begin, end;
         if (!moved->begun || !moved->ended) continue;
-        lks_status status = lks_event_synchronize(moved->end);
+        status = lks_event_synchronize(moved->end);
         if (!status) status = lks_event_seconds(bank->marks[0].event, moved->begin, &begin);
         if (!status) status = lks_event_seconds(bank->marks[0].event, moved->end, &end);
         if (status) return status;
         lks_trace_transfers *sum = &trace->transfers[moved->kind];
         sum->count++;
         sum->bytes += moved->bytes;
-        if (begin < free_from) begin = free_from;
-        if (end <= begin) continue;
-        sum->seconds += end - begin;
-        free_from = end;
+        add_uncovered(begin, end < step_end ? end : step_end, &covered, &sum->seconds);
+        add_uncovered(begin - next_begin, end - next_begin, &trace->covered, &sum->seconds);
     }
     return LKS_OK;
 }

@@ -57,7 +57,7 @@ void lks_trace_end_transfer(lks_device *device, int64_t transfer);
 
 typedef struct lks_trace_transfers {
     int64_t count, bytes;
-    double seconds; /* under way, where several are at a time counted for the first one */
+    double seconds; /* under way during steps, where several are at a time counted for the first */
 } lks_trace_transfers;
 
 /* Sums over all steps since the last reset, in seconds. */

@@ -129,6 +129,34 @@ static void test_transfers_count_once(void **state) {
     lks_trace_destroy(trace);
 }
 
+/* The first one goes on in the next step, in which the second one begins: during steps there is
+ * always one under way, and between them no time counts. */
+static void test_transfers_from_step_to_step(void **state) {
+    lks_device *device = *state;
+    lks_trace *trace = attach(device);
+    lks_trace_begin_step(device);
+    const int64_t first = lks_trace_begin_transfer(device, KIND, 10);
+    work(device, 2e-4);
+    lks_trace_end_step(device);
+    work(device, 5e-4);
+    lks_trace_begin_step(device);
+    const int64_t second = lks_trace_begin_transfer(device, KIND + 1, 10);
+    work(device, 3e-4);
+    lks_trace_end_transfer(device, first);
+    work(device, 4e-4);
+    lks_trace_end_transfer(device, second);
+    lks_trace_end_step(device);
+    const lks_trace_result result = read(trace);
+    const double seconds[] = {result.transfers[KIND].seconds, result.transfers[KIND + 1].seconds};
+    assert_int_equal(result.transfers[KIND].count, 1);
+    assert_int_equal(result.transfers[KIND + 1].count, 1);
+    if (lks_device_is_host(device)) {
+        assert_true(seconds[0] >= 5e-4 && seconds[1] >= 4e-4);
+        assert_true(seconds[0] + seconds[1] <= result.step);
+    }
+    lks_trace_destroy(trace);
+}
+
 /* More spans and transfers than the first allocation holds, and deeper than they nest in practice.
  */
 static void test_many_marks(void **state) {
@@ -173,6 +201,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_moment_belongs_to_one_span),
         cmocka_unit_test(test_transfers_count_once),
+        cmocka_unit_test(test_transfers_from_step_to_step),
         cmocka_unit_test(test_many_marks),
         cmocka_unit_test(test_nothing_outside_of_a_step),
     };
