@@ -1,190 +1,12 @@
 /* Optimizer updates, against plain loops in double and numbers from PyTorch. */
-#include "conformance/ops_check.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "conformance/update_cases.h"
+
 /* Three steps in float32: some units of 2^-24 = 6e-8 of the largest operand. */
 static const double tolerance = 1e-6;
-
-enum { STEPS = 3, MAX_STATES = 3 };
-
-typedef enum update_kind { SGD, ADAM, RMSPROP, ADAGRAD } update_kind;
-
-/* The options of all optimizers; kind says which are meant. */
-typedef struct update_case {
-    update_kind kind;
-    double lr, weight_decay;
-    bool maximize;
-    double momentum, dampening;
-    bool nesterov;
-    double beta1, beta2, eps;
-    bool decoupled, amsgrad;
-    double alpha;
-    bool centered;
-    double lr_decay, initial_accumulator_value;
-    double grad_scale, divisor, clip_value;
-} update_case;
-
-static const update_case cases[] = {
-    {.lr = 0.1},
-    {.lr = 0.1, .weight_decay = 0.05, .maximize = true},
-    {.lr = 0.1, .momentum = 0.9, .dampening = 0.25, .weight_decay = 0.05},
-    {.lr = 0.1, .momentum = 0.9, .nesterov = true, .weight_decay = 0.05},
-    {.kind = ADAM, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
-    {.kind = ADAM,
-     .lr = 0.01,
-     .beta1 = 0.8,
-     .beta2 = 0.95,
-     .eps = 1e-6,
-     .weight_decay = 0.1,
-     .amsgrad = true},
-    {.kind = ADAM, .lr = 0.01, .beta1 = 0.3, .beta2 = 0.99, .eps = 1e-8, .maximize = true},
-    {.kind = ADAM,
-     .lr = 0.01,
-     .beta1 = 0.9,
-     .beta2 = 0.999,
-     .eps = 1e-8,
-     .weight_decay = 0.1,
-     .decoupled = true},
-    {.kind = ADAM,
-     .lr = 0.01,
-     .beta1 = 0.5,
-     .beta2 = 0.6,
-     .eps = 0.1,
-     .weight_decay = 0.1,
-     .decoupled = true,
-     .amsgrad = true},
-    {.kind = RMSPROP, .lr = 0.01, .alpha = 0.9, .eps = 1e-8, .weight_decay = 0.05},
-    {.kind = RMSPROP, .lr = 0.01, .alpha = 0.9, .eps = 1e-8, .momentum = 0.8},
-    {.kind = RMSPROP, .lr = 0.01, .alpha = 0.4, .eps = 1e-2, .centered = true, .maximize = true},
-    {.kind = RMSPROP,
-     .lr = 0.01,
-     .alpha = 0.9,
-     .eps = 1e-3,
-     .momentum = 0.9,
-     .centered = true,
-     .weight_decay = 0.1},
-    {.kind = ADAGRAD, .lr = 0.1, .eps = 1e-10},
-    {.kind = ADAGRAD,
-     .lr = 0.1,
-     .lr_decay = 0.5,
-     .weight_decay = 0.1,
-     .initial_accumulator_value = 0.25,
-     .eps = 1e-3,
-     .maximize = true},
-};
-enum { CASES = sizeof cases / sizeof *cases };
-
-/* In the order of PyTorch's state dictionaries; an array that a case does not have is left out. */
-static int state_count(const update_case *c) {
-    switch (c->kind) {
-    case SGD:
-        return c->momentum != 0;
-    case ADAM:
-        return c->amsgrad ? 3 : 2;
-    case RMSPROP:
-        return 1 + (c->momentum != 0) + c->centered;
-    case ADAGRAD:
-        return 1;
-    }
-    return 0;
-}
-
-/* SGD's first step must not read its state. */
-static double initial_state(const update_case *c) {
-    return c->kind == SGD ? (double)NAN : c->initial_accumulator_value;
-}
-
-static lks_status update_once(lks_device *device, const update_case *c, const lks_update *update,
-                              void *const s[MAX_STATES]) {
-    lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    const lks_sgd_update sgd = {c->momentum, c->dampening, c->nesterov, s[0]};
-    const lks_adam_update adam = {c->beta1, c->beta2, c->eps, c->decoupled, s[0], s[1], s[2]};
-    const bool has_buffer = c->momentum != 0;
-    const lks_rmsprop_update rmsprop = {.alpha = c->alpha,
-                                        .eps = c->eps,
-                                        .momentum = c->momentum,
-                                        .square_avg = s[0],
-                                        .grad_avg = c->centered ? s[has_buffer ? 2 : 1] : NULL,
-                                        .momentum_buffer = has_buffer ? s[1] : NULL};
-    const lks_adagrad_update adagrad = {c->lr_decay, c->eps, s[0]};
-    switch (c->kind) {
-    case SGD:
-        return lks_device_sgd(device, stream, update, &sgd);
-    case ADAM:
-        return lks_device_adam(device, stream, update, &adam);
-    case RMSPROP:
-        return lks_device_rmsprop(device, stream, update, &rmsprop);
-    case ADAGRAD:
-        return lks_device_adagrad(device, stream, update, &adagrad);
-    }
-    return LKS_EINVAL;
-}
-
-/* Puts into device memory what `update` says about this step, and nonsense in its place. */
-static void move_to_device(lks_device *device, const update_case *c, lks_update *update,
-                           void *rates, void *control) {
-    const double momentum = c->kind == ADAM ? c->beta1 : c->momentum;
-    const double host_rates[] = {update->lr, update->step == 1 ? (double)NAN : momentum};
-    const lks_update_control host_control = {.step = update->step,
-                                             .grad_scale = update->grad_scale};
-    check_upload(device, rates, host_rates, sizeof host_rates);
-    check_upload(device, control, &host_control, sizeof host_control);
-    update->rates = rates;
-    update->control = control;
-    update->lr = update->grad_scale = 1e3;
-    update->step = 77;
-}
-
-/* STEPS steps over count elements; grad[step] and state[i] are [count]. on_device: rates, scale and
- * step stand in device memory. */
-static void run_updates_by(lks_device *device, const update_case *c, int64_t count, float *param,
-                           float *const grad[STEPS], float *state[MAX_STATES], bool on_device) {
-    const size_t bytes = (size_t)count * sizeof(float);
-    const double divisor = c->divisor != 0 ? c->divisor : 1;
-    void *p = check_device_copy(device, param, bytes), *g = check_device_copy(device, NULL, bytes);
-    void *d = check_device_copy(device, &divisor, sizeof divisor), *s[MAX_STATES] = {NULL};
-    void *rates = check_device_copy(device, NULL, 2 * sizeof(double));
-    void *control = check_device_copy(device, NULL, sizeof(lks_update_control));
-    for (int i = 0; i < state_count(c); i++) {
-        for (int64_t e = 0; e < count; e++)
-            state[i][e] = (float)initial_state(c);
-        s[i] = check_device_copy(device, state[i], bytes);
-    }
-    for (int step = 0; step < STEPS; step++) {
-        lks_update update = {.count = count,
-                             .param = p,
-                             .grad = g,
-                             .divisor = d,
-                             .grad_scale = c->grad_scale != 0 ? c->grad_scale : 1,
-                             .clip_value = c->clip_value,
-                             .lr = c->lr,
-                             .weight_decay = c->weight_decay,
-                             .maximize = c->maximize,
-                             .step = step + 1};
-        if (on_device) move_to_device(device, c, &update, rates, control);
-        check_upload(device, g, grad[step], bytes);
-        check_ok(update_once(device, c, &update, s));
-        check_ok(lks_stream_synchronize(lks_device_stream(device, LKS_STREAM_COMPUTE)));
-    }
-    check_download(device, param, p, bytes);
-    for (int i = 0; i < state_count(c); i++) {
-        check_download(device, state[i], s[i], bytes);
-        lks_device_free(device, s[i]);
-    }
-    lks_device_free(device, p);
-    lks_device_free(device, g);
-    lks_device_free(device, d);
-    lks_device_free(device, rates);
-    lks_device_free(device, control);
-}
-
-static void run_updates(lks_device *device, const update_case *c, int64_t count, float *param,
-                        float *const grad[STEPS], float *state[MAX_STATES]) {
-    run_updates_by(device, c, count, param, grad, state, false);
-}
 
 /* ---- the reference: one element, one step, after the documentation of torch.optim ---- */
 
@@ -246,33 +68,6 @@ static void reference_step(const update_case *c, int step, double grad, double *
     }
 }
 
-/* ---- operands ---- */
-
-typedef struct arrays {
-    float *param, *grad[STEPS], *state[MAX_STATES];
-} arrays;
-
-/* Gradients keep away from 0, around which Adam's step is a jump that magnifies any rounding. */
-static arrays make_arrays(int64_t count, uint64_t seed) {
-    arrays a = {.param = check_random(seed, count, -1, 1)};
-    for (int i = 0; i < STEPS; i++) {
-        a.grad[i] = check_random(seed + 1 + (uint64_t)i, count, -1, 1);
-        for (int64_t e = 0; e < count; e++)
-            a.grad[i][e] += copysignf(0.25f, a.grad[i][e]);
-    }
-    for (int i = 0; i < MAX_STATES; i++)
-        a.state[i] = check_random(0, count, 0, 1);
-    return a;
-}
-
-static void free_arrays(arrays *a) {
-    free(a->param);
-    for (int i = 0; i < STEPS; i++)
-        free(a->grad[i]);
-    for (int i = 0; i < MAX_STATES; i++)
-        free(a->state[i]);
-}
-
 /* ---- tests ---- */
 
 static void check_against_reference(lks_device *device, const update_case *c, int64_t count) {
@@ -289,7 +84,7 @@ static void check_against_reference(lks_device *device, const update_case *c, in
         for (int i = 0; i < MAX_STATES; i++)
             state[i][e] = s[i];
     }
-    run_updates(device, c, count, a.param, a.grad, a.state);
+    run_updates(device, c, count, &a, false);
     check_close("param", a.param, param, count, tolerance);
     for (int i = 0; i < state_count(c); i++)
         check_close("state", a.state[i], state[i], count, tolerance);
@@ -367,7 +162,7 @@ static void test_numbers_of_pytorch(void **state) {
             for (int step = 0; step < STEPS; step++)
                 a.grad[step][i] = (float)((i * 17 + step * 11) % 23 - 11) / 16;
         }
-        run_updates(*state, &cases[n], COUNT, a.param, a.grad, a.state);
+        run_updates(*state, &cases[n], COUNT, &a, false);
         check_close("param", a.param, golden[n][0], COUNT, tolerance);
         for (int i = 0; i < state_count(&cases[n]); i++)
             check_close("state", a.state[i], golden[n][1 + i], COUNT, tolerance);
@@ -380,18 +175,18 @@ static void test_any_partition(void **state) {
     enum { COUNT = 50021, CUT = 16403 };
     for (int n = 0; n < CASES; n++) {
         arrays whole = make_arrays(COUNT, 1), parts = make_arrays(COUNT, 1);
-        run_updates(*state, &cases[n], COUNT, whole.param, whole.grad, whole.state);
+        run_updates(*state, &cases[n], COUNT, &whole, false);
         const lks_device_config config = {.kind = "cpu", .threads = 1, .local_size = 1};
         lks_device *other = *state;
         if (lks_device_is_host(*state)) check_ok(lks_device_create(&config, &other));
         for (int64_t begin = 0; begin < COUNT; begin += CUT) {
             const int64_t count = COUNT - begin < CUT ? COUNT - begin : CUT;
-            float *grad[STEPS], *states[MAX_STATES];
+            arrays part = {.param = parts.param + begin};
             for (int i = 0; i < STEPS; i++)
-                grad[i] = parts.grad[i] + begin;
+                part.grad[i] = parts.grad[i] + begin;
             for (int i = 0; i < MAX_STATES; i++)
-                states[i] = parts.state[i] + begin;
-            run_updates(other, &cases[n], count, parts.param + begin, grad, states);
+                part.state[i] = parts.state[i] + begin;
+            run_updates(other, &cases[n], count, &part, false);
         }
         if (other != *state) lks_device_destroy(other);
         assert_memory_equal(parts.param, whole.param, COUNT * sizeof(float));
@@ -409,8 +204,8 @@ static void test_numbers_on_the_device(void **state) {
         update_case c = cases[n];
         c.grad_scale = 0.75;
         arrays by_value = make_arrays(COUNT, 1), on_device = make_arrays(COUNT, 1);
-        run_updates(*state, &c, COUNT, by_value.param, by_value.grad, by_value.state);
-        run_updates_by(*state, &c, COUNT, on_device.param, on_device.grad, on_device.state, true);
+        run_updates(*state, &c, COUNT, &by_value, false);
+        run_updates(*state, &c, COUNT, &on_device, true);
         assert_memory_equal(on_device.param, by_value.param, COUNT * sizeof(float));
         for (int i = 0; i < state_count(&c); i++)
             assert_memory_equal(on_device.state[i], by_value.state[i], COUNT * sizeof(float));
@@ -482,18 +277,16 @@ static void test_refused(void **state) {
 static void test_not_finite(void **state) {
     enum { COUNT = 40, AT = 33 };
     for (int n = 0; n < CASES; n++) {
-        arrays a = make_arrays(COUNT, 1);
-        a.grad[1][AT] = NAN;
         for (int clipped = 0; clipped <= 1; clipped++) {
             update_case c = cases[n];
             c.clip_value = clipped;
-            arrays b = make_arrays(COUNT, 1);
-            run_updates(*state, &c, COUNT, b.param, a.grad, b.state);
+            arrays a = make_arrays(COUNT, 1);
+            a.grad[1][AT] = NAN;
+            run_updates(*state, &c, COUNT, &a, false);
             for (int i = 0; i < COUNT; i++)
-                assert_true(isfinite(b.param[i]) == (i != AT));
-            free_arrays(&b);
+                assert_true(isfinite(a.param[i]) == (i != AT));
+            free_arrays(&a);
         }
-        free_arrays(&a);
     }
 }
 
