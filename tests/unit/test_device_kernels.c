@@ -68,10 +68,10 @@ static void test_copy(void **state) {
     const lks_device device = {.threads = 2};
     for (int i = 0; i < COUNT + 16; i++)
         from[i] = (float)i;
-    lks_cpu_copy(&device, COUNT, from, to);
+    lks_cpu_copy(&device, LKS_F32, COUNT, from, to);
     for (int i = 0; i < COUNT + 16; i++)
         assert_true(to[i] == (i < COUNT ? (float)i : 0.0f));
-    lks_cpu_copy(&device, COUNT, from, from);
+    lks_cpu_copy(&device, LKS_F32, COUNT, from, from);
     assert_true(from[COUNT - 1] == (float)(COUNT - 1));
 }
 
