@@ -67,7 +67,7 @@ typedef struct demand {
 /* Of its GPU's memory, or of its host's. */
 static int64_t bytes_of(const lks_station *s, const lks_trainer_needs *needs, bool gpu) {
     if (gpu) return needs->device;
-    return needs->host + needs->copy + (s->is_host ? needs->device : 0);
+    return needs->host + needs->sums + needs->copy + (s->is_host ? needs->device : 0);
 }
 
 static bool share_memory(const lks_station *a, const lks_station *b, bool gpu) {
@@ -118,6 +118,7 @@ static void describe_needs(const lks_station *s, const lks_trainer_needs *needs,
     if ((gpu || s->is_host) && others > needs->device / 100) add_part("other", others, out);
     if (gpu) return;
     add_part("data and batches", needs->host, out);
+    add_part("sums under way", needs->sums, out);
     add_part("copy for checkpoints", needs->copy, out);
 }
 

@@ -17,12 +17,24 @@ static bool has_kind(const lks_plan_row *rows, int count, int kind) {
     return kind != LKS_MEMORY_MASTERS;
 }
 
+/* Imagined ranks take host memory for sums where the host is their device. */
+static bool has_sums(const lks_plan_row *rows, int count) {
+    for (int i = 0; i < count; i++)
+        if (rows[i].needs.sums > 0) return true;
+    return false;
+}
+
+static int64_t all_bytes(const lks_plan_row *row) {
+    return row->needs.device + row->needs.sums;
+}
+
 static void print_memory(const lks_plan_row *rows, int count, lks_strbuf *out) {
     char text[LKS_BYTES_TEXT_BYTES];
     lks_strbuf_add(out, "Device memory of a rank:\n\n%7s %10s %10s", "ranks", "zero_stage",
                    "samples");
     for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
         if (has_kind(rows, count, kind)) lks_strbuf_add(out, " %15s", lks_memory_kind_names[kind]);
+    if (has_sums(rows, count)) lks_strbuf_add(out, " %15s", "sums under way");
     lks_strbuf_add(out, " %15s\n", "all");
     for (int i = 0; i < count; i++) {
         const lks_plan_row *row = &rows[i];
@@ -31,7 +43,9 @@ static void print_memory(const lks_plan_row *rows, int count, lks_strbuf *out) {
         for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
             if (has_kind(rows, count, kind))
                 lks_strbuf_add(out, " %15s", lks_bytes_text((size_t)row->needs.kinds[kind], text));
-        lks_strbuf_add(out, " %15s\n", lks_bytes_text((size_t)row->needs.device, text));
+        if (has_sums(rows, count))
+            lks_strbuf_add(out, " %15s", lks_bytes_text((size_t)row->needs.sums, text));
+        lks_strbuf_add(out, " %15s\n", lks_bytes_text((size_t)all_bytes(row), text));
     }
 }
 
@@ -81,10 +95,10 @@ void lks_plan_print(const lks_plan_row *rows, int count, lks_strbuf *out) {
 static void add_memory(const lks_plan_row *row, lks_strbuf *out) {
     static const char *const keys[LKS_MEMORY_KINDS] = {"parameters", "float32_masters", "gradients",
                                                        "optimizer_state", "activations"};
-    lks_strbuf_add(out, ", \"memory\": {\"all\": %" PRId64, row->needs.device);
+    lks_strbuf_add(out, ", \"memory\": {\"all\": %" PRId64, all_bytes(row));
     for (int kind = 0; kind < LKS_MEMORY_KINDS; kind++)
         lks_strbuf_add(out, ", \"%s\": %" PRId64, keys[kind], row->needs.kinds[kind]);
-    lks_strbuf_add(out, "}");
+    lks_strbuf_add(out, ", \"sums_under_way\": %" PRId64 "}", row->needs.sums);
 }
 
 static void add_forecast(const lks_plan_row *row, lks_strbuf *out) {

@@ -53,6 +53,12 @@ typedef struct lks_comm_ops {
     /* Moves the active requests as far as they go without waiting and sets `done` where one ends.
      * *moved: false if nothing moved, so that a caller who waits may yield the core. */
     lks_status (*progress)(lks_comm *comm, bool *moved);
+    /* After a failure: lets go of the memory of all active requests and sets `done` of those where
+     * that succeeds, in a second at most. No other call follows for them but request_destroy where
+     * it did. Local. NULL: nobody touches that memory but `progress`. */
+    void (*abandon)(lks_comm *comm);
+    /* As lks_comm_reduction_bytes, of host memory, with comm->size alone. NULL: none. */
+    size_t (*reduction_bytes)(const lks_comm *comm, int64_t count, lks_dtype dtype);
 } lks_comm_ops;
 
 /* What moves device memory from GPU to GPU, in the order of a stream. */
@@ -99,7 +105,7 @@ struct lks_comm {
     char device_path[LKS_COMM_PATH_BYTES];
     struct lks_device_queue *queue; /* device_queue.c's; with device_ops */
     struct lks_watch *watch;        /* watch.c's; NULL where size is 1 */
-    lks_failure polled;             /* what a poll in the middle of computing has found */
+    lks_failure failure;            /* after which nothing goes on; polls may have found it */
     const char *label;              /* of the collectives that start now */
     int64_t label_number;
 };

@@ -124,10 +124,9 @@ lks_status lks_comm_create(MPI_Comm mpi_comm, lks_device *device, const lks_logg
     return LKS_OK;
 }
 
-/* An lks_device_poll_fn. */
+/* An lks_device_poll_fn. A failure is told by the next call. */
 static void poll(void *data) {
-    lks_comm *comm = data;
-    lks_failure_note(&comm->polled, lks_comm_progress(comm));
+    (void)lks_comm_progress(data);
 }
 
 /* A host that computes itself moves transfers forward between its pieces of work; a GPU computes
@@ -202,6 +201,15 @@ void lks_comm_replayed(lks_comm *comm, int64_t collectives) {
     lks_guard_arrive(comm->guard, collectives);
 }
 
+size_t lks_comm_reduction_bytes(const lks_comm *comm, int64_t count, lks_dtype dtype) {
+    const bool on_host = !comm->device || lks_device_is_host(comm->device);
+    const bool imagined = comm->size > 1 && !comm->ops;
+    if (comm->size == 1 || comm->queue || (imagined && !on_host)) return 0;
+    const lks_comm_ops *ops = imagined ? &lks_comm_mpi_ops : comm->ops;
+    return (ops->reduction_bytes ? ops->reduction_bytes(comm, count, dtype) : 0) +
+           (on_host ? 0 : (size_t)count * lks_dtype_bytes(dtype));
+}
+
 void lks_comm_set_label(lks_comm *comm, const char *text, int64_t number) {
     comm->label = text;
     comm->label_number = number;
@@ -239,11 +247,32 @@ static void give_back_request(lks_comm *comm, lks_request *request) {
     comm->idle = request;
 }
 
+/* One that is not done has failed, and MPI may still use its memory: it stays among the active ones
+ * and is left to the end of the process. */
+static void end_request(lks_comm *comm, lks_request *request) {
+    if (request->done || !comm->ops->abandon) give_back_request(comm, request);
+}
+
 /* The others are in this collective: a rank that cannot take part strands them, whatever the
  * reason. */
 static lks_status strand(lks_status status) {
     if (status == LKS_OK || status == LKS_ECOMM) return status;
     return lks_fail_in(LKS_ECOMM, "this rank cannot take part in a collective");
+}
+
+/* A rank that has failed in a collective is in step with no other one any more: whatever is under
+ * way is given up, before its memory can be freed. */
+static lks_status note_failure(lks_comm *comm, lks_status status) {
+    if (status == LKS_OK || comm->failure.status != LKS_OK) return status;
+    lks_failure_note(&comm->failure, status);
+    if (comm->ops && comm->ops->abandon) comm->ops->abandon(comm);
+    return status;
+}
+
+/* What keeps every collective from going on. */
+static lks_status look_for_failure(lks_comm *comm) {
+    if (comm->failure.status != LKS_OK) return lks_failure_tell(&comm->failure);
+    return note_failure(comm, lks_watch_status(comm));
 }
 
 /* ---- in the device's trace, where it has one: the time that a rank spends here and does not
@@ -272,12 +301,12 @@ static void end_traced_done(const lks_comm *comm) {
 /* ---- starting, moving on, waiting ---- */
 
 static lks_status begin(lks_comm *comm, const lks_comm_call *transfer, lks_request **out) {
-    lks_status status = lks_watch_status(comm);
+    lks_status status = look_for_failure(comm);
     if (status != LKS_OK) return status;
     if (lks_device_queue_takes(comm, transfer)) return lks_device_queue_start(comm, transfer, out);
     lks_request *request;
     status = take_request(comm, &request);
-    if (status != LKS_OK) return strand(status);
+    if (status != LKS_OK) return note_failure(comm, strand(status));
     request->traced =
         lks_trace_begin_transfer(comm->device, (int)transfer->kind,
                                  transfer->count * (int64_t)lks_dtype_bytes(transfer->dtype));
@@ -286,8 +315,9 @@ static lks_status begin(lks_comm *comm, const lks_comm_call *transfer, lks_reque
     if (status == LKS_OK) status = comm->ops->start(comm, request, &staged);
     end_traced_done(comm);
     if (status != LKS_OK) {
-        give_back_request(comm, request);
-        return strand(status);
+        status = note_failure(comm, strand(status));
+        end_request(comm, request);
+        return status;
     }
     *out = request;
     return LKS_OK;
@@ -308,12 +338,12 @@ static lks_status move(lks_comm *comm, bool *moved) {
     *moved = false;
     lks_status status = comm->ops->progress(comm, moved);
     if (*moved) end_traced_done(comm);
-    return status;
+    return note_failure(comm, status);
 }
 
 lks_status lks_comm_progress(lks_comm *comm) {
     bool moved;
-    if (!comm->active || comm->polled.status != LKS_OK) return lks_failure_tell(&comm->polled);
+    if (!comm->active || comm->failure.status != LKS_OK) return lks_failure_tell(&comm->failure);
     enter(comm, "progress");
     lks_status status = move(comm, &moved);
     leave(comm);
@@ -324,8 +354,7 @@ static lks_status wait_for(lks_comm *comm, lks_request *request) {
     /* Polls without a system call bridge the usual skew between ranks; afterwards the core is
      * offered to others, because ranks may be more than cores. */
     enum { BUSY_POLLS = 1000 };
-    lks_status status = lks_watch_status(comm);
-    if (status == LKS_OK) status = lks_failure_tell(&comm->polled);
+    lks_status status = look_for_failure(comm);
     for (int idle_polls = 0; status == LKS_OK && !request->done;) {
         bool moved;
         status = move(comm, &moved);
@@ -333,17 +362,19 @@ static lks_status wait_for(lks_comm *comm, lks_request *request) {
         if (idle_polls == BUSY_POLLS) lks_guard_wait(comm->guard, true);
         if (idle_polls <= BUSY_POLLS || status != LKS_OK) continue;
         sched_yield();
-        status = lks_watch_look(comm, 0);
+        status = note_failure(comm, lks_watch_look(comm, 0));
     }
     lks_guard_wait(comm->guard, false);
-    if (status == LKS_OK) status = strand(lks_staging_end(comm, &request->staging));
+    if (status == LKS_OK)
+        status = note_failure(comm, strand(lks_staging_end(comm, &request->staging)));
     end_traced(comm, request);
-    give_back_request(comm, request);
+    end_request(comm, request);
     return status;
 }
 
 lks_status lks_comm_give_up(lks_comm *comm) {
-    return comm->watch ? lks_watch_fail(comm) : lks_fail(LKS_ECOMM, "%s", lks_last_error());
+    return note_failure(comm, comm->watch ? lks_watch_fail(comm)
+                                          : lks_fail(LKS_ECOMM, "%s", lks_last_error()));
 }
 
 lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
@@ -357,8 +388,9 @@ lks_status lks_comm_wait(lks_comm *comm, lks_request *request) {
 
 void lks_comm_destroy(lks_comm *comm) {
     if (!comm) return;
-    while (comm->active) {
-        if (lks_comm_wait(comm, comm->active) != LKS_OK) break;
+    for (lks_request *r = comm->active, *next; r; r = next) {
+        next = r->next;
+        (void)lks_comm_wait(comm, r);
     }
     if (comm->device) lks_device_set_poll(comm->device, NULL, NULL);
     lks_device_queue_close(comm);

@@ -171,9 +171,15 @@ lks_status lks_comm_reduce_scatter_start(lks_comm *comm, void *data, const int64
 lks_status lks_comm_all_gather_start(lks_comm *comm, void *data, const int64_t *counts,
                                      lks_dtype dtype, lks_request **out);
 lks_status lks_comm_progress(lks_comm *comm);
+/* Bytes of host memory that reductions of `count` elements together take beside their data while
+ * they are under way: over MPI the summands of the other ranks, as if imagined ranks had hosts of
+ * their own; for device memory that goes through the host, a copy. */
+size_t lks_comm_reduction_bytes(const lks_comm *comm, int64_t count, lks_dtype dtype);
 /* Waits for one request and ends it; NULL is legal. Of device memory that NCCL moves, the compute
- * stream waits and not the host. Requests come from a pool: start and wait allocate nothing in
- * steady state. */
+ * stream waits and not the host. After a failure all that is under way is given up: this rank gets
+ * no more messages for it, but what has begun to come and takes longer than a second, and a small
+ * reduction or a broadcast over MPI, may still reach its data when MPI is called. Requests come
+ * from a pool: start and wait allocate nothing in steady state. */
 lks_status lks_comm_wait(lks_comm *comm, lks_request *request);
 
 enum { LKS_COMM_CPUS_BYTES = 128 };

@@ -74,6 +74,11 @@ size_t lks_exchange_grad_bytes(const lks_exchange *exchange) {
     return lks_grad_store_bytes(exchange->store);
 }
 
+size_t lks_exchange_sum_bytes(const lks_exchange *exchange) {
+    return lks_comm_reduction_bytes(exchange->parts.comm, lks_grad_store_capacity(exchange->store),
+                                    exchange->parts.sum_type);
+}
+
 /* ---- starting and waiting ---- */
 
 /* Of work that no other rank waits for. */

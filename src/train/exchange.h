@@ -37,6 +37,9 @@ void lks_exchange_destroy(lks_exchange *exchange);
 /* Bytes of device memory for gradients, as measured. */
 size_t lks_exchange_grad_bytes(const lks_exchange *exchange);
 
+/* Bytes of host memory that the sums over the ranks take at most while they are under way. */
+size_t lks_exchange_sum_bytes(const lks_exchange *exchange);
+
 /* Are the gradients of every micro-batch summed over the ranks, not those of a step? */
 bool lks_exchange_sums_each(const lks_exchange *exchange);
 /* Before the backward of a micro-batch, the first or the last of its step or both. *accumulate:

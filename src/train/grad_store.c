@@ -89,6 +89,10 @@ size_t lks_grad_store_bytes(const lks_grad_store *store) {
     return store->bytes;
 }
 
+int64_t lks_grad_store_capacity(const lks_grad_store *store) {
+    return store->capacity;
+}
+
 lks_dtype lks_grad_store_type(const lks_grad_store *store) {
     return store->type;
 }

@@ -24,6 +24,8 @@ void lks_grad_store_destroy(lks_grad_store *store);
 
 /* What it took from the device, as measured there. */
 size_t lks_grad_store_bytes(const lks_grad_store *store);
+/* Gradients that there is room for at a time. */
+int64_t lks_grad_store_capacity(const lks_grad_store *store);
 lks_dtype lks_grad_store_type(const lks_grad_store *store);
 /* The flat buffer [plan->padded_count]; NULL where there is a window. */
 void *lks_grad_store_whole(const lks_grad_store *store);

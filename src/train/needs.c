@@ -28,6 +28,7 @@ lks_status lks_trainer_get_needs(lks_trainer *t, lks_trainer_needs *out) {
     out->device = (int64_t)lks_device_allocated_bytes(device);
     lks_status status = get_checkpoint_bytes(t, &out->checkpoint);
     out->host = asked + other_host_bytes(t);
+    out->sums = t->exchange != NULL ? (int64_t)lks_exchange_sum_bytes(t->exchange) : 0;
     bool copied = t->checkpoint_settings.async || !lks_device_is_host(device);
     out->copy = copied ? out->checkpoint : 0;
     return status;

@@ -109,6 +109,15 @@ static void log_bytes_per_parameter(const lks_trainer *t, const lks_logger *logg
                 (double)bytes / (double)count);
 }
 
+static void log_sums(const lks_trainer *t, const lks_logger *logger) {
+    char size[LKS_BYTES_TEXT_BYTES];
+    const size_t bytes = lks_exchange_sum_bytes(t->exchange);
+    if (bytes > 0)
+        lks_log(logger, LKS_LOG_INFO,
+                "  up to %s of host memory beside, while gradients are summed over the ranks",
+                lks_bytes_text(bytes, size));
+}
+
 static void log_memory(const lks_trainer *t, const lks_logger *logger, const int64_t *least,
                        const int64_t *most) {
     const lks_shard_plan *plan = t->plan;
@@ -132,7 +141,9 @@ static void log_memory(const lks_trainer *t, const lks_logger *logger, const int
                 text.failed ? "..." : text.text);
         lks_strbuf_free(&text);
     }
-    if (t->train_data != NULL) log_bytes_per_parameter(t, logger, most);
+    if (t->train_data == NULL) return;
+    log_bytes_per_parameter(t, logger, most);
+    log_sums(t, logger);
 }
 
 /* ---- devices ---- */

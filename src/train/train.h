@@ -40,6 +40,7 @@ typedef struct lks_trainer_needs {
     int64_t device;     /* these and what little there is beside */
     int64_t host;       /* batches read ahead, data sets, the best model so far: on top of the
                            device's where that is the host */
+    int64_t sums;       /* host memory while gradients are summed over the ranks */
     int64_t checkpoint; /* this rank's part of a checkpoint file */
     int64_t copy;       /* of that, on the host, while one is saved; 0: none is made */
 } lks_trainer_needs;

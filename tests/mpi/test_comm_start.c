@@ -131,6 +131,75 @@ static void test_steady_state_allocates_nothing(void **state) {
     mpi_verdict();
 }
 
+/* The other ranks' summands come into memory of this rank's; through shared memory they do not. */
+static void test_sums_under_way_are_counted(void **state) {
+    enum { COUNT = 3000001 };
+    const variant *v = *state;
+    lks_comm *comm = open_comm(state);
+    const size_t size = (size_t)lks_comm_size(comm), part = (COUNT + size - 1) / size;
+    const size_t expected = v->ops == &lks_comm_mpi_ops ? (size - 1) * part * sizeof(float) : 0;
+    MPI_CHECK(lks_comm_reduction_bytes(comm, COUNT, LKS_F32) == expected);
+    float *x = calloc(COUNT, sizeof *x);
+    MPI_REQUIRE(x != NULL);
+    lks_request *request;
+    const struct mallinfo2 before = mallinfo2();
+    MPI_CHECK(lks_comm_all_reduce_start(comm, x, COUNT, LKS_F32, LKS_REDUCE_SUM, &request) ==
+              LKS_OK);
+    const struct mallinfo2 under_way = mallinfo2();
+    MPI_CHECK(under_way.uordblks + under_way.hblkhd >= before.uordblks + before.hblkhd + expected);
+    MPI_CHECK(lks_comm_wait(comm, request) == LKS_OK);
+    free(x);
+    lks_comm_destroy(comm);
+    mpi_verdict();
+}
+
+/* ---- failures ---- */
+
+enum { PART = 1000, FIRST_TAG = 1 };
+
+/* What the others send too late does not come into the memory that rank 0 has been given back. */
+static void check_late_message(lks_comm *comm, const float *x, int from) {
+    float late[PART];
+    int there = 0;
+    for (double began = lks_clock_seconds(); !there && lks_clock_seconds() - began < 60;)
+        MPI_Iprobe(from, FIRST_TAG, lks_comm_mpi(comm), &there, MPI_STATUS_IGNORE);
+    MPI_CHECK(there);
+    if (!there) return;
+    MPI_Recv(late, PART, MPI_FLOAT, from, FIRST_TAG, lks_comm_mpi(comm), MPI_STATUS_IGNORE);
+    MPI_CHECK(late[0] == (float)from && x[from * PART] == -1);
+}
+
+static void test_failure_lets_go_of_memory(void **state) {
+    lks_comm *comm = open_comm(state);
+    const int rank = lks_comm_rank(comm), size = lks_comm_size(comm);
+    float *x = allocate((size_t)size * PART * sizeof *x);
+    int64_t *counts = allocate((size_t)size * sizeof *counts);
+    lks_request *request = NULL;
+    for (int i = 0; i < size * PART; i++)
+        x[i] = rank == 0 ? -1 : (float)rank;
+    for (int r = 0; r < size; r++)
+        counts[r] = PART;
+    if (rank == 0 && size > 1) {
+        MPI_CHECK(lks_comm_all_gather_start(comm, x, counts, LKS_F32, &request) == LKS_OK);
+        lks_fail(LKS_EDEVICE, "its device is gone");
+        MPI_CHECK(lks_comm_give_up(comm) == LKS_ECOMM);
+        MPI_CHECK(lks_comm_wait(comm, request) == LKS_ECOMM);
+        MPI_CHECK(lks_comm_all_reduce(comm, x, 1, LKS_F32, LKS_REDUCE_SUM) == LKS_ECOMM);
+        MPI_CHECK(strcmp(lks_last_error(), "its device is gone") == 0);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank > 0) {
+        MPI_Send(x, PART, MPI_FLOAT, 0, FIRST_TAG, lks_comm_mpi(comm));
+        MPI_Recv(x, PART, MPI_FLOAT, 0, FIRST_TAG, lks_comm_mpi(comm), MPI_STATUS_IGNORE);
+    }
+    for (int from = 1; from < size && rank == 0; from++)
+        check_late_message(comm, x, from);
+    free(counts);
+    free(x);
+    lks_comm_destroy(comm);
+    mpi_verdict();
+}
+
 /* ---- several communicators ---- */
 
 static void test_sub_communicators(void **state) {
@@ -206,9 +275,14 @@ static void test_one_rank(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        ON_ALL(test_non_blocking),      ON_ALL(test_waits_between_starts),
-        ON_ALL(test_progress_suffices), ON(shared, test_steady_state_allocates_nothing),
-        ON_ALL(test_sub_communicators), ON_ALL(test_destroy_order),
+        ON_ALL(test_non_blocking),
+        ON_ALL(test_waits_between_starts),
+        ON_ALL(test_progress_suffices),
+        ON(shared, test_steady_state_allocates_nothing),
+        ON_ALL(test_sums_under_way_are_counted),
+        ON(mpi, test_failure_lets_go_of_memory),
+        ON_ALL(test_sub_communicators),
+        ON_ALL(test_destroy_order),
         ON_ALL(test_one_rank),
     };
     return MPI_CHECK_RUN(&argc, &argv, tests);

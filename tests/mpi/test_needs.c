@@ -80,6 +80,7 @@ static void test_imagined_ranks(void **state) {
         lks_trainer_device_bytes(real.trainer, kinds);
         if (mpi_check_rank() == 0) {
             MPI_CHECK(memcmp(kinds, needs.kinds, sizeof kinds) == 0);
+            MPI_CHECK((needs.sums > 0) == (size > 1));
             check_outline(imagined.trainer, &outlines[0], size);
             check_outline(real.trainer, &outlines[1], size);
         }

@@ -7,6 +7,7 @@
 #include "comm/mpi/mpi.h"
 
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "comm/mpi/types.h"
@@ -26,6 +27,8 @@ typedef enum stage {
     GATHER   /* others' parts come, this rank's goes */
 } stage;
 
+typedef enum direction { RECEIVE, SEND } direction;
+
 typedef struct mpi_backend {
     int limit; /* elements that one MPI call may carry */
     int tag;   /* of the last exchange: the same on all ranks, which start them in one order */
@@ -40,8 +43,9 @@ typedef struct mpi_request {
     MPI_Request *pieces; /* [piece_count] one MPI call each; of them, `left` are not done */
     int *finished;       /* scratch for MPI_Testsome */
     int piece_count, piece_capacity, left;
-    int64_t *begin; /* [size + 1] rank r's part is elements [begin[r], begin[r + 1]) */
-    char *summands; /* of this rank's part, from every other rank in order */
+    int receive_count; /* the first pieces are receives, which MPI lets go of when asked */
+    int64_t *begin;    /* [size + 1] rank r's part is elements [begin[r], begin[r + 1]) */
+    char *summands;    /* of this rank's part, from every other rank in order */
     size_t summands_capacity;
     const void **sources; /* [size] */
 } mpi_request;
@@ -151,33 +155,26 @@ static int64_t messages_of(const mpi_backend *backend, const mpi_request *reques
 }
 
 /* A part's `count` elements at `data`, from another rank or to it. */
-static lks_status receive_part(lks_comm *comm, mpi_request *request, char *data, int64_t count,
-                               int from) {
+static lks_status pass_part(lks_comm *comm, mpi_request *request, direction direction, char *data,
+                            int64_t count, int other) {
     const mpi_backend *backend = comm->backend;
+    const MPI_Datatype type = backend->mpi.types[request->call.dtype];
     const int64_t most = message_count(backend, request, count);
     const size_t bytes = lks_dtype_bytes(request->call.dtype);
     lks_status status = LKS_OK;
-    for (int64_t at = 0; at < count && status == LKS_OK; at += most)
-        status = lks_comm_check_mpi(MPI_Irecv(data + (size_t)at * bytes,
-                                              (int)(count - at < most ? count - at : most),
-                                              backend->mpi.types[request->call.dtype], from,
-                                              request->tag, comm->mpi, next_piece(request)),
-                                    "MPI_Irecv of a collective");
-    return status;
-}
-
-static lks_status send_part(lks_comm *comm, mpi_request *request, const char *data, int64_t count,
-                            int to) {
-    const mpi_backend *backend = comm->backend;
-    const int64_t most = message_count(backend, request, count);
-    const size_t bytes = lks_dtype_bytes(request->call.dtype);
-    lks_status status = LKS_OK;
-    for (int64_t at = 0; at < count && status == LKS_OK; at += most)
-        status = lks_comm_check_mpi(MPI_Isend(data + (size_t)at * bytes,
-                                              (int)(count - at < most ? count - at : most),
-                                              backend->mpi.types[request->call.dtype], to,
-                                              request->tag, comm->mpi, next_piece(request)),
-                                    "MPI_Isend of a collective");
+    for (int64_t at = 0; at < count && status == LKS_OK; at += most) {
+        char *message = data + (size_t)at * bytes;
+        const int length = (int)(count - at < most ? count - at : most);
+        MPI_Request *piece = next_piece(request);
+        if (direction == RECEIVE)
+            status = lks_comm_check_mpi(
+                MPI_Irecv(message, length, type, other, request->tag, comm->mpi, piece),
+                "MPI_Irecv of a collective");
+        else
+            status = lks_comm_check_mpi(
+                MPI_Isend(message, length, type, other, request->tag, comm->mpi, piece),
+                "MPI_Isend of a collective");
+    }
     return status;
 }
 
@@ -189,19 +186,28 @@ static lks_status exchange(lks_comm *comm, mpi_request *request, stage stage) {
     const int rank = comm->rank, size = comm->size;
     lks_status status = LKS_OK;
     request->stage = stage;
-    request->piece_count = 0;
+    request->piece_count = request->receive_count = 0;
     for (int i = 1; i < size && status == LKS_OK; i++) {
-        const int from = (rank - i + size) % size;
-        status = stage == SCATTER ? receive_part(comm, request, summands_of(comm, request, from),
-                                                 part_count(request, rank), from)
-                                  : receive_part(comm, request, part_of(request, from),
-                                                 part_count(request, from), from);
+        const int from = (rank - i + size) % size, part = stage == SCATTER ? rank : from;
+        char *place = stage == SCATTER ? summands_of(comm, request, from) : part_of(request, from);
+        status = pass_part(comm, request, RECEIVE, place, part_count(request, part), from);
+        request->receive_count = request->piece_count;
     }
     for (int i = 1; i < size && status == LKS_OK; i++) {
         const int to = (rank + i) % size, part = stage == SCATTER ? to : rank;
-        status = send_part(comm, request, part_of(request, part), part_count(request, part), to);
+        status =
+            pass_part(comm, request, SEND, part_of(request, part), part_count(request, part), to);
     }
     return status;
+}
+
+/* Of this rank's part, from all others. */
+static size_t summands_bytes(const lks_comm *comm, int64_t part_count, lks_dtype dtype) {
+    return (size_t)(comm->size - 1) * (size_t)part_count * lks_dtype_bytes(dtype);
+}
+
+static size_t reduction_bytes(const lks_comm *comm, int64_t count, lks_dtype dtype) {
+    return summands_bytes(comm, divide_up(count, comm->size), dtype);
 }
 
 /* All memory is reserved before the first message, so that nothing but MPI can fail later. */
@@ -215,9 +221,8 @@ static lks_status start_exchange(lks_comm *comm, mpi_request *request) {
     const int64_t own = (comm->size - 1) * messages_of(backend, request, comm->rank);
     lks_status status = reserve_pieces(request, own + others);
     if (status == LKS_OK && call->kind != LKS_ALL_GATHER)
-        status = reserve_summands(request, (size_t)(comm->size - 1) *
-                                               (size_t)part_count(request, comm->rank) *
-                                               lks_dtype_bytes(call->dtype));
+        status = reserve_summands(
+            request, summands_bytes(comm, part_count(request, comm->rank), call->dtype));
     if (status != LKS_OK) return status;
     /* MPI promises tags up to 32767. An exchange has one tag for both stages, whose messages
      * between two ranks come in their order. */
@@ -275,7 +280,7 @@ static lks_status start(lks_comm *comm, lks_request *base, const lks_comm_call *
     mpi_request *request = (mpi_request *)base;
     request->call = *call;
     request->stage = WHOLE;
-    request->piece_count = request->left = 0;
+    request->piece_count = request->receive_count = request->left = 0;
     switch (call->kind) {
     case LKS_ALL_REDUCE:
     case LKS_REDUCE_SCATTER:
@@ -336,6 +341,44 @@ static lks_status progress(lks_comm *comm, bool *moved) {
     return status;
 }
 
+/* ---- giving up ---- */
+
+/* MPI's own collectives cannot be cancelled, nor sends with every MPI. */
+static void cancel_receives(mpi_request *request) {
+    for (int i = 0; i < request->receive_count; i++)
+        if (request->pieces[i] != MPI_REQUEST_NULL) (void)MPI_Cancel(&request->pieces[i]);
+}
+
+static bool is_released(mpi_request *request) {
+    bool released = true;
+    for (int i = 0; i < request->piece_count; i++) {
+        int done;
+        if (request->pieces[i] == MPI_REQUEST_NULL) continue;
+        (void)MPI_Test(&request->pieces[i], &done, MPI_STATUS_IGNORE);
+        released = released && request->pieces[i] == MPI_REQUEST_NULL;
+    }
+    return released;
+}
+
+/* A receive that nothing has come for ends at once. All else gets a moment: ranks that have not
+ * failed still take and send what they have begun. */
+static void abandon(lks_comm *comm) {
+    static const double moment_seconds = 1;
+    const double began = lks_clock_seconds();
+    bool left = true;
+    for (lks_request *base = comm->active; base; base = base->next)
+        if (!base->done) cancel_receives((mpi_request *)base);
+    while (left) {
+        left = false;
+        for (lks_request *base = comm->active; base; base = base->next) {
+            base->done = base->done || is_released((mpi_request *)base);
+            left = left || !base->done;
+        }
+        if (lks_clock_seconds() - began > moment_seconds) return;
+        sched_yield();
+    }
+}
+
 /* ---- opening ---- */
 
 static void free_backend(mpi_backend *backend) {
@@ -378,6 +421,8 @@ const lks_comm_ops lks_comm_mpi_ops = {
     .request_destroy = request_destroy,
     .start = start,
     .progress = progress,
+    .abandon = abandon,
+    .reduction_bytes = reduction_bytes,
 };
 
 void lks_comm_mpi_limit(lks_comm *comm, int elements) {
