@@ -15,7 +15,7 @@ def are_here():
 def on_host(number):
     """The words in front of a command on host n1 or n2."""
     holder = (Path(os.environ["HOSTS_FOLDER"]) / f"n{number}.pid").read_text().strip()
-    return ["nsenter", "--target", holder, "--net", "--uts", "--ipc", "--mount", f"--wd={ROOT}", "taskset", "-c", str(number - 1)]
+    return ["nsenter", "--target", holder, "--net", "--uts", "--ipc", "--mount", "--root", f"--wd={ROOT}", "taskset", "-c", str(number - 1)]
 
 
 def on_both(words):
