@@ -1,9 +1,26 @@
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "train/trainer.h"
 
 static const lks_context_config default_config = LKS_CONTEXT_CONFIG_DEFAULT;
+
+/* OpenMP's threads spin while they wait for each other, unless its own variable says otherwise; a
+ * run time counts a process's cores when it is loaded, and knows of no other processes on them. */
+static bool threads_spin(void) {
+    const char *policy = getenv("OMP_WAIT_POLICY");
+    return policy == NULL || strcasecmp(policy, "passive") != 0;
+}
+
+static void warn_of_threads(const lks_context *context, int threads, int share) {
+    if (threads <= share || !threads_spin()) return;
+    lks_log(&context->logger, LKS_LOG_WARNING,
+            "threads: %d, where a rank's share of the cores is %d: threads that wait for others "
+            "take the cores from them, and a step can take tens of times as long; leave `threads` "
+            "out, or set OMP_WAIT_POLICY=passive",
+            threads, share);
+}
 
 static lks_status open_device(lks_context *context, const lks_context_config *config) {
     lks_comm *comm = context->comm;
@@ -12,6 +29,7 @@ static lks_status open_device(lks_context *context, const lks_context_config *co
     lks_status status = lks_comm_threads(comm, &share);
     if (status != LKS_OK) return status;
     int threads = config->threads == 0 ? share.threads : config->threads;
+    warn_of_threads(context, threads, share.threads);
     lks_device_config device_config = {
         .kind = config->device == NULL ? "auto" : config->device,
         .threads = threads,
