@@ -54,9 +54,11 @@ typedef struct lks_option {
     bool low_open, high_open;
     bool optional;
     const char *const *choices; /* ended by NULL */
-    const char *zero_word; /* of a BYTES: what is written for 0, whatever the bounds; NULL: 0 */
-    const char *section;   /* of a SPEC_LIST: whose types its elements are, "schedule" */
-    const char *help;      /* one sentence, units included */
+    const char *word; /* of a BYTES, or an INT_PAIR's number: what is written for word_value,
+                         whatever the bounds; NULL: none */
+    int64_t word_value;
+    const char *section; /* of a SPEC_LIST: whose types its elements are, "schedule" */
+    const char *help;    /* one sentence, units included */
 } lks_option;
 
 /* The options of one struct; `options` ends with an all-zero element. */

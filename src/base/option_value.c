@@ -91,8 +91,8 @@ static lks_status read_number(const lks_option *option, const char *text, double
                               int64_t *out_int) {
     double value;
     bool ok;
-    if (option->zero_word && strcmp(text, option->zero_word) == 0) {
-        *out_int = 0;
+    if (option->word && strcmp(text, option->word) == 0) {
+        *out_int = option->word_value;
         return LKS_OK;
     }
     if (out_float) {
@@ -205,7 +205,7 @@ void lks_option_print_expected(const lks_option *option, lks_strbuf *out) {
             lks_strbuf_add(out, "%s %s", i ? "," : ":", option->choices[i]);
     size_t before = out->length;
     print_bounds(option, out);
-    if (option->zero_word) lks_strbuf_add(out, ", or %s", option->zero_word);
+    if (option->word) lks_strbuf_add(out, ", or %s", option->word);
     /* "each" belongs to the bounds that follow it */
     bool many = option->type >= LKS_OPTION_INT_PAIR && option->type <= LKS_OPTION_FLOAT_LIST;
     if (many && out->length == before && !out->failed) {
@@ -228,10 +228,20 @@ static void print_string(const char *text, lks_strbuf *out) {
         lks_strbuf_add_json(out, text);
 }
 
-static void print_ints(const int64_t *values, int count, lks_strbuf *out) {
+/* Where the option has a word for it. */
+static bool print_word(const lks_option *option, int64_t value, lks_strbuf *out) {
+    if (!option->word || value != option->word_value) return false;
+    lks_strbuf_add(out, "%s", option->word);
+    return true;
+}
+
+static void print_ints(const lks_option *option, const int64_t *values, int count,
+                       lks_strbuf *out) {
     lks_strbuf_add(out, "[");
-    for (int i = 0; i < count; i++)
-        lks_strbuf_add(out, "%s%" PRId64, i ? ", " : "", values[i]);
+    for (int i = 0; i < count; i++) {
+        lks_strbuf_add(out, "%s", i ? ", " : "");
+        if (!print_word(option, values[i], out)) lks_strbuf_add(out, "%" PRId64, values[i]);
+    }
     lks_strbuf_add(out, "]");
 }
 
@@ -276,23 +286,21 @@ void lks_option_print(const lks_option *option, const void *config, lks_strbuf *
         lks_strbuf_add(out, "%s", option->choices[*(const int *)member]);
         break;
     case LKS_OPTION_BYTES:
-        if (option->zero_word && *(const int64_t *)member == 0)
-            lks_strbuf_add(out, "%s", option->zero_word);
-        else
+        if (!print_word(option, *(const int64_t *)member, out))
             print_bytes(*(const int64_t *)member, out);
         break;
     case LKS_OPTION_DURATION:
         lks_duration_print(*(const double *)member, out);
         break;
     case LKS_OPTION_INT_PAIR:
-        print_ints(member, 2, out);
+        print_ints(option, member, 2, out);
         break;
     case LKS_OPTION_FLOAT_PAIR:
         print_floats(member, 2, out);
         break;
     case LKS_OPTION_INT_LIST:
-        print_ints(((const lks_int_list *)member)->values, ((const lks_int_list *)member)->count,
-                   out);
+        print_ints(option, ((const lks_int_list *)member)->values,
+                   ((const lks_int_list *)member)->count, out);
         break;
     case LKS_OPTION_FLOAT_LIST:
         print_floats(((const lks_float_list *)member)->values,

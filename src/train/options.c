@@ -54,7 +54,8 @@ static const lks_option train_options[] = {
      .text = "25MiB",
      .low = 1024,
      .high = 1099511627776.0,
-     .zero_word = "auto",
+     .word = "auto",
+     .word_value = LKS_BUCKET_BYTES_AUTO,
      .help =
          "Bytes of gradients that are summed over the ranks at a time while backward goes on; "
          "with zero_stage 2, room for two such buckets and the largest layer is all that a rank "

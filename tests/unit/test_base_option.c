@@ -18,7 +18,7 @@ typedef struct thing {
     bool nesterov;
     int reduction;
     char *name, *file;
-    int64_t kernel[2];
+    int64_t kernel[2], padding[2];
     double betas[2];
     lks_int_list milestones;
     lks_float_list mean;
@@ -43,7 +43,9 @@ static const lks_option thing_options[] = {
     {"mean", LKS_OPTION_FLOAT_LIST, THING(mean), .optional = true, .low = -1, .high = 1},
     {"stages", LKS_OPTION_SPEC_LIST, THING(stages), .optional = true, .section = "stage"},
     {"buckets", LKS_OPTION_BYTES, THING(buckets), .text = "1MiB", .low = 1024, .high = 0x1p40,
-     .zero_word = "auto"},
+     .word = "auto"},
+    {"padding", LKS_OPTION_INT_PAIR, THING(padding), .text = "0", .low = 0, .high = 99,
+     .word = "same", .word_value = -1},
     {0},
 };
 static const lks_option_table thing_table = {"thing", "A thing.", sizeof(thing), thing_options};
@@ -162,6 +164,9 @@ static const refusal refusals[] = {
     {"kernel_size=3 buckets=autos",
      "thing: buckets: \"autos\" is not valid: expected a size such as 25MiB from 1KiB to 1TiB, or "
      "auto"},
+    {"kernel_size=3 padding=-1",
+     "thing: padding: -1 is out of range: expected an integer or a list "
+     "of two, each from 0 to 99, or same"},
     {"kernel_size=3 nesterov=2", "thing: nesterov: \"2\" is not valid: expected true or false"},
     {"kernel_size=3 reduction=meen",
      "thing: reduction: \"meen\" is not a choice: expected one of: mean, sum"},
@@ -184,7 +189,7 @@ static const refusal refusals[] = {
     {"kernal_size=3", "thing: unknown option \"kernal_size\": did you mean \"kernel_size\"?"},
     {"qqqqqqqq=1",
      "thing: unknown option \"qqqqqqqq\": expected one of steps, bytes, lr, nesterov, "
-     "reduction, name, file, kernel_size, betas, milestones, mean, stages, buckets"},
+     "reduction, name, file, kernel_size, betas, milestones, mean, stages, buckets, padding"},
 };
 
 static void what_is_wrong_is_refused_with_a_message(void **state) {
@@ -283,6 +288,13 @@ static void values_print_as_a_user_writes_them(void **state) {
     printed(&t, "name", "\"true\"");
     printed(&t, "file", "/a/b-1.h5");
     printed(&t, "lr", ".inf");
+    lks_options_free(&thing_table, &t);
+    t = parsed("kernel_size=1 padding=same");
+    assert_true(t.padding[0] == -1 && t.padding[1] == -1);
+    printed(&t, "padding", "[same, same]");
+    lks_options_free(&thing_table, &t);
+    t = parsed("kernel_size=1 padding=[2,same]");
+    printed(&t, "padding", "[2, same]");
     lks_options_free(&thing_table, &t);
 }
 
