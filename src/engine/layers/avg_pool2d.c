@@ -27,6 +27,12 @@ static const lks_option avg_pool2d_options[] = {
      .offset = offsetof(lks_pool_config, count_include_pad),
      .text = "true",
      .help = "Whether the zeros of the padding count in the average."},
+    {.key = "ceil_mode",
+     .type = LKS_OPTION_BOOL,
+     .offset = offsetof(lks_pool_config, window.ceil_mode),
+     .text = "false",
+     .help = "Whether a last window that reaches beyond the image and its padding counts, too; it "
+             "must begin in the image or before it."},
     {0},
 };
 

@@ -29,6 +29,12 @@ static const lks_option max_pool2d_options[] = {
      .low = 1,
      .high = INT16_MAX,
      .help = "Pixels from one element of the window to the next."},
+    {.key = "ceil_mode",
+     .type = LKS_OPTION_BOOL,
+     .offset = offsetof(lks_pool_config, window.ceil_mode),
+     .text = "false",
+     .help = "Whether a last window that reaches beyond the image and its padding counts, too; it "
+             "must begin in the image or before it."},
     {0},
 };
 

@@ -31,8 +31,12 @@ lks_status lks_window_output(const lks_window *window, const lks_shape *input, i
         /* Option bounds keep every factor below 2^31, so that nothing here overflows. */
         int64_t span = window->dilation[i] * (window->kernel[i] - 1) + 1;
         int64_t room = input->dim[1 + i] + 2 * window->padding[i] - span;
+        if (window->ceil_mode) room += window->stride[i] - 1;
         if (room < 0) return fail_fit(window, input);
         out[i] = room / window->stride[i] + 1;
+        if (window->ceil_mode &&
+            (out[i] - 1) * window->stride[i] >= input->dim[1 + i] + window->padding[i])
+            out[i]--;
     }
     return LKS_OK;
 }
