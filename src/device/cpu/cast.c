@@ -24,6 +24,14 @@ const float *lks_cpu_floats(lks_dtype type, const void *array, int64_t at, int64
     return room;
 }
 
+float *lks_cpu_results(lks_dtype type, void *array, int64_t at, float *room) {
+    return type == LKS_F32 ? (float *)array + at : room;
+}
+
+void lks_cpu_finish(lks_dtype type, void *array, int64_t at, int64_t n, const float *room) {
+    if (type == LKS_BF16) lks_cpu_narrow(n, room, (uint16_t *)array + at);
+}
+
 typedef struct cast_job {
     lks_dtype from_type;
     const void *from;

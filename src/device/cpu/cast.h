@@ -28,5 +28,9 @@ void lks_cpu_narrow(int64_t n, const float *from, uint16_t *to);
 
 /* Elements [at, at + n) of an array of `type` as float32: where they are, or widened to room[n]. */
 const float *lks_cpu_floats(lks_dtype type, const void *array, int64_t at, int64_t n, float *room);
+/* Where such elements are computed: in their place, or in `room`, from which lks_cpu_finish rounds
+ * them. */
+float *lks_cpu_results(lks_dtype type, void *array, int64_t at, float *room);
+void lks_cpu_finish(lks_dtype type, void *array, int64_t at, int64_t n, const float *room);
 
 #endif

@@ -213,21 +213,13 @@ static const lks_op_type *const op_types[LKS_OP_KIND_COUNT] = {
     [LKS_OP_CAST] = &lks_op_cast,
 };
 
-/* Which of them work on bfloat16, or say LKS_EUNSUPPORTED; then they are widened, as all others. */
-static const bool takes_bf16[LKS_OP_KIND_COUNT] = {
-    [LKS_OP_LINEAR] = true,  [LKS_OP_CONV2D] = true, [LKS_OP_BATCH_NORM] = true,
-    [LKS_OP_ELTWISE] = true, [LKS_OP_CAST] = true,
-};
-
+/* What an operation says LKS_EUNSUPPORTED to in bfloat16 is widened. */
 static lks_status create_op(lks_device *device, lks_op_kind kind, const void *desc,
                             int64_t max_batch, lks_op **out) {
-    const lks_op_type *type = op_types[kind];
     const lks_dtype dtype = lks_device_dtype(device);
-    lks_status status = LKS_EUNSUPPORTED;
-    if (dtype == LKS_F32 || takes_bf16[kind])
-        status = lks_op_make(type, device, dtype, desc, max_batch, out);
+    const lks_status status = lks_op_make(op_types[kind], device, dtype, desc, max_batch, out);
     if (dtype == LKS_F32 || status != LKS_EUNSUPPORTED) return status;
-    return lks_cpu_widened_create(device, kind, type, desc, max_batch, out);
+    return lks_cpu_widened_create(device, kind, op_types[kind], desc, max_batch, out);
 }
 
 const lks_device_backend lks_cpu_backend = {

@@ -18,26 +18,24 @@ static inline lks_step_counters lks_cpu_counters(const lks_op_args *args) {
     return args->counters ? *args->counters : (lks_step_counters){0};
 }
 
-/* On float32 or bfloat16, of which they give LKS_EUNSUPPORTED for what oneDNN does not compute on
- * this processor, or is not worth a kernel. oneDNN: onednn.c and the files named after their
- * operation. */
+/* On float32 or bfloat16, of which those that may be widened give LKS_EUNSUPPORTED for what oneDNN
+ * does not compute on this processor, or is not worth a kernel. oneDNN: onednn.c and the files
+ * named after their operation. */
 extern const lks_op_type lks_cpu_linear;
 extern const lks_op_type lks_cpu_conv2d;
 /* plain OpenMP C */
-extern const lks_op_type lks_cpu_batch_norm;
-extern const lks_op_type lks_cpu_eltwise;
-
-/* On float32, plain OpenMP C. */
 extern const lks_op_type lks_cpu_pool2d;
+extern const lks_op_type lks_cpu_batch_norm;
 extern const lks_op_type lks_cpu_layer_norm;
 extern const lks_op_type lks_cpu_softmax;
+extern const lks_op_type lks_cpu_eltwise;
 extern const lks_op_type lks_cpu_dropout;
 extern const lks_op_type lks_cpu_relayout;
 extern const lks_op_type lks_cpu_add;
 extern const lks_op_type lks_cpu_fork;
 
-/* Any of the operations on float32 as an operation on bfloat16: its operands are widened before
- * and rounded after it. */
+/* A linear layer, convolution, batch norm or softmax on float32 as one on bfloat16: its operands
+ * are widened before and rounded after it. */
 lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lks_op_type *type,
                                   const void *desc, int64_t max_batch, lks_op **out);
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "device/cpu/cast.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/parallel.h"
 
@@ -13,6 +14,7 @@ enum {
 
 typedef struct dropout_op {
     lks_op op;
+    lks_dtype type;
     int64_t count; /* elements of a sample */
     double p;
     float scale;    /* 1 / (1 - p) */
@@ -27,8 +29,8 @@ typedef struct dropout_job {
     int64_t chunks;                 /* of a row */
     uint64_t blocks;                /* Philox blocks of a row */
     uint64_t counter, counter_high; /* of the first row's first block */
-    const float *in;
-    float *out;
+    const void *in;
+    void *out;
 } dropout_job;
 
 /* Philox 4x32-10 (see base/philox.h) for blocks counter .. counter + LANES - 1. */
@@ -65,19 +67,19 @@ LKS_CPU_INLINE void random_words(lks_philox_key key, uint64_t counter, uint64_t 
     }
 }
 
-LKS_CPU_INLINE void drop(int64_t n, const uint32_t *words, uint32_t limit, float scale,
-                         const float *in, float *out) {
+/* Elements [at, at + n). */
+LKS_CPU_INLINE void drop(lks_dtype type, const dropout_job *job, const uint32_t *words, int64_t at,
+                         int64_t n) {
+    const float scale = job->op->scale;
+    const uint32_t limit = job->op->limit;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float kept = in[i] * scale;
-        out[i] = words[i] > limit ? kept : 0.0f;
+        const float kept = lks_cpu_load(type, job->in, at + i) * scale;
+        lks_cpu_store(type, job->out, at + i, words[i] > limit ? kept : 0.0f);
     }
 }
 
-LKS_CPU_CLONES
-static void drop_units(const dropout_job *job, int64_t begin, int64_t end) {
-    const float scale = job->op->scale;
-    const uint32_t limit = job->op->limit;
+LKS_CPU_INLINE void drop_units(lks_dtype type, const dropout_job *job, int64_t begin, int64_t end) {
     int64_t row = begin / job->chunks, chunk = begin % job->chunks;
     for (int64_t unit = begin; unit < end; unit++) {
         uint32_t words[CHUNK];
@@ -87,9 +89,9 @@ static void drop_units(const dropout_job *job, int64_t begin, int64_t end) {
         const int64_t at = row * job->row_count + chunk * CHUNK;
         const int64_t left = job->row_count - chunk * CHUNK;
         if (left >= CHUNK)
-            drop(CHUNK, words, limit, scale, job->in + at, job->out + at);
+            drop(type, job, words, at, CHUNK);
         else
-            drop(left, words, limit, scale, job->in + at, job->out + at);
+            drop(type, job, words, at, left);
         if (++chunk == job->chunks) {
             chunk = 0;
             row++;
@@ -97,15 +99,21 @@ static void drop_units(const dropout_job *job, int64_t begin, int64_t end) {
     }
 }
 
-static void drop_part(const void *job, int64_t begin, int64_t end) {
-    drop_units(job, begin, end);
+LKS_CPU_CLONES
+static void drop_f32(const void *job, int64_t begin, int64_t end) {
+    drop_units(LKS_F32, job, begin, end);
+}
+
+LKS_CPU_CLONES
+static void drop_bf16(const void *job, int64_t begin, int64_t end) {
+    drop_units(LKS_BF16, job, begin, end);
 }
 
 /* out = mask * in / (1 - p): forward and backward alike. out may be in. */
-static lks_status run(const lks_op *base, const lks_op_args *args, const float *in, float *out) {
+static lks_status run(const lks_op *base, const lks_op_args *args, const void *in, void *out) {
     const dropout_op *op = (const dropout_op *)base;
     if (!args->training || op->p <= 0) {
-        lks_cpu_copy(base->device, LKS_F32, args->batch * op->count, in, out);
+        lks_cpu_copy(base->device, op->type, args->batch * op->count, in, out);
         return LKS_OK;
     }
     const uint64_t blocks = ((uint64_t)op->count + 3) / 4;
@@ -123,20 +131,20 @@ static lks_status run(const lks_op *base, const lks_op_args *args, const float *
         rows = 1;
     }
     job.chunks = (job.row_count + CHUNK - 1) / CHUNK;
-    lks_cpu_parallel(base->device, rows * job.chunks, 1, LKS_CPU_EXP_GRAIN / CHUNK, drop_part,
-                     &job);
+    lks_cpu_parallel(base->device, rows * job.chunks, 1, LKS_CPU_EXP_GRAIN / CHUNK,
+                     op->type == LKS_F32 ? drop_f32 : drop_bf16, &job);
     return LKS_OK;
 }
 
 static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
                          lks_op **out) {
     (void)device;
-    (void)type;
     (void)max_batch;
     const lks_dropout_desc *d = desc;
     dropout_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "dropout: cannot allocate the operation");
     op->op.needs = (lks_op_needs){.in_place = true, .backward_in_place = true};
+    op->type = type;
     op->count = d->count;
     op->p = d->p;
     op->scale = (float)(1 / (1 - d->p));

@@ -206,15 +206,6 @@ static void destroy(lks_op *op) {
     free(op);
 }
 
-/* Where a block's results go: to their place, or to `room`, to be rounded. */
-static float *results(const eltwise_job *job, int64_t at, float *room) {
-    return job->op->type == LKS_F32 ? (float *)job->out + at : room;
-}
-
-static void round_results(const eltwise_job *job, int64_t at, int64_t n, const float *room) {
-    if (job->op->type == LKS_BF16) lks_cpu_narrow(n, room, (uint16_t *)job->out + at);
-}
-
 static void forward_part(const void *data, int64_t begin, int64_t end) {
     const eltwise_job *job = data;
     const eltwise_op *op = job->op;
@@ -222,8 +213,8 @@ static void forward_part(const void *data, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += LKS_CPU_CAST_BLOCK) {
         const int64_t n = end - at < LKS_CPU_CAST_BLOCK ? end - at : LKS_CPU_CAST_BLOCK;
         op->activation.forward(n, lks_cpu_floats(op->type, job->in, at, n, in),
-                               results(job, at, out), op->alpha);
-        round_results(job, at, n, out);
+                               lks_cpu_results(op->type, job->out, at, out), op->alpha);
+        lks_cpu_finish(op->type, job->out, at, n, out);
     }
 }
 
@@ -234,9 +225,9 @@ static void backward_part(const void *data, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += LKS_CPU_CAST_BLOCK) {
         const int64_t n = end - at < LKS_CPU_CAST_BLOCK ? end - at : LKS_CPU_CAST_BLOCK;
         op->activation.backward(n, lks_cpu_floats(op->type, job->in, at, n, in),
-                                lks_cpu_floats(op->type, job->dy, at, n, dy), results(job, at, out),
-                                op->alpha);
-        round_results(job, at, n, out);
+                                lks_cpu_floats(op->type, job->dy, at, n, dy),
+                                lks_cpu_results(op->type, job->out, at, out), op->alpha);
+        lks_cpu_finish(op->type, job->out, at, n, out);
     }
 }
 

@@ -3,81 +3,102 @@
  * fixed. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "device/cpu/cast.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/parallel.h"
 #include "device/pool2d.h"
 
 typedef struct pool_op {
     lks_op op;
+    lks_dtype type;
     lks_pool2d_desc desc;
     lks_pool_axis axis[2]; /* height, width */
 } pool_op;
 
 typedef struct pool_job {
     const pool_op *op;
-    const float *in; /* x in forward, dy in backward */
-    float *out;      /* y in forward, dx in backward */
-    uint16_t *tap;   /* max: [batch, out height, out width, channels], the winner in its window */
+    const void *in; /* x in forward, dy in backward */
+    void *out;      /* y in forward, dx in backward */
+    uint16_t *tap;  /* max: [batch, out height, out width, channels], the winner in its window */
 } pool_job;
 
-/* ---- rows: forward one of the output, backward one of the input ---- */
+/* ---- rows: forward one of the output, backward one of the input. Each is written once for both
+ * types of elements. Arrays are those of one image. ---- */
 
-/* The channels of one place of an image. */
-LKS_CPU_INLINE const float *at(const float *image, const lks_pool_axis *width, int64_t h, int64_t w,
-                               int64_t n) {
-    return image + (h * width->in + w) * n;
+enum { TILE = 4 * LKS_CPU_LANES }; /* channels whose sums are kept at a time */
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
 }
 
-/* y and winner[n]: the largest of the window's taps, the first of equals; NaN wins, as in PyTorch.
- */
-LKS_CPU_CLONES
-static void max_row(const pool_op *op, const float *image, const lks_pool_window *rows, float *y,
-                    uint16_t *winner) {
+/* Where the channels of one place of the image begin. */
+LKS_CPU_INLINE int64_t place_of(const lks_pool_axis *width, int64_t h, int64_t w, int64_t n) {
+    return (h * width->in + w) * n;
+}
+
+/* y and winner[n] from `to` on: the largest of the window's taps, the first of equals; NaN wins, as
+ * in PyTorch. The largest so far is one of x, and so y can hold it in any type. */
+LKS_CPU_INLINE void max_row(lks_dtype type, const pool_op *op, const void *x,
+                            const lks_pool_window *rows, void *y, int64_t to, uint16_t *winner) {
     const lks_pool_axis *height = &op->axis[0], *width = &op->axis[1];
     const int64_t n = op->desc.channels;
-    for (int64_t o = 0; o < width->out; o++, y += n, winner += n) {
+    for (int64_t o = 0; o < width->out; o++, to += n, winner += n) {
         const lks_pool_window columns = width->window[o];
-        for (int64_t c = 0; c < n; c++)
-            y[c] = -INFINITY;
         const uint16_t start = (uint16_t)(rows->first * op->desc.kernel[1] + columns.first);
+        for (int64_t c = 0; c < n; c++)
+            lks_cpu_store(type, y, to + c, -INFINITY);
         for (int64_t c = 0; c < n; c++)
             winner[c] = start;
         for (int64_t i = rows->first; i < rows->last; i++)
             for (int64_t j = columns.first; j < columns.last; j++) {
                 const uint16_t tap = (uint16_t)(i * op->desc.kernel[1] + j);
-                const float *x = at(image, width, rows->begin + i * height->step,
-                                    columns.begin + j * width->step, n);
+                const int64_t from = place_of(width, rows->begin + i * height->step,
+                                              columns.begin + j * width->step, n);
 #pragma omp simd
                 for (int64_t c = 0; c < n; c++) {
-                    const bool larger = (x[c] > y[c]) | (x[c] != x[c]);
-                    y[c] = larger ? x[c] : y[c];
+                    const float v = lks_cpu_load(type, x, from + c);
+                    const float most = lks_cpu_load(type, y, to + c);
+                    const bool larger = (v > most) | (v != v);
+                    lks_cpu_store(type, y, to + c, larger ? v : most);
                     winner[c] = larger ? tap : winner[c];
                 }
             }
     }
 }
 
-LKS_CPU_CLONES
-static void average_row(const pool_op *op, const float *image, const lks_pool_window *rows,
-                        float *y) {
+/* sum[n] += scale * x */
+LKS_CPU_INLINE void add_scaled(lks_dtype type, int64_t n, const void *x, int64_t at, float scale,
+                               float *sum) {
+#pragma omp simd
+    for (int64_t c = 0; c < n; c++)
+        sum[c] += scale * lks_cpu_load(type, x, at + c);
+}
+
+LKS_CPU_INLINE void store_scaled(lks_dtype type, int64_t n, const float *sum, float scale, void *y,
+                                 int64_t at) {
+#pragma omp simd
+    for (int64_t c = 0; c < n; c++)
+        lks_cpu_store(type, y, at + c, sum[c] * scale);
+}
+
+LKS_CPU_INLINE void average_row(lks_dtype type, const pool_op *op, const void *x,
+                                const lks_pool_window *rows, void *y, int64_t to) {
     const lks_pool_axis *width = &op->axis[1];
     const int64_t n = op->desc.channels;
-    for (int64_t o = 0; o < width->out; o++, y += n) {
+    for (int64_t o = 0; o < width->out; o++, to += n) {
         const lks_pool_window columns = width->window[o];
         const float scale = 1.0f / (float)(rows->extent * columns.extent);
-        for (int64_t c = 0; c < n; c++)
-            y[c] = 0.0f;
-        for (int64_t i = rows->first; i < rows->last; i++)
-            for (int64_t j = columns.first; j < columns.last; j++) {
-                const float *x = at(image, width, rows->begin + i, columns.begin + j, n);
-#pragma omp simd
-                for (int64_t c = 0; c < n; c++)
-                    y[c] += x[c];
-            }
-        for (int64_t c = 0; c < n; c++)
-            y[c] *= scale;
+        for (int64_t c = 0; c < n; c += TILE) {
+            const int64_t part = least(TILE, n - c);
+            float sum[TILE] = {0};
+            for (int64_t i = rows->first; i < rows->last; i++)
+                for (int64_t j = columns.first; j < columns.last; j++)
+                    add_scaled(type, part, x,
+                               place_of(width, rows->begin + i, columns.begin + j, n) + c, 1.0f,
+                               sum);
+            store_scaled(type, part, sum, scale, y, to + c);
+        }
     }
 }
 
@@ -88,45 +109,51 @@ LKS_CPU_INLINE int64_t tap_of(const lks_pool_window *w, int64_t step, int64_t i)
     return step > 1 && from_begin % step != 0 ? -1 : from_begin / step;
 }
 
-/* dx[n] += dy where the tap won */
-LKS_CPU_INLINE void add_won(int64_t n, const float *dy, const uint16_t *winner, uint16_t tap,
-                            float *dx) {
+/* sum[n] += dy where the tap won */
+LKS_CPU_INLINE void add_won(lks_dtype type, int64_t n, const void *dy, const uint16_t *winner,
+                            int64_t at, uint16_t tap, float *sum) {
 #pragma omp simd
-    for (int64_t c = 0; c < n; c++)
-        dx[c] += winner[c] == tap ? dy[c] : 0.0f;
+    for (int64_t c = 0; c < n; c++) {
+        const float g = lks_cpu_load(type, dy, at + c);
+        sum[c] += winner[at + c] == tap ? g : 0.0f;
+    }
 }
 
-LKS_CPU_INLINE void add_scaled(int64_t n, const float *dy, float scale, float *dx) {
-#pragma omp simd
-    for (int64_t c = 0; c < n; c++)
-        dx[c] += scale * dy[c];
-}
-
-/* Row h of one image's dx from that image's dy (and winners; NULL: averages). */
-LKS_CPU_CLONES
-static void gather_row(const pool_op *op, const float *dy, const uint16_t *winner, int64_t h,
-                       float *dx) {
+/* The sums of n <= TILE channels, from channel c on, of input place (h, w) from dy (and winners;
+ * NULL: averages). */
+LKS_CPU_INLINE void gather_place(lks_dtype type, const pool_op *op, const void *dy,
+                                 const uint16_t *winner, int64_t h, int64_t w, int64_t c, int64_t n,
+                                 float *sum) {
     const lks_pool_axis *height = &op->axis[0], *width = &op->axis[1];
-    const int64_t n = op->desc.channels;
-    memset(dx, 0, (size_t)(width->in * n) * sizeof *dx);
     for (int64_t i = height->cover[h].first; i < height->cover[h].last; i++) {
         const lks_pool_window *rows = &height->window[i];
         const int64_t row_tap = tap_of(rows, height->step, h);
         if (row_tap < 0) continue;
-        for (int64_t w = 0; w < width->in; w++)
-            for (int64_t j = width->cover[w].first; j < width->cover[w].last; j++) {
-                const lks_pool_window *columns = &width->window[j];
-                const int64_t tap = tap_of(columns, width->step, w);
-                const int64_t place = (i * width->out + j) * n;
-                if (tap < 0) continue;
-                if (winner)
-                    add_won(n, dy + place, winner + place,
-                            (uint16_t)(row_tap * op->desc.kernel[1] + tap), dx + w * n);
-                else
-                    add_scaled(n, dy + place, 1.0f / (float)(rows->extent * columns->extent),
-                               dx + w * n);
-            }
+        for (int64_t j = width->cover[w].first; j < width->cover[w].last; j++) {
+            const lks_pool_window *columns = &width->window[j];
+            const int64_t tap = tap_of(columns, width->step, w);
+            const int64_t at = (i * width->out + j) * op->desc.channels + c;
+            if (tap < 0) continue;
+            if (winner)
+                add_won(type, n, dy, winner, at, (uint16_t)(row_tap * op->desc.kernel[1] + tap),
+                        sum);
+            else
+                add_scaled(type, n, dy, at, 1.0f / (float)(rows->extent * columns->extent), sum);
+        }
     }
+}
+
+/* Row h of dx, which begins at `to`. */
+LKS_CPU_INLINE void gather_row(lks_dtype type, const pool_op *op, const void *dy,
+                               const uint16_t *winner, int64_t h, void *dx, int64_t to) {
+    const int64_t n = op->desc.channels;
+    for (int64_t w = 0; w < op->axis[1].in; w++, to += n)
+        for (int64_t c = 0; c < n; c += TILE) {
+            const int64_t part = least(TILE, n - c);
+            float sum[TILE] = {0};
+            gather_place(type, op, dy, winner, h, w, c, part, sum);
+            store_scaled(type, part, sum, 1.0f, dx, to + c);
+        }
 }
 
 static int64_t in_count(const pool_op *op) {
@@ -137,28 +164,51 @@ static int64_t out_count(const pool_op *op) {
     return op->axis[0].out * op->axis[1].out * op->desc.channels;
 }
 
-static void forward_part(const void *data, int64_t begin, int64_t end) {
-    const pool_job *job = data;
+/* Element `at` of an array. */
+LKS_CPU_INLINE const void *element(lks_dtype type, const void *array, int64_t at) {
+    return (const char *)array + at * (type == LKS_F32 ? 4 : 2);
+}
+
+LKS_CPU_INLINE void forward_rows(lks_dtype type, const pool_job *job, int64_t begin, int64_t end) {
     const pool_op *op = job->op;
     const int64_t row = op->axis[1].out * op->desc.channels;
     for (int64_t r = begin; r < end; r++) {
-        const float *image = job->in + r / op->axis[0].out * in_count(op);
+        const void *image = element(type, job->in, r / op->axis[0].out * in_count(op));
         const lks_pool_window *rows = &op->axis[0].window[r % op->axis[0].out];
         if (job->tap)
-            max_row(op, image, rows, job->out + r * row, job->tap + r * row);
+            max_row(type, op, image, rows, job->out, r * row, job->tap + r * row);
         else
-            average_row(op, image, rows, job->out + r * row);
+            average_row(type, op, image, rows, job->out, r * row);
     }
 }
 
-static void backward_part(const void *data, int64_t begin, int64_t end) {
-    const pool_job *job = data;
+LKS_CPU_INLINE void backward_rows(lks_dtype type, const pool_job *job, int64_t begin, int64_t end) {
     const pool_op *op = job->op;
     for (int64_t r = begin; r < end; r++) {
         const int64_t image = r / op->axis[0].in * out_count(op);
-        gather_row(op, job->in + image, job->tap ? job->tap + image : NULL, r % op->axis[0].in,
-                   job->out + r * op->axis[1].in * op->desc.channels);
+        gather_row(type, op, element(type, job->in, image), job->tap ? job->tap + image : NULL,
+                   r % op->axis[0].in, job->out, r * op->axis[1].in * op->desc.channels);
     }
+}
+
+LKS_CPU_CLONES
+static void forward_f32(const void *job, int64_t begin, int64_t end) {
+    forward_rows(LKS_F32, job, begin, end);
+}
+
+LKS_CPU_CLONES
+static void forward_bf16(const void *job, int64_t begin, int64_t end) {
+    forward_rows(LKS_BF16, job, begin, end);
+}
+
+LKS_CPU_CLONES
+static void backward_f32(const void *job, int64_t begin, int64_t end) {
+    backward_rows(LKS_F32, job, begin, end);
+}
+
+LKS_CPU_CLONES
+static void backward_bf16(const void *job, int64_t begin, int64_t end) {
+    backward_rows(LKS_BF16, job, begin, end);
 }
 
 /* ---- the operation ---- */
@@ -173,9 +223,9 @@ static void destroy(lks_op *base) {
 static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
                          lks_op **out) {
     (void)device;
-    (void)type;
     pool_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "pool2d: cannot allocate the operation");
+    op->type = type;
     op->desc = *(const lks_pool2d_desc *)desc;
     lks_status status = LKS_OK;
     for (int i = 0; i < 2 && status == LKS_OK; i++)
@@ -196,7 +246,7 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
     const pool_job job = {op, args->x, args->y, op->desc.kind == LKS_POOL_MAX ? args->saved : NULL};
     const int64_t rows = op->axis[0].out;
     lks_cpu_parallel(base->device, args->batch * rows, 1, 1 + LKS_CPU_GRAIN * rows / in_count(op),
-                     forward_part, &job);
+                     op->type == LKS_F32 ? forward_f32 : forward_bf16, &job);
     return LKS_OK;
 }
 
@@ -208,7 +258,7 @@ static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *
                           op->desc.kind == LKS_POOL_MAX ? args->saved : NULL};
     const int64_t rows = op->axis[0].in;
     lks_cpu_parallel(base->device, args->batch * rows, 1, 1 + LKS_CPU_GRAIN * rows / in_count(op),
-                     backward_part, &job);
+                     op->type == LKS_F32 ? backward_f32 : backward_bf16, &job);
     return LKS_OK;
 }
 

@@ -1,7 +1,9 @@
 /* Softmax along the middle of [rows, size, inner]. Where inner is 1 a row is contiguous; otherwise
- * TILE neighbouring columns of a row go through together. */
+ * TILE neighbouring columns of a row go through together. Of bfloat16, contiguous rows of at most
+ * LKS_CPU_CAST_BLOCK numbers. */
 #include <stdlib.h>
 
+#include "device/cpu/cast.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/lanes.h"
 #include "device/cpu/parallel.h"
@@ -10,14 +12,16 @@ enum { TILE = 64 };
 
 typedef struct softmax_op {
     lks_op op;
+    lks_dtype type;
     int64_t outer, size, inner;
 } softmax_op;
 
 /* Units of work: the rows; where inner > 1, the tiles of all rows. */
 typedef struct softmax_job {
+    lks_dtype type;
     int64_t size, inner, tiles;
-    const float *x, *y, *dy;
-    float *out; /* y in forward, dx in backward */
+    const void *x, *y, *dy;
+    void *out; /* y in forward, dx in backward */
 } softmax_job;
 
 /* ---- contiguous rows ---- */
@@ -45,16 +49,35 @@ static void softmax_rows_backward(int64_t rows, int64_t size, const float *y, co
     }
 }
 
+/* How many of the rows [row, end) go through together. */
+static int64_t rows_at_once(const softmax_job *job, int64_t row, int64_t end) {
+    const int64_t most = job->type == LKS_F32 ? end - row : LKS_CPU_CAST_BLOCK / job->size;
+    return end - row < most ? end - row : most;
+}
+
 static void rows_part(const void *data, int64_t begin, int64_t end) {
     const softmax_job *job = data;
-    const int64_t at = begin * job->size;
-    softmax_rows(end - begin, job->size, job->x + at, job->out + at);
+    float in[LKS_CPU_CAST_BLOCK], out[LKS_CPU_CAST_BLOCK];
+    for (int64_t row = begin, rows; row < end; row += rows) {
+        rows = rows_at_once(job, row, end);
+        const int64_t at = row * job->size, n = rows * job->size;
+        softmax_rows(rows, job->size, lks_cpu_floats(job->type, job->x, at, n, in),
+                     lks_cpu_results(job->type, job->out, at, out));
+        lks_cpu_finish(job->type, job->out, at, n, out);
+    }
 }
 
 static void rows_backward_part(const void *data, int64_t begin, int64_t end) {
     const softmax_job *job = data;
-    const int64_t at = begin * job->size;
-    softmax_rows_backward(end - begin, job->size, job->y + at, job->dy + at, job->out + at);
+    float y[LKS_CPU_CAST_BLOCK], dy[LKS_CPU_CAST_BLOCK], out[LKS_CPU_CAST_BLOCK];
+    for (int64_t row = begin, rows; row < end; row += rows) {
+        rows = rows_at_once(job, row, end);
+        const int64_t at = row * job->size, n = rows * job->size;
+        softmax_rows_backward(rows, job->size, lks_cpu_floats(job->type, job->y, at, n, y),
+                              lks_cpu_floats(job->type, job->dy, at, n, dy),
+                              lks_cpu_results(job->type, job->out, at, out));
+        lks_cpu_finish(job->type, job->out, at, n, out);
+    }
 }
 
 /* ---- columns: [size] rows of `width` <= TILE numbers, `stride` apart ---- */
@@ -112,7 +135,8 @@ static void tiles_part(const void *data, int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t width;
         const int64_t at = tile_place(job, unit, &width);
-        softmax_tile(job->size, job->inner, width, job->x + at, job->out + at);
+        softmax_tile(job->size, job->inner, width, (const float *)job->x + at,
+                     (float *)job->out + at);
     }
 }
 
@@ -121,8 +145,8 @@ static void tiles_backward_part(const void *data, int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t width;
         const int64_t at = tile_place(job, unit, &width);
-        softmax_tile_backward(job->size, job->inner, width, job->y + at, job->dy + at,
-                              job->out + at);
+        softmax_tile_backward(job->size, job->inner, width, (const float *)job->y + at,
+                              (const float *)job->dy + at, (float *)job->out + at);
     }
 }
 
@@ -131,13 +155,16 @@ static void tiles_backward_part(const void *data, int64_t begin, int64_t end) {
 static lks_status create(lks_device *device, lks_dtype type, const void *desc, int64_t max_batch,
                          lks_op **out) {
     (void)device;
-    (void)type;
     (void)max_batch;
     const lks_softmax_desc *d = desc;
+    if (type != LKS_F32 && (d->inner > 1 || d->size > LKS_CPU_CAST_BLOCK))
+        return lks_fail(LKS_EUNSUPPORTED, "softmax: long rows or columns of %s",
+                        lks_dtype_name(type));
     softmax_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "softmax: cannot allocate the operation");
     op->op.needs =
         (lks_op_needs){.backward_needs_y = true, .in_place = true, .backward_in_place = true};
+    op->type = type;
     op->outer = d->outer;
     op->size = d->size;
     op->inner = d->inner;
@@ -151,6 +178,7 @@ static void destroy(lks_op *op) {
 
 static void run(const softmax_op *op, int64_t batch, softmax_job *job, lks_cpu_part rows,
                 lks_cpu_part tiles) {
+    job->type = op->type;
     job->size = op->size;
     job->inner = op->inner;
     job->tiles = op->inner == 1 ? 1 : (op->inner + TILE - 1) / TILE;

@@ -1,39 +1,27 @@
-/* Operations on bfloat16 by way of float32: every operand is widened, the float32 kernel runs, and
- * its results are rounded, once. What lives between operations is bfloat16; the float32 copies are
- * scratch memory of the call. Where samples know nothing of each other, a few of them go through at
- * a time, so that their copies stay in the caches. */
+/* Operations on bfloat16 by way of float32, where an operation has no kernel for it: every operand
+ * is widened, the float32 kernel runs, and its results are rounded, once. What lives between
+ * operations is bfloat16; the float32 copies are scratch memory of the call. */
 #include <stdlib.h>
 
 #include "device/cpu/cpu.h"
 #include "device/cpu/parallel.h"
 
-enum {
-    MAX_PARAMS = 2,
-    /* Float32 copies of a piece, for each thread: half of a common second-level cache. */
-    PIECE_FLOATS = 1 << 17
-};
+enum { MAX_PARAMS = 2 };
 
 /* Elements: of a sample; of a parameter. */
 typedef struct operand_counts {
     int64_t x, y;
     int64_t param[MAX_PARAMS];
     int params;
-    bool two_inputs, two_gradients; /* add; fork */
-    bool alone;                     /* every sample by itself, and no parameters */
 } operand_counts;
 
 typedef struct widened_op {
     lks_op op;
     lks_op *inner; /* float32 */
     operand_counts count;
-    int64_t piece; /* samples that go through together */
 } widened_op;
 
-/* ---- the sizes of all kinds ---- */
-
-static operand_counts same_counts(int64_t count) {
-    return (operand_counts){.x = count, .y = count, .alone = true};
-}
+/* ---- the sizes of the kinds that are widened ---- */
 
 static operand_counts count_products(lks_op_kind kind, const void *desc) {
     if (kind == LKS_OP_LINEAR) {
@@ -51,61 +39,21 @@ static operand_counts count_products(lks_op_kind kind, const void *desc) {
                             .params = d->bias ? 2 : 1};
 }
 
-static operand_counts count_norms(lks_op_kind kind, const void *desc) {
+static operand_counts count_operands(lks_op_kind kind, const void *desc) {
     if (kind == LKS_OP_BATCH_NORM) {
         const lks_batch_norm_desc *d = desc;
-        operand_counts n = same_counts(d->channels * d->spatial);
-        n.alone = false;
-        n.params = d->affine ? 2 : 0;
-        n.param[0] = n.param[1] = d->channels;
-        return n;
+        const int64_t count = d->channels * d->spatial;
+        return (operand_counts){.x = count,
+                                .y = count,
+                                .param = {d->channels, d->channels},
+                                .params = d->affine ? 2 : 0};
     }
-    const lks_layer_norm_desc *d = desc;
-    operand_counts n = same_counts(d->rows_per_sample * d->width);
-    n.alone = false;
-    n.params = !d->affine ? 0 : d->bias ? 2 : 1;
-    n.param[0] = n.param[1] = d->width;
-    return n;
-}
-
-static operand_counts count_pool2d(const lks_pool2d_desc *d) {
-    return (operand_counts){.x = d->channels * d->in_size[0] * d->in_size[1],
-                            .y = d->channels * d->out_size[0] * d->out_size[1],
-                            .alone = true};
-}
-
-static operand_counts count_operands(lks_op_kind kind, const void *desc) {
-    operand_counts n = {0};
-    switch (kind) {
-    case LKS_OP_LINEAR:
-    case LKS_OP_CONV2D:
-        return count_products(kind, desc);
-    case LKS_OP_BATCH_NORM:
-    case LKS_OP_LAYER_NORM:
-        return count_norms(kind, desc);
-    case LKS_OP_POOL2D:
-        return count_pool2d(desc);
-    case LKS_OP_SOFTMAX: {
+    if (kind == LKS_OP_SOFTMAX) {
         const lks_softmax_desc *d = desc;
-        return same_counts(d->outer * d->size * d->inner);
+        const int64_t count = d->outer * d->size * d->inner;
+        return (operand_counts){.x = count, .y = count};
     }
-    case LKS_OP_RELAYOUT: {
-        const lks_relayout_desc *d = desc;
-        return same_counts(d->channels * d->spatial);
-    }
-    case LKS_OP_ELTWISE:
-        return same_counts(((const lks_eltwise_desc *)desc)->count);
-    case LKS_OP_DROPOUT:
-        return same_counts(((const lks_dropout_desc *)desc)->count);
-    case LKS_OP_ADD:
-    case LKS_OP_FORK:
-        n = same_counts(((const lks_add_desc *)desc)->count);
-        n.two_inputs = kind == LKS_OP_ADD;
-        n.two_gradients = kind == LKS_OP_FORK;
-        return n;
-    default: /* a cast is no such operation */
-        return n;
-    }
+    return count_products(kind, desc);
 }
 
 /* ---- float32 copies ---- */
@@ -154,7 +102,6 @@ static void widen_forward(const widened_op *op, const lks_op_args *args, room *r
     widen_params(op, args, r, out);
     float *x = widen(r, args->batch * n->x, args->x);
     out->args.x = x;
-    if (n->two_inputs) out->args.x2 = widen(r, args->batch * n->x, args->x2);
     out->args.y = op->op.needs.in_place ? x : take(r, args->batch * n->y);
 }
 
@@ -168,39 +115,8 @@ static void widen_backward(const widened_op *op, const lks_op_args *args, room *
     if (needs->backward_needs_y) out->args.y = widen(r, args->batch * n->y, args->y);
     float *dy = widen(r, args->batch * n->y, args->dy);
     out->args.dy = dy;
-    if (n->two_gradients) out->args.dy2 = widen(r, args->batch * n->y, args->dy2);
     float *dx = needs->backward_in_place ? dy : take(r, args->batch * n->x);
     out->args.dx = args->dx ? dx : NULL;
-    out->args.dx2 = args->dx2 ? dy : NULL; /* of an add, whose gradients are all dy */
-}
-
-/* ---- pieces of a batch ---- */
-
-static const void *skip(const void *halves, int64_t count) {
-    return halves ? (const uint16_t *)halves + count : NULL;
-}
-
-static void *skip_to(void *halves, int64_t count) {
-    return halves ? (uint16_t *)halves + count : NULL;
-}
-
-/* The operands of at most op->piece samples from `first` on. */
-static lks_op_args piece_of(const widened_op *op, const lks_op_args *args, int64_t first) {
-    const int64_t left = args->batch - first, x = first * op->count.x, y = first * op->count.y;
-    const int64_t saved_bytes = (int64_t)op->op.needs.saved_bytes / op->op.max_batch;
-    lks_op_args piece = *args;
-    if (first == 0 && left <= op->piece) return piece;
-    piece.batch = left < op->piece ? left : op->piece;
-    piece.first_row += first;
-    piece.x = skip(args->x, x);
-    piece.x2 = skip(args->x2, x);
-    piece.y = skip_to(args->y, y);
-    piece.dy = skip_to(args->dy, y);
-    piece.dy2 = skip(args->dy2, y);
-    piece.dx = skip_to(args->dx, x);
-    piece.dx2 = skip_to(args->dx2, x);
-    if (args->saved) piece.saved = (char *)args->saved + first * saved_bytes;
-    return piece;
 }
 
 /* ---- the operation ---- */
@@ -216,7 +132,8 @@ static room make_room(const widened_op *op, const lks_op_args *args) {
     return (room){op->op.device, (float *)(void *)((char *)args->scratch + inner), 0};
 }
 
-static lks_status forward_piece(const widened_op *op, lks_stream *stream, const lks_op_args *args) {
+static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
+    const widened_op *op = (const widened_op *)base;
     room r = make_room(op, args);
     wide_operands wide;
     widen_forward(op, args, &r, &wide);
@@ -225,55 +142,21 @@ static lks_status forward_piece(const widened_op *op, lks_stream *stream, const 
     return status;
 }
 
-static lks_status backward_piece(const widened_op *op, lks_stream *stream,
-                                 const lks_op_args *args) {
-    const int64_t count = args->batch * op->count.x;
+static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
+    const widened_op *op = (const widened_op *)base;
     room r = make_room(op, args);
     wide_operands wide;
     widen_backward(op, args, &r, &wide);
     lks_status status = lks_op_backward(op->inner, stream, &wide.args);
-    if (status != LKS_OK) return status;
-    if (args->dx) narrow(op->op.device, count, wide.args.dx, args->dx);
-    if (args->dx2) narrow(op->op.device, count, wide.args.dx2, args->dx2);
-    return LKS_OK;
-}
-
-typedef lks_status (*piece_fn)(const widened_op *op, lks_stream *stream, const lks_op_args *args);
-
-/* An empty batch is one empty piece. */
-static lks_status run_pieces(const widened_op *op, lks_stream *stream, const lks_op_args *args,
-                             piece_fn run) {
-    lks_status status = LKS_OK;
-    int64_t first = 0;
-    do {
-        const lks_op_args piece = piece_of(op, args, first);
-        status = run(op, stream, &piece);
-        first += op->piece;
-    } while (status == LKS_OK && first < args->batch);
+    if (status == LKS_OK && args->dx)
+        narrow(op->op.device, args->batch * op->count.x, wide.args.dx, args->dx);
     return status;
-}
-
-static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
-    const widened_op *op = (const widened_op *)base;
-    if (!op->inner->type->forward) return LKS_OK;
-    return run_pieces(op, stream, args, forward_piece);
-}
-
-static lks_status backward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
-    return run_pieces((const widened_op *)base, stream, args, backward_piece);
 }
 
 static const lks_op_type widened = {.forward = forward, .backward = backward, .destroy = destroy};
 
-static int64_t choose_piece(const widened_op *op, int64_t max_batch) {
-    const int64_t sample = op->count.x + op->count.y;
-    const int64_t fit = (int64_t)op->op.device->threads * PIECE_FLOATS / (sample + 1);
-    if (!op->count.alone || fit > max_batch) return max_batch;
-    return fit < 1 ? 1 : fit;
-}
-
 static size_t scratch_bytes(const widened_op *op) {
-    const lks_op_args largest = {.batch = op->piece};
+    const lks_op_args largest = {.batch = op->op.max_batch};
     wide_operands unused;
     room before = {0}, after = {0};
     widen_forward(op, &largest, &before, &unused);
@@ -286,7 +169,6 @@ lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lk
                                   const void *desc, int64_t max_batch, lks_op **out) {
     widened_op *op = calloc(1, sizeof *op);
     if (!op) return lks_fail(LKS_ENOMEM, "an operation on bfloat16: out of memory");
-    op->count = count_operands(kind, desc);
     lks_status status = lks_op_make(type, device, LKS_F32, desc, max_batch, &op->inner);
     if (status != LKS_OK) {
         free(op);
@@ -294,7 +176,7 @@ lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lk
     }
     op->op = *op->inner;
     op->op.type = &widened;
-    op->piece = choose_piece(op, max_batch);
+    op->count = count_operands(kind, desc);
     op->op.needs.scratch_bytes = scratch_bytes(op);
     *out = &op->op;
     return LKS_OK;
