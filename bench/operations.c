@@ -184,7 +184,8 @@ static lks_status measure(lks_device *device, const bench_case *c, int turns) {
     }
     if (!status) {
         printf("\"%s\": {", c->name);
-        print_list("forward_ms", forward, turns, ", ");
+        if (c->kind != LKS_OP_FORK) /* which has nothing to do there */
+            print_list("forward_ms", forward, turns, ", ");
         print_list("backward_ms", backward, turns, "}");
     }
     for (int i = 0; i < OPERANDS; i++)
