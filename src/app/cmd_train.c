@@ -1,6 +1,6 @@
 #include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
+#include <limits.h>
+#include <sys/stat.h>
 
 #include "app/commands.h"
 #include "app/job.h"
@@ -38,6 +38,21 @@ static bool has_signal(void *data) {
     return lks_signals_received() != NULL;
 }
 
+/* A run that begins anew where another one has been writes over what that one has left, which may
+ * be a command typed once too often. */
+static void warn_of_another_run(const lks_job *job) {
+    const char *output = job->run.config.output;
+    char path[PATH_MAX];
+    struct stat latest;
+    if (!output || !lks_job_is_first(job)) return;
+    snprintf(path, sizeof path, "%s/checkpoints/latest.h5", output);
+    if (stat(path, &latest) != 0) return;
+    lks_log(lks_context_logger(job->context), LKS_LOG_WARNING,
+            "%s has checkpoints of a run before this one, which begins anew and will replace them: "
+            "`--resume auto` would go on with that run, `--output` keeps it",
+            output);
+}
+
 /* The weights to begin with: those of the run itself, or else of another one. */
 static lks_status resume(lks_job *job) {
     const char *which = job->args->resume;
@@ -45,7 +60,9 @@ static lks_status resume(lks_job *job) {
     bool resumed = false;
     lks_status status = which ? lks_trainer_resume(job->trainer, which, &resumed) : LKS_OK;
     if (status || resumed) return status;
-    if (which)
+    if (!which)
+        warn_of_another_run(job);
+    else
         lks_log(lks_context_logger(job->context), LKS_LOG_INFO,
                 "no checkpoint in %s/checkpoints yet: beginning at the first epoch",
                 run->config.output);
@@ -62,7 +79,8 @@ static const lks_epoch_result *find_best(const lks_trainer *trainer) {
     return best;
 }
 
-static void report(const lks_job *job, double seconds) {
+/* `before`: epochs that were done when this command began. */
+static void report(const lks_job *job, int64_t before, double seconds) {
     const lks_trainer *trainer = job->trainer;
     int64_t epochs = lks_trainer_epochs_done(trainer);
     if (lks_trainer_end(trainer) == LKS_END_EARLY_STOPPING)
@@ -74,9 +92,13 @@ static void report(const lks_job *job, double seconds) {
         printf("Best: %s\n", line.failed ? "" : line.text);
         lks_strbuf_free(&line);
     }
-    printf("%" PRId64 " epoch%s done in %.1f s", epochs, lks_plural(epochs), seconds);
+    printf("%" PRId64 " epoch%s done", epochs, lks_plural(epochs));
+    if (before > 0) printf(", %" PRId64 " of them", epochs - before);
+    printf(" in %.1f s", seconds);
     if (job->run.config.output) printf("; results in %s", job->run.config.output);
     puts(".");
+    if (before > 0 && epochs == before && lks_trainer_end(trainer) == LKS_END_EPOCHS)
+        puts("Nothing was left to do: with a larger `epochs` the run goes on.");
     fflush(stdout);
 }
 
@@ -121,11 +143,12 @@ static lks_status train(lks_job *job, watcher *w) {
     if (!status && job->args->profile_steps)
         status = lks_trainer_profile(job->trainer, job->args->profile_steps);
     if (status) return status;
-    double start = lks_clock_seconds();
+    const int64_t before = lks_trainer_epochs_done(job->trainer);
+    const double start = lks_clock_seconds();
     status = lks_fit(job->trainer);
     lks_display_clear(&w->display);
     if (status) return status;
-    if (w->first) report(job, lks_clock_seconds() - start);
+    if (w->first) report(job, before, lks_clock_seconds() - start);
     lks_fit_end end = lks_trainer_end(job->trainer);
     return end == LKS_END_REQUEST || end == LKS_END_TIME_LIMIT ? interrupted(job) : LKS_OK;
 }

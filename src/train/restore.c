@@ -1,5 +1,6 @@
 /* Restoring the whole state. Everything is read and checked beside the run before any of it
  * changes, so that a file which turns out to be broken leaves the trainer as it is. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -282,7 +283,12 @@ lks_status lks_trainer_restore(lks_trainer *t, const char *path) {
     free_restored(&numbers);
     lks_guard_enter(t->context->guard, before);
     lks_guard_step(t->context->guard, t->position.global_step);
-    if (status == LKS_OK && t->run_dir != NULL)
+    if (status != LKS_OK) return status;
+    lks_log(&t->context->logger, LKS_LOG_INFO,
+            "going on from %s: %" PRId64 " of %" PRId64 " epochs and %" PRId64
+            " steps in all are done",
+            path, lks_trainer_epochs_done(t), t->config.epochs, t->position.global_step);
+    if (t->run_dir != NULL)
         lks_run_dir_resume(t->run_dir, path, t->position.epoch, t->position.step);
-    return status;
+    return LKS_OK;
 }
