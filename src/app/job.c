@@ -97,27 +97,29 @@ bool lks_job_is_first(const lks_job *job) {
     return lks_comm_rank(job->comm) == 0;
 }
 
+/* advice: what else to do where the run file does not have it, or "". */
 static lks_status open_dataset(lks_job *job, const char *name, const lks_spec *spec,
-                               lks_dataset **out) {
+                               const char *advice, lks_dataset **out) {
     lks_status status = spec->type ? lks_dataset_open(spec, job->run.memory_bytes, out)
-                                   : lks_fail(LKS_ECONFIG, "%s: data: the key \"%s\" is missing",
-                                              job->args->operands[0], name);
+                                   : lks_fail(LKS_ECONFIG, "%s: data: the key \"%s\" is missing%s",
+                                              job->args->operands[0], name, advice);
     return lks_comm_agree(job->comm, status);
 }
 
 lks_status lks_job_open_split(lks_job *job, lks_dataset **out) {
     bool train = strcmp(job->args->split, "train") == 0;
     lks_dataset **place = train ? &job->train : &job->validation;
-    lks_status status =
-        open_dataset(job, job->args->split, train ? &job->run.train : &job->run.validation, place);
+    lks_status status = train ? open_dataset(job, "train", &job->run.train, "", place)
+                              : open_dataset(job, "validation", &job->run.validation,
+                                             "; `--split train` takes the training data", place);
     *out = *place;
     return status;
 }
 
 lks_status lks_job_open_training(lks_job *job) {
-    lks_status status = open_dataset(job, "train", &job->run.train, &job->train);
+    lks_status status = open_dataset(job, "train", &job->run.train, "", &job->train);
     if (!status && job->run.validation.type)
-        status = open_dataset(job, "validation", &job->run.validation, &job->validation);
+        status = open_dataset(job, "validation", &job->run.validation, "", &job->validation);
     return status;
 }
 

@@ -4,7 +4,9 @@
  * all ranks agreed on. Rank 0 alone exits with its code, the others with 0: mpirun exits with that
  * code and names one process in its own message, and does not kill ranks that are still leaving.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "app/commands.h"
@@ -44,6 +46,16 @@ static void print_error(lks_status status, const char *before) {
     fprintf(stderr, "lockstep: %s%s%s\n", kind, before, detail);
 }
 
+/* What the other commands print is their result; a run that has trained does not fail for its words
+ * about it. */
+static lks_status check_printed(lks_status status, const lks_args *args) {
+    if (status || args->command == LKS_COMMAND_TRAIN) return status;
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return LKS_OK;
+    return lks_fail(LKS_EIO, "cannot write to the standard output%s%s", errno ? ": " : "",
+                    errno ? strerror(errno) : "");
+}
+
 /* A command line that is wrong comes here, too: without MPI every rank would say so. */
 static int run_with_mpi(lks_status status, const lks_args *args, int argc, char **argv) {
     int provided, rank, size;
@@ -56,7 +68,7 @@ static int run_with_mpi(lks_status status, const lks_args *args, int argc, char 
     lks_starting_done();
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
-    if (!status) status = commands[args->command].run(args);
+    if (!status) status = check_printed(commands[args->command].run(args), args);
     int exit_code = lks_status_exit_code(status);
     if (status && size > 1 && lks_strands_others(status)) {
         char before[32];
@@ -82,7 +94,7 @@ int main(int argc, char **argv) {
     if (status || commands[args.command].needs_mpi) {
         exit_code = run_with_mpi(status, &args, argc, argv);
     } else {
-        status = commands[args.command].run(&args);
+        status = check_printed(commands[args.command].run(&args), &args);
         if (status) print_error(status, "");
         exit_code = lks_status_exit_code(status);
     }

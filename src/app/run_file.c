@@ -55,6 +55,10 @@ static lks_status read_top(lks_run_parser *parser, const lks_node *root, lks_run
     run->config.optimizer = defaults.optimizer;
     run->config.progress_seconds = defaults.progress_seconds;
     if (status) return status;
+    if (run->config.output && !*run->config.output)
+        return lks_node_fail(lks_node_find(root, "output"),
+                             "output is empty: expected a folder's name, or null for a run that "
+                             "writes nothing");
     return lks_run_read_options(parser, &machine, root, &run->machine, NULL);
 }
 
@@ -130,18 +134,19 @@ static lks_status read_typed(lks_run_parser *parser, const lks_node *root, const
     return lks_run_read_spec(parser, lks_section_find(key), key, "\n", node, out);
 }
 
-/* early_stopping, gradients and checkpoint: *out stays NULL where the section is not given. */
+/* early_stopping, gradients and checkpoint: *out stays NULL where the section is not given.
+ * always: its defaults hold then, so the resolved text has them. */
 static lks_status read_table(lks_run_parser *parser, const lks_node *root, const char *key,
-                             const char **out) {
+                             bool always, const char **out) {
     const lks_option_table *table = lks_section_find(key)->table;
     const lks_node *node;
     lks_status status = find_map(root, key, &node);
-    if (status || !node) return status;
+    if (status || (!node && !always)) return status;
     void *config = calloc(1, table->struct_bytes + 1);
-    if (!config) return lks_run_out_of_memory(node);
+    if (!config) return lks_run_out_of_memory(root);
     lks_map_reader reader = {table, key, NULL, "\n  ", NULL};
     lks_strbuf_add(&parser->resolved, "\n%s:", key);
-    status = lks_run_read_options(parser, &reader, node, config, out);
+    status = lks_run_read_options(parser, &reader, node, config, node ? out : NULL);
     lks_options_free(table, config);
     free(config);
     return status;
@@ -186,9 +191,10 @@ static lks_status read_sections(lks_run_parser *parser, const lks_node *root, lk
         status = lks_run_read_optimizer(parser, lks_node_find(root, "optimizer"), &run->config);
     if (!status) status = read_typed(parser, root, "schedule", &run->config.schedule);
     if (!status) status = check_schedule(&run->config.schedule);
-    if (!status) status = read_table(parser, root, "early_stopping", &run->config.early_stopping);
-    if (!status) status = read_table(parser, root, "gradients", &run->config.gradients);
-    if (!status) status = read_table(parser, root, "checkpoint", &run->config.checkpoint);
+    if (!status)
+        status = read_table(parser, root, "early_stopping", false, &run->config.early_stopping);
+    if (!status) status = read_table(parser, root, "gradients", true, &run->config.gradients);
+    if (!status) status = read_table(parser, root, "checkpoint", true, &run->config.checkpoint);
     if (!status) status = read_init_from(parser, root, run);
     return status;
 }

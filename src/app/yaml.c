@@ -21,7 +21,7 @@ typedef struct reader {
     yaml_event_t event;
     bool has_event;
     lks_arena *arena;
-    const char *source;
+    const char *source, *text;
     anchor *anchors;
     int depth, node_count;
 } reader;
@@ -80,6 +80,15 @@ static lks_status out_of_memory(const reader *r) {
 
 /* ---- events ---- */
 
+/* libyaml's words for such a line ("cannot start any token") do not name what is wrong. */
+static bool is_indented_by_tab(const char *text, size_t line) {
+    for (; line > 0 && text; line--) {
+        text = strchr(text, '\n');
+        text = text ? text + 1 : NULL;
+    }
+    return text && text[strspn(text, " ")] == '\t';
+}
+
 static lks_status syntax_error(const reader *r) {
     const yaml_parser_t *p = &r->parser;
     if (p->error == YAML_MEMORY_ERROR) return out_of_memory(r);
@@ -89,6 +98,8 @@ static lks_status syntax_error(const reader *r) {
     if (p->error == YAML_READER_ERROR)
         return lks_fail(LKS_ECONFIG, "%s: not a YAML text: %s (byte %zu)", r->source, problem,
                         p->problem_offset);
+    if (is_indented_by_tab(r->text, p->problem_mark.line))
+        return lks_node_fail(&place, "not valid YAML: a tab before the key: YAML wants blanks");
     return p->context ? lks_node_fail(&place, "not valid YAML: %s, %s", p->context, problem)
                       : lks_node_fail(&place, "not valid YAML: %s", problem);
 }
@@ -281,7 +292,7 @@ static lks_status read_document(reader *r, lks_node **out) {
 }
 
 lks_status lks_yaml_parse(lks_arena *arena, const char *source, const char *text, lks_node **out) {
-    reader r = {.arena = arena, .source = source};
+    reader r = {.arena = arena, .source = source, .text = text};
     if (!yaml_parser_initialize(&r.parser)) return out_of_memory(&r);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, strlen(text));
     lks_status status = read_document(&r, out);

@@ -74,6 +74,10 @@ static void what_is_not_given_has_defaults(void **state) {
     assert_null(run.config.schedule.type);
     assert_null(run.config.early_stopping);
     assert_null(run.config.checkpoint);
+    assert_null(run.config.gradients);
+    assert_non_null(strstr(run.config.run_file, "gradients:\n  clip_norm: 0\n"));
+    assert_non_null(strstr(run.config.run_file, "checkpoint:\n  keep_last: 2\n"));
+    assert_null(strstr(run.config.run_file, "early_stopping"));
     assert_null(run.config.output);
     assert_null(run.train.type);
     assert_null(run.validation.type);
@@ -170,6 +174,7 @@ static const mistake mistakes[] = {
     {9, "  train: [a]", "run.yaml:9: dataset: expected a type's name or a map"},
     {9, "  trian: {type: hdf5}",
      "run.yaml:9: data: unknown option \"trian\": did you mean \"train\"?"},
+    {7, "output: \"\"", "run.yaml:7: output is empty: expected a folder's name"},
     {11, "  scale: big", "run.yaml:11: data: scale: \"big\" is not valid: expected a number"},
     {12, "  mean: [0.1, [2]]", "run.yaml:12: data: mean: a list of lists or maps stands here"},
     {13, "modell:", "run.yaml:13: unknown option \"modell\": did you mean \"model\"?"},

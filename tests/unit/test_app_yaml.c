@@ -96,7 +96,7 @@ static void what_is_refused(void **state) {
     refused(*state, "a: [1, 2\nb: 3\n", "run.yaml:2: not valid YAML");
     refused(*state, "a: \"x\n", "not valid YAML");
     refused(*state, "a: b: c\n", "run.yaml:1: not valid YAML");
-    refused(*state, "a: 1\n\tb: 2\n", "run.yaml:2: not valid YAML");
+    refused(*state, "a: 1\n\tb: 2\n", "run.yaml:2: not valid YAML: a tab before");
     refused(*state, "a: *b\n", "run.yaml:1: the alias *b has no anchor &b before it");
     refused(*state, "a: &a [*a]\n", "run.yaml:1: the alias *a has no anchor");
     refused(*state, "a: !!int 3\n", "run.yaml:1: the tag tag:yaml.org,2002:int has no meaning");
