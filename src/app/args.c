@@ -13,6 +13,7 @@ typedef struct reader {
     int argc, next;
     char **argv;
     lks_args *args;
+    const lks_cli_option *taker; /* the last option whose value was an argument of its own */
 } reader;
 
 static lks_status refuse_option(const reader *r, const char *given) {
@@ -184,6 +185,7 @@ static lks_status take_value(reader *r, const lks_cli_option *option, char *atta
             return lks_fail(LKS_EUSAGE, "--%s: its value is missing, %s", option->name,
                             option->value);
         *out = r->argv[r->next++];
+        r->taker = option;
     }
     if (!option->value && attached)
         return lks_fail(LKS_EUSAGE, "--%s takes no value, but \"%s\" was given", option->name,
@@ -255,10 +257,17 @@ static lks_status read_command(reader *r) {
                               given);
 }
 
-static lks_status check(const lks_args *args) {
-    const lks_cli_command *c = &lks_cli_commands[args->command];
-    if (args->operand_count < c->min_operands)
-        return lks_fail(LKS_EUSAGE, "%s: expected %s", c->name, c->operands);
+/* The last option may have taken what was meant as an operand: `train --resume run.yaml`. */
+static lks_status refuse_lack(const reader *r) {
+    const lks_cli_command *c = &lks_cli_commands[r->args->command];
+    return r->taker ? lks_fail(LKS_EUSAGE, "%s: expected %s beside the value that --%s takes",
+                               c->name, c->operands, r->taker->name)
+                    : lks_fail(LKS_EUSAGE, "%s: expected %s", c->name, c->operands);
+}
+
+static lks_status check(const reader *r) {
+    const lks_args *args = r->args;
+    if (args->operand_count < lks_cli_commands[args->command].min_operands) return refuse_lack(r);
     if (args->command == LKS_COMMAND_PREDICT && !args->out)
         return lks_fail(LKS_EUSAGE, "predict: --out FILE.h5 is missing: where to write");
     if (args->command == LKS_COMMAND_PLAN && !args->ranks)
@@ -277,7 +286,7 @@ lks_status lks_args_parse(int argc, char **argv, lks_args *out) {
                       .split = "validation",
                       .max_bytes = INT64_C(1) << 30,
                       .verbosity = 1};
-    reader r = {argc, 1, argv, out};
+    reader r = {argc, 1, argv, out, NULL};
     bool ended = false;
     lks_status status = LKS_OK;
     out->operands = calloc((size_t)argc + 1, sizeof *out->operands);
@@ -295,7 +304,7 @@ lks_status lks_args_parse(int argc, char **argv, lks_args *out) {
         if (!status && (out->help_for != LKS_COMMAND_HELP || out->command == LKS_COMMAND_VERSION))
             return LKS_OK; /* --help and --version: the rest does not matter */
     }
-    return status ? status : check(out);
+    return status ? status : check(&r);
 }
 
 void lks_args_free(lks_args *args) {

@@ -41,11 +41,12 @@ static void log_groups(const lks_trainer *t, const lks_logger *logger) {
 
 static void log_training(const lks_trainer *t, const lks_logger *logger) {
     char shape[LKS_SHAPE_TEXT_BYTES];
+    const int64_t count = lks_dataset_count(t->train_data), steps = lks_loader_steps(t->loader);
     lks_log(logger, LKS_LOG_INFO,
-            "data: %s, %" PRId64 " samples of %s, %" PRId64 " steps of %" PRId64 " per epoch",
-            lks_dataset_describe(t->train_data), lks_dataset_count(t->train_data),
-            lks_shape_text(lks_dataset_input_shape(t->train_data), shape),
-            lks_loader_steps(t->loader), t->config.batch_size);
+            "data: %s, %" PRId64 " sample%s of %s, %" PRId64 " step%s of %" PRId64 " per epoch",
+            lks_dataset_describe(t->train_data), count, lks_plural(count),
+            lks_shape_text(lks_dataset_input_shape(t->train_data), shape), steps, lks_plural(steps),
+            count < t->config.batch_size ? count : t->config.batch_size);
     if (t->validation_data != NULL)
         lks_log(logger, LKS_LOG_INFO, "validation: %s, %" PRId64 " samples",
                 lks_dataset_describe(t->validation_data), lks_dataset_count(t->validation_data));

@@ -139,10 +139,11 @@ lks_status lks_trainer_check_dataset(lks_trainer *t, lks_dataset *dataset) {
                         lks_dataset_describe(dataset));
     if (lks_graph_targets_are_classes(t->graph)) {
         if (kind != LKS_TARGET_CLASSES)
-            return lks_fail(
-                LKS_EDATA,
-                "%s: the loss %s takes integer class labels [n], but the targets are numbers",
-                lks_dataset_describe(dataset), t->config.loss.type);
+            return lks_fail(LKS_EDATA,
+                            "%s: the loss %s takes integer class labels [n], but the targets are "
+                            "values of the shape %s each",
+                            lks_dataset_describe(dataset), t->config.loss.type,
+                            lks_shape_text(lks_dataset_target_shape(dataset), have));
         return lks_dataset_check_labels(dataset, output->dim[0], lks_graph_ignore_index(t->graph));
     }
     if (kind != LKS_TARGET_VALUES)

@@ -148,6 +148,8 @@ static void mistakes(void **state) {
     refused("--hepl", "unknown option --hepl: did you mean --help?");
     refused("-x", "unknown option -x");
     refused("train", "train: expected RUN.yaml");
+    refused("train --resume run.yaml",
+            "train: expected RUN.yaml beside the value that --resume takes");
     refused("eval run.yaml", "eval: expected RUN.yaml CHECKPOINT");
     refused("train run.yaml more.yaml", "train: \"more.yaml\" is one too many");
     refused("version 3", "version: \"3\" is one too many: expected nothing");
