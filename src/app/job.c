@@ -75,7 +75,7 @@ void lks_job_leave_the_word(const lks_context *context) {
     const double limit = lks_clock_seconds() + MOST_SECONDS;
     if (!context || !lks_comm_is_failure_shared(lks_context_comm(context))) return;
     while (lks_clock_seconds() < limit)
-        poll(NULL, 0, LOOK_MILLISECONDS); /* a signal that is caught ends it early */
+        poll(NULL, 0, LOOK_MILLISECONDS); /* which a caught signal ends early */
 }
 
 void lks_job_close(lks_job *job, lks_status status) {
