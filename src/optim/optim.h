@@ -12,11 +12,14 @@
 
 /* ---- buckets and shards ----
  *
- * The flat buffer is cut into contiguous buckets of about bucket_bytes (the first, whose gradients
- * exist first, first_bucket_bytes), each a multiple of size * LKS_SHARD_ALIGN elements, so that it
- * divides evenly over the ranks. A cut may fall inside a parameter; only the last bucket is padded
- * beyond flat_count. Rank r's shard of a bucket is its r-th equal part (zero_stage >= 1) or all of
- * it (0). zero_stage 2 differs from 1 in how gradients are exchanged, not in the plan. */
+ * The flat buffer is cut into contiguous buckets of about bucket_bytes, each a multiple of size *
+ * LKS_SHARD_ALIGN elements, so that it divides evenly over the ranks. The first one, whose
+ * gradients exist first, has first_bucket_bytes, so that communication starts early; the last one
+ * has as many, because backward has ended when it starts, and nothing hides it. That is so where
+ * the others are larger and what lies between is at least as much. A cut may fall inside a
+ * parameter; only the last bucket is padded beyond flat_count. Rank r's shard of a bucket is its
+ * r-th equal part (zero_stage >= 1) or all of it (0). zero_stage 2 differs from 1 in how gradients
+ * are exchanged, not in the plan. */
 enum { LKS_SHARD_ALIGN = 16 };
 
 typedef struct lks_bucket {

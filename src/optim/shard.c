@@ -46,7 +46,9 @@ lks_status lks_shard_plan_create(int64_t flat_count, int64_t bucket_bytes,
     int64_t first = bucket_elements(first_bucket_bytes, unit);
     int64_t other = bucket_elements(bucket_bytes, unit);
     int64_t padded = (flat_count + unit - 1) / unit * unit;
-    int64_t bucket_count = padded > first ? 1 + (padded - first + other - 1) / other : padded > 0;
+    int64_t behind = padded > first ? padded - first : 0;
+    int64_t last = first < other && behind >= 2 * first ? first : 0; /* 0: like those before it */
+    int64_t bucket_count = (padded > 0) + (behind - last + other - 1) / other + (last > 0);
     if (bucket_count > INT32_MAX) {
         return lks_fail(LKS_EINVAL, "bucket_bytes %lld: too small for %lld parameters",
                         (long long)bucket_bytes, (long long)flat_count);
@@ -72,7 +74,8 @@ lks_status lks_shard_plan_create(int64_t flat_count, int64_t bucket_bytes,
     int64_t offset = 0;
     for (int b = 0; b < plan->bucket_count; b++) {
         int64_t full = b == 0 ? first : other;
-        int64_t count = padded - offset < full ? padded - offset : full;
+        int64_t end = b < plan->bucket_count - 1 ? padded - last : padded;
+        int64_t count = end - offset < full ? end - offset : full;
         buckets[b] = (lks_bucket){.offset = offset, .count = count};
         shards[b] =
             zero_stage == 0 ? (lks_range){.offset = offset, .count = count} : own_part(plan, b);

@@ -68,7 +68,8 @@ static const lks_option train_options[] = {
      .text = "1MiB",
      .low = 1024,
      .high = 1099511627776.0,
-     .help = "Bytes of the first bucket; a small one lets communication start early."},
+     .help = "Bytes of the first bucket, and of the last one where bucket_bytes is more: "
+             "communication starts early, and little of it is left when backward has ended."},
     {.key = "grad_reduce_dtype",
      .type = LKS_OPTION_CHOICE,
      .offset = offsetof(lks_train_config, grad_reduce_dtype),

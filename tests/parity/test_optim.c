@@ -123,8 +123,8 @@ static void run_case(lks_device *device, lks_h5_file *file, int index) {
                                          .ranges = &range,
                                          .range_count = c.groups - 1};
     lks_shard_plan *plan;
-    check_ok(lks_shard_plan_create(c.count, 128, 64, 1, 0, 1, &plan)); /* three buckets */
-    assert_int_equal(plan->bucket_count, 3);
+    check_ok(lks_shard_plan_create(c.count, 128, 64, 1, 0, 1, &plan)); /* four buckets */
+    assert_int_equal(plan->bucket_count, 4);
     c.params = padded_copy(device, initial, c.count, plan->padded_count);
     check_ok(lks_optimizer_create(device, &groups, plan, &c.optimizer));
     run_steps(&c, plan->padded_count);

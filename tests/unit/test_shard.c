@@ -20,13 +20,16 @@ static lks_shard_plan *make_plan(int64_t count, int64_t bytes, int64_t first, in
 /* Buckets stand side by side, are multiples of the unit, and have the sizes that were asked for. */
 static void check_buckets(const lks_shard_plan *plan, int64_t count, int64_t bytes, int64_t first) {
     int64_t unit = (int64_t)plan->size * LKS_SHARD_ALIGN, end = 0;
+    const int last = plan->bucket_count - 1;
+    const bool small_last = last > 1 && plan->buckets[0].count < plan->buckets[1].count;
+    if (small_last) assert_int_equal(plan->buckets[last].count, plan->buckets[0].count);
     for (int b = 0; b < plan->bucket_count; b++) {
-        int64_t wanted = (b == 0 ? first : bytes) / 4;
+        int64_t wanted = (b == 0 || (b == last && small_last) ? first : bytes) / 4;
         const lks_bucket *bucket = &plan->buckets[b];
         assert_int_equal(bucket->offset, end);
         assert_true(bucket->count > 0 && bucket->count % unit == 0);
         assert_true(bucket->count <= wanted || bucket->count == unit);
-        if (b < plan->bucket_count - 1)
+        if (b < last - small_last)
             assert_true(bucket->count > wanted - unit || bucket->count == unit);
         end += bucket->count;
     }
@@ -80,6 +83,24 @@ static void every_element_has_its_ranks(void **state) {
             }
         }
     }
+}
+
+/* Sizes in elements, of 4 bytes each; 0 ends them. */
+static void check_cut(int64_t count, const int64_t *expected) {
+    lks_shard_plan *plan = make_plan(count, 4 * 4096, 4 * 256, 1, 0, 2);
+    for (int b = 0; b < plan->bucket_count; b++)
+        assert_int_equal(plan->buckets[b].count, expected[b]);
+    assert_int_equal(expected[plan->bucket_count], 0);
+    lks_shard_plan_destroy(plan);
+}
+
+static void first_and_last_bucket_are_small(void **state) {
+    (void)state;
+    check_cut(10000, (const int64_t[]){256, 4096, 4096, 1312, 256, 0}); /* padded to 10016 */
+    check_cut(4 * 256, (const int64_t[]){256, 2 * 256, 256, 0});
+    check_cut(3 * 256, (const int64_t[]){256, 256, 256, 0});
+    check_cut(3 * 256 - 32, (const int64_t[]){256, 2 * 256 - 32, 0});
+    check_cut(256, (const int64_t[]){256, 0});
 }
 
 /* Parameters of odd sizes side by side: the parts of all ranks cover each exactly `times` times,
@@ -154,6 +175,7 @@ static void bad_arguments_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_element_has_its_ranks),
+        cmocka_unit_test(first_and_last_bucket_are_small),
         cmocka_unit_test(parameters_are_owned_once_and_held_where_updated),
         cmocka_unit_test(bad_arguments_are_refused),
     };
