@@ -22,7 +22,8 @@ def on_both(words):
     """The command of two ranks, one on each host."""
     command = on_host(1) + mpirun(1)[:1] + ["--allow-run-as-root"] * (os.getuid() == 0)
     command += ["--mca", "plm_rsh_agent", f"{os.environ['HOSTS_FOLDER']}/agent", "--mca", "btl", "tcp,self",
-                "--mca", "btl_tcp_if_include", LINK, "--mca", "oob_tcp_if_include", LINK, "--bind-to", "none"]
+                "--mca", "btl_tcp_if_include", LINK, "--mca", "oob_tcp_if_include", LINK, "--bind-to", "none",
+                "--mca", "mpi_yield_when_idle", "0"]  # as mpirun has it where every rank has a core
     for number in (1, 2):
         command += [":"] * (number > 1) + ["-np", "1", "--host", f"n{number}", "taskset", "-c", str(number - 1)] + words
     return command
