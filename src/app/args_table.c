@@ -86,8 +86,9 @@ const lks_cli_option lks_cli_options[] = {
      "the largest exchange, such as 64MiB; 1GiB by default"},
     {LKS_CLI_RANKS, "ranks", 'n', "LIST", ON_PLAN, "how many ranks, such as 8,64,1024"},
     {LKS_CLI_PROFILE_FILE, "profile", 0, "FILE", ON_PLAN,
-     "a profile.json of the same model; may be repeated, best with\n"
-     "different numbers of samples; without one memory alone is told"},
+     "a profile.json of the same model, of as many ranks on a host as a\n"
+     "node will have; may be repeated, best with other numbers of\n"
+     "samples; without one memory alone is told"},
     {LKS_CLI_NODE, "node", 0, "FILE|LINK", ON_PLAN,
      "how fast the ranks of a node exchange data: what bench comm\n"
      "--json wrote, or 'latency=2e-6 bandwidth=25e9' (s, bytes/s)"},
@@ -95,10 +96,10 @@ const lks_cli_option lks_cli_options[] = {
      "the same between nodes, for each rank; a FILE of one rank on\n"
      "each host"},
     {LKS_CLI_RANKS_PER_NODE, "ranks-per-node", 0, "N", ON_PLAN,
-     "by default as many as the profile had, or all without --network"},
+     "by default as many as a profile had, or all without --network"},
     {LKS_CLI_CORES, "cores", 0, "N", ON_PLAN,
      "cores of a node that the threads of its ranks share; by default\n"
-     "there are enough"},
+     "as many as the profile's host had"},
     {LKS_CLI_OUTPUT, "output", 'o', "DIR", ON_TRAIN | ON_DOCTOR, "the run directory"},
     {LKS_CLI_SPLIT, "split", 0, "train|validation", ON_SPLIT,
      "which of the run file's data sets; validation by default"},

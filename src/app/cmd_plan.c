@@ -17,7 +17,8 @@ typedef struct planner {
     lks_job job;
     int rank_counts[MAX_RANK_COUNTS];
     int rank_count_count;
-    lks_pace pace;
+    lks_pace paces[LKS_ARGS_MAX_PROFILES];
+    int pace_count;
     lks_cluster cluster;
 } planner;
 
@@ -41,14 +42,14 @@ static lks_status read_rank_counts(const char *text, planner *p) {
                : lks_fail(LKS_EUSAGE, "--ranks: expected numbers of ranks such as 8,64,1024");
 }
 
-/* The profile that says how ranks were placed. */
-static void place_ranks(const lks_args *args, const lks_plan_profile *profile, planner *p) {
+/* fullest: the profile with most ranks on a host, which says what nothing else does. */
+static void place_ranks(const lks_args *args, const lks_plan_profile *fullest, planner *p) {
     p->cluster.ranks_per_node = args->ranks_per_node ? (int)args->ranks_per_node
-                                : args->network      ? profile->ranks / profile->hosts
+                                : args->network      ? lks_plan_profile_neighbours(fullest)
                                                      : INT_MAX;
-    p->cluster.threads = profile->threads;
-    p->cluster.on_device = profile->on_device;
-    p->cluster.cores = (int)args->cores;
+    p->cluster.threads = fullest->threads;
+    p->cluster.on_device = fullest->on_device;
+    p->cluster.cores = args->cores ? (int)args->cores : fullest->cores;
 }
 
 static lks_status check_links(const lks_args *args, const planner *p) {
@@ -69,8 +70,8 @@ static lks_status read_profiles(const lks_args *args, planner *p) {
     lks_status status = LKS_OK;
     for (int i = 0; i < args->profile_count && !status; i++)
         status = lks_plan_read_profile(args->profiles[i], &profiles[i]);
-    if (!status) status = lks_pace_fit(profiles, args->profile_count, &p->pace);
-    if (!status) place_ranks(args, &profiles[0], p);
+    if (!status) status = lks_pace_fit(profiles, args->profile_count, p->paces, &p->pace_count);
+    if (!status) place_ranks(args, &profiles[args->profile_count - 1], p);
     for (int i = 0; i < args->profile_count; i++)
         lks_plan_profile_free(&profiles[i]);
     return status;
@@ -119,20 +120,22 @@ static lks_status outline(planner *p, lks_plan_row *row) {
     lks_status status = lks_context_create(MPI_COMM_SELF, &config, &context);
     if (!status) status = build(p, context, row);
     lks_context_destroy(context);
-    if (!status && p->pace.layer_count > 0 && p->pace.layer_count != row->outline.layer_count)
+    if (!status && p->pace_count > 0 && p->paces[0].layer_count != row->outline.layer_count)
         status = lks_fail(LKS_EDATA,
                           "the profile has %d layers and the model has %d: expected a "
                           "profile of this model",
-                          p->pace.layer_count, row->outline.layer_count);
+                          p->paces[0].layer_count, row->outline.layer_count);
     return status ? lks_fail_in(status, "%d rank%s", row->ranks, lks_plural(row->ranks)) : LKS_OK;
 }
 
 static lks_status predict(planner *p, lks_plan_row *row) {
     lks_status status = outline(p, row);
-    if (!status && p->pace.layer_count > 0)
-        status = lks_plan_step(&p->pace, &p->cluster, &row->outline, row->ranks, row->zero_stage,
-                               &row->forecast);
-    return status;
+    if (status || p->pace_count == 0) return status;
+    row->neighbours = lks_cluster_neighbours(&p->cluster, row->ranks);
+    const lks_pace *pace = lks_pace_nearest(p->paces, p->pace_count, row->neighbours);
+    row->profiled = pace->neighbours;
+    return lks_plan_step(pace, &p->cluster, &row->outline, row->ranks, row->zero_stage,
+                         &row->forecast);
 }
 
 /* What the run file cannot have on so many ranks, as when they are more than samples of a batch,
@@ -196,7 +199,8 @@ lks_status lks_command_plan(const lks_args *args) {
     lks_status status = lks_job_open_run(args, &p.job);
     if (!status) status = read_inputs(args, &p);
     if (!status) status = plan(&p);
-    lks_pace_free(&p.pace);
+    for (int i = 0; i < p.pace_count; i++)
+        lks_pace_free(&p.paces[i]);
     lks_job_close(&p.job, status);
     return status;
 }

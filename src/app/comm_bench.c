@@ -18,7 +18,9 @@ typedef struct bench {
     float *piece;    /* host memory, [PIECE] */
     int64_t *counts; /* [size] of the present call */
     int64_t count;   /* of all parts */
-    double product;  /* of what is computed beside calls */
+    bool beside;     /* computing is timed beside calls, too */
+    /* Of what is computed beside calls. Nobody reads it, but a compiler may not leave it out. */
+    volatile double product;
 } bench;
 
 static const lks_collective kinds[LKS_COMM_BENCH_KINDS] = {LKS_ALL_REDUCE, LKS_REDUCE_SCATTER,
@@ -119,7 +121,7 @@ static void compute(bench *b, int64_t operations) {
     double product = 1;
     for (int64_t i = 0; i < operations; i++)
         product *= 1 - 1e-9;
-    b->product += product;
+    b->product = product;
 }
 
 /* As backward does, which looks after what is under way when a layer is done. */
@@ -157,8 +159,10 @@ static lks_status time_batch(bench *b, const task *what, int64_t count, double *
     const double begin = lks_clock_seconds();
     for (int64_t i = 0; i < count && !status; i++)
         status = run(b, what);
-    if (!status) status = lks_stream_synchronize(b->stream);
+    if (status) return status; /* of a collective: what the others learn they learn there */
+    status = lks_stream_synchronize(b->stream);
     *out = (lks_clock_seconds() - begin) / (double)count;
+    status = lks_comm_agree(b->comm, status);
     return status ? status : lks_comm_all_reduce(b->comm, out, 1, LKS_F64, LKS_REDUCE_MAX);
 }
 
@@ -200,7 +204,7 @@ static lks_status time_sample(bench *b, lks_comm_sample *sample) {
     const task calls = {.kind = sample->kind, .calls = true};
     const bool through_hosts = lks_comm_host_count(b->comm) > 1 && !lks_comm_is_on_device(b->comm);
     lks_status status = time_task(b, &calls, &sample->seconds);
-    return !status && through_hosts ? time_beside(b, sample) : status;
+    return !status && b->beside && through_hosts ? time_beside(b, sample) : status;
 }
 
 /* Zeros stay zeros however often they are added up. */
@@ -225,10 +229,12 @@ void lks_comm_bench_list(int64_t most, lks_comm_sample *out) {
             *out++ = (lks_comm_sample){.kind = kinds[k], .bytes = bytes};
 }
 
-lks_status lks_comm_measure(lks_comm *comm, lks_device *device, lks_comm_sample *samples,
+lks_status lks_comm_measure(lks_comm *comm, lks_device *device, bool busy, lks_comm_sample *samples,
                             int count) {
-    bench b = {
-        .comm = comm, .device = device, .stream = lks_device_stream(device, LKS_STREAM_COMPUTE)};
+    bench b = {.comm = comm,
+               .device = device,
+               .stream = lks_device_stream(device, LKS_STREAM_COMPUTE),
+               .beside = busy};
     const size_t padding = (size_t)lks_comm_size(comm) * sizeof(float);
     int64_t most = 0;
     for (int i = 0; i < count; i++)

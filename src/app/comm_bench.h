@@ -11,7 +11,7 @@ typedef struct lks_comm_sample {
     int64_t bytes;
     double seconds; /* of one call, on the slowest rank */
     double busy;    /* by which as many seconds of computing become longer while it goes on; between
-                       hosts through MPI alone, else 0 */
+                       hosts through MPI alone, and where it was asked for, else 0 */
 } lks_comm_sample;
 
 enum { LKS_COMM_BENCH_KINDS = 3, LKS_COMM_BENCH_LEAST = 4096, LKS_COMM_BENCH_FACTOR = 4 };
@@ -21,10 +21,10 @@ int lks_comm_bench_count(int64_t most);
 /* Lists them in out[lks_comm_bench_count], without seconds: all-reduce, reduce-scatter and
  * all-gather, each from LKS_COMM_BENCH_LEAST to `most` bytes in steps of LKS_COMM_BENCH_FACTOR. */
 void lks_comm_bench_list(int64_t most, lks_comm_sample *out);
-/* Measures samples[count], collectives of float32 between the memory of devices.
- * Every result is checked before the calls are timed. Collective; the same numbers on every rank.
- * LKS_ECOMM where a result is wrong; LKS_ENOMEM, LKS_EDEVICE. */
-lks_status lks_comm_measure(lks_comm *comm, lks_device *device, lks_comm_sample *samples,
+/* Measures samples[count], collectives of float32 between the memory of devices; `busy` takes
+ * three times as long again. Every result is checked before the calls are timed. Collective; the
+ * same numbers on every rank. LKS_ECOMM where a result is wrong; LKS_ENOMEM, LKS_EDEVICE. */
+lks_status lks_comm_measure(lks_comm *comm, lks_device *device, bool busy, lks_comm_sample *samples,
                             int count);
 
 #endif

@@ -37,7 +37,8 @@ lks_status lks_doctor_time_all_reduce(lks_doctor *d) {
         lks_report_ok(&d->report, "all-reduce", "one rank has nobody to talk to");
         return LKS_OK;
     }
-    lks_status status = lks_comm_measure(comm, lks_context_device(d->job.context), samples, SIZES);
+    lks_device *device = lks_context_device(d->job.context);
+    lks_status status = lks_comm_measure(comm, device, false, samples, SIZES);
     if (status)
         lks_report_fail(&d->report, status, "all-reduce", NULL);
     else

@@ -58,9 +58,28 @@ static lks_status read_layers(const char *path, const json_t *root, lks_plan_pro
     return status;
 }
 
+/* A phase's seconds in which its ranks had cores; all of them where a GPU computed. *out_share: of
+ * all of its seconds. */
+static lks_status get_phase(const char *path, const json_t *root, const char *key, double *out,
+                            double *out_share) {
+    const json_t *processor = json_object_get(root, "processor");
+    double all, running = 0;
+    *out_share = 1;
+    lks_status status = get(path, json_object_get(root, "mean"), key, &all);
+    if (!status && processor) status = get(path, processor, key, &running);
+    if (!status && processor && running < all) *out_share = running / all;
+    *out = *out_share * (status ? 0 : all);
+    return status;
+}
+
+/* Where it is known, as on a CPU. */
+static lks_status get_cores(const char *path, const json_t *root, int *out) {
+    *out = 0;
+    return json_object_get(root, "cores") ? get_count(path, root, "cores", out) : LKS_OK;
+}
+
 static lks_status read_profile(const char *path, const json_t *root, lks_plan_profile *out) {
-    const json_t *mean = json_object_get(root, "mean");
-    double samples;
+    double samples, share, forward, backward;
     out->on_device = json_is_true(json_object_get(root, "on_device"));
     lks_status status = get_count(path, root, "ranks", &out->ranks);
     if (!status) status = get_count(path, root, "hosts", &out->hosts);
@@ -73,12 +92,17 @@ static lks_status read_profile(const char *path, const json_t *root, lks_plan_pr
     if (!status) status = get(path, root, "samples", &samples);
     if (!status) status = get(path, root, "updated_parameters", &out->updated);
     if (!status) status = get(path, root, "loader", &out->loader);
-    if (!status) status = get(path, mean, "input", &out->input);
-    if (!status) status = get(path, mean, "other", &out->other);
-    if (!status) status = get(path, mean, "forward", &out->forward);
-    if (!status) status = get(path, mean, "backward", &out->backward);
-    if (!status) status = get(path, mean, "optimizer", &out->optimizer);
+    if (!status) status = get_cores(path, root, &out->cores);
+    if (!status) status = get(path, json_object_get(root, "mean"), "input", &out->input);
+    if (!status) status = get_phase(path, root, "other", &out->other, &share);
+    if (!status) status = get_phase(path, root, "optimizer", &out->optimizer, &share);
+    if (!status) status = get_phase(path, root, "forward", &out->forward, &forward);
+    if (!status) status = get_phase(path, root, "backward", &out->backward, &backward);
     if (!status) status = read_layers(path, root, out);
+    for (int i = 0; i < out->layer_count && !status; i++) {
+        out->layer_forward[i] *= forward;
+        out->layer_backward[i] *= backward;
+    }
     out->rows = status ? 0 : samples / out->ranks;
     return status;
 }

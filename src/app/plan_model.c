@@ -2,11 +2,15 @@
 
 #include <stdlib.h>
 
+int lks_cluster_neighbours(const lks_cluster *cluster, int ranks) {
+    return ranks < cluster->ranks_per_node ? ranks : cluster->ranks_per_node;
+}
+
 /* NCCL, which needs no core: within the nodes first and last, and between them every rank with its
  * like on the other nodes, each with its share of the bytes. */
 static lks_plan_cost collective_of_devices(const lks_cluster *cluster, lks_collective kind,
                                            int ranks, double bytes) {
-    const int per_node = ranks < cluster->ranks_per_node ? ranks : cluster->ranks_per_node;
+    const int per_node = lks_cluster_neighbours(cluster, ranks);
     const int nodes = (ranks - 1) / per_node + 1;
     const lks_link *node = &cluster->node;
     double seconds = lks_link_seconds(&cluster->network, kind, nodes, bytes / per_node);
@@ -23,7 +27,7 @@ static lks_plan_cost collective_of_devices(const lks_cluster *cluster, lks_colle
  * what it exchanges with them does not go over the network. */
 static lks_plan_cost collective_of_hosts(const lks_cluster *cluster, lks_collective kind, int ranks,
                                          double bytes) {
-    const int per_node = ranks < cluster->ranks_per_node ? ranks : cluster->ranks_per_node;
+    const int per_node = lks_cluster_neighbours(cluster, ranks);
     const double inside = (per_node - 1) / (double)(ranks - 1);
     const double within =
         inside > 0 ? lks_link_seconds(&cluster->node, kind, ranks, inside * bytes) : 0;
@@ -83,7 +87,7 @@ static void transfer_small(timeline *t) {
 static double slow_down(const lks_pace *pace, const lks_cluster *cluster,
                         const lks_outline *outline, int ranks) {
     const double rows = (double)outline->rows;
-    const int neighbours = ranks < cluster->ranks_per_node ? ranks : cluster->ranks_per_node;
+    const int neighbours = lks_cluster_neighbours(cluster, ranks);
     const double alone = lks_pace_seconds(pace, rows, (double)outline->updated);
     const double work = neighbours * (cluster->threads * alone + lks_line_at(&pace->loader, rows));
     return cluster->cores > 0 && work > cluster->cores * alone ? work / (cluster->cores * alone)

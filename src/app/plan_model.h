@@ -15,6 +15,9 @@ typedef struct lks_cluster {
     int threads;    /* of a rank */
 } lks_cluster;
 
+/* Of so many ranks, those of a node. */
+int lks_cluster_neighbours(const lks_cluster *cluster, int ranks);
+
 /* What one collective costs a rank. */
 typedef struct lks_plan_cost {
     double seconds;

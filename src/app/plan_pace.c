@@ -1,11 +1,16 @@
 #include "app/plan_pace.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 void lks_plan_profile_free(lks_plan_profile *profile) {
     free(profile->layer_forward);
     free(profile->layer_backward);
     profile->layer_forward = profile->layer_backward = NULL;
+}
+
+int lks_plan_profile_neighbours(const lks_plan_profile *profile) {
+    return (profile->ranks - 1) / profile->hosts + 1;
 }
 
 lks_line lks_line_fit(const double *x, const double *y, int count) {
@@ -72,10 +77,10 @@ static void fit_layers(const lks_plan_profile *profiles, int count, double *scra
     out->loss = lks_line_fit(rows, rest, count);
 }
 
-lks_status lks_pace_fit(const lks_plan_profile *profiles, int count, lks_pace *out) {
-    *out = (lks_pace){.layer_count = profiles[0].layer_count};
-    lks_status status = check_layers(profiles, count);
-    if (status) return status;
+/* Of profiles with one number of neighbours. */
+static lks_status fit_one(const lks_plan_profile *profiles, int count, lks_pace *out) {
+    *out = (lks_pace){.neighbours = lks_plan_profile_neighbours(&profiles[0]),
+                      .layer_count = profiles[0].layer_count};
     double *scratch = calloc(3 * (size_t)count, sizeof *scratch);
     out->forward = calloc((size_t)out->layer_count + 1, sizeof *out->forward);
     out->backward = calloc((size_t)out->layer_count + 1, sizeof *out->backward);
@@ -92,6 +97,35 @@ lks_status lks_pace_fit(const lks_plan_profile *profiles, int count, lks_pace *o
         out->other += profiles[i].other / count;
     free(scratch);
     return LKS_OK;
+}
+
+static int compare_neighbours(const void *a, const void *b) {
+    return lks_plan_profile_neighbours(a) - lks_plan_profile_neighbours(b);
+}
+
+lks_status lks_pace_fit(lks_plan_profile *profiles, int count, lks_pace *out, int *out_count) {
+    lks_status status = check_layers(profiles, count);
+    *out_count = 0;
+    qsort(profiles, (size_t)count, sizeof *profiles, compare_neighbours);
+    for (int first = 0, end; first < count && !status; first = end) {
+        for (end = first + 1; end < count; end++)
+            if (compare_neighbours(&profiles[first], &profiles[end]) != 0) break;
+        status = fit_one(&profiles[first], end - first, &out[*out_count]);
+        if (!status) ++*out_count;
+    }
+    if (!status) return LKS_OK;
+    while (*out_count > 0)
+        lks_pace_free(&out[--*out_count]);
+    return status;
+}
+
+const lks_pace *lks_pace_nearest(const lks_pace *paces, int count, int neighbours) {
+    const lks_pace *nearest = paces;
+    for (int i = 1; i < count; i++)
+        if (fabs(log((double)paces[i].neighbours / neighbours)) <
+            fabs(log((double)nearest->neighbours / neighbours)))
+            nearest = &paces[i];
+    return nearest;
 }
 
 double lks_pace_seconds(const lks_pace *pace, double rows, double updated) {

@@ -6,9 +6,11 @@
 
 #include "base/base.h"
 
-/* What a profile.json says, in seconds of one step. */
+/* What a profile.json says, in seconds of one step. What a rank computes counts only while it had a
+ * core: how ranks share cores is the model's to say (plan_model.h). */
 typedef struct lks_plan_profile {
     int ranks, hosts, threads;
+    int cores;      /* of a host; 0: not known */
     bool on_device; /* the ranks exchange device memory directly */
     double rows;    /* samples of a rank */
     double updated; /* parameters that a rank updated */
@@ -29,8 +31,9 @@ typedef struct lks_line {
 lks_line lks_line_fit(const double *x, const double *y, int count);
 double lks_line_at(const lks_line *line, double units);
 
-/* How fast a rank computes. */
+/* How fast a rank computes beside others on its host. */
 typedef struct lks_pace {
+    int neighbours;     /* ranks on a host, itself among them */
     lks_line input;     /* of the rows, as all that has no other unit */
     lks_line loader;    /* processor time of the loader's thread */
     double other;       /* seconds, whatever the rows */
@@ -40,9 +43,16 @@ typedef struct lks_pace {
     lks_line *forward, *backward; /* [layer_count] */
 } lks_pace;
 
-/* From profiles of one model, best with different numbers of samples. LKS_EDATA where their layers
- * differ; LKS_ENOMEM. *out is freed by lks_pace_free. */
-lks_status lks_pace_fit(const lks_plan_profile *profiles, int count, lks_pace *out);
+/* Ranks of a profile on each of its hosts; the most, where they differ. */
+int lks_plan_profile_neighbours(const lks_plan_profile *profile);
+/* From profiles of one model, one pace for each number of ranks on a host that they were made with,
+ * best from different numbers of samples. Profiles and paces are sorted by that number. out:
+ * [count], of which lks_pace_free ends the first *out_count. LKS_EDATA where layers differ;
+ * LKS_ENOMEM; then there is none to end. */
+lks_status lks_pace_fit(lks_plan_profile *profiles, int count, lks_pace *out, int *out_count);
+/* Of `count` >= 1 the one whose number of ranks on a host is the fewest times more or less than
+ * `neighbours`. */
+const lks_pace *lks_pace_nearest(const lks_pace *paces, int count, int neighbours);
 /* Seconds of a step of a rank that talks to nobody, with so many samples and parameters to update.
  */
 double lks_pace_seconds(const lks_pace *pace, double rows, double updated);

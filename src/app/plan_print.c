@@ -67,6 +67,21 @@ static void print_times(const lks_plan_row *rows, int count, lks_strbuf *out) {
     }
 }
 
+/* What the ranks of a node cost each other is known only where a profile was made beside as many.
+ */
+static void print_profiled(const lks_plan_row *rows, int count, lks_strbuf *out) {
+    int told = 0;
+    for (int i = 0; i < count; i++) {
+        const lks_plan_row *row = &rows[i];
+        if (row->refusal || row->profiled == row->neighbours || row->neighbours == told) continue;
+        told = row->neighbours;
+        lks_strbuf_add(out,
+                       "\nNo profile has %d rank%s on a host: nodes of as many are predicted from "
+                       "one of %d, where caches and memory are shared otherwise.\n",
+                       told, lks_plural(told), row->profiled);
+    }
+}
+
 /* The stages of a number of ranks are refused for one reason. */
 static void print_refusals(const lks_plan_row *rows, int count, lks_strbuf *out) {
     for (int i = 0; i < count; i++)
@@ -83,9 +98,10 @@ static const lks_plan_row *first_possible(const lks_plan_row *rows) {
 
 void lks_plan_print(const lks_plan_row *rows, int count, lks_strbuf *out) {
     print_memory(rows, count, out);
-    if (has_forecast(first_possible(rows)))
+    if (has_forecast(first_possible(rows))) {
         print_times(rows, count, out);
-    else
+        print_profiled(rows, count, out);
+    } else
         lks_strbuf_add(out,
                        "\nWith --profile, of a run with `lockstep train --profile N`, also how "
                        "long a step takes.\n");
@@ -102,6 +118,8 @@ static void add_memory(const lks_plan_row *row, lks_strbuf *out) {
 }
 
 static void add_forecast(const lks_plan_row *row, lks_strbuf *out) {
+    lks_strbuf_add_number_member(out, "ranks_per_node", row->neighbours);
+    lks_strbuf_add_number_member(out, "profiled_ranks_per_node", row->profiled);
     lks_strbuf_add_number_member(out, "step_seconds", row->forecast.step);
     lks_strbuf_add_number_member(out, "computing_seconds", row->forecast.computing);
     lks_strbuf_add_number_member(out, "communication_seconds", row->forecast.communication);

@@ -11,6 +11,8 @@ typedef struct lks_plan_row {
     lks_trainer_needs needs; /* of the first rank, whose part of a batch is a largest one */
     lks_outline outline;
     lks_forecast forecast; /* all zero without a profile */
+    int profiled;          /* ranks on a host of the profiles that it comes from */
+    int neighbours;        /* ranks on a node of its own */
     double efficiency;     /* the speed of `ranks` ranks over `ranks` times that of one */
 } lks_plan_row;
 

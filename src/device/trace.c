@@ -44,9 +44,12 @@ struct lks_trace {
     bank banks[BANKS];
     int current;
     bool in_step;
-    int stack[MAX_DEPTH]; /* slots of the open spans */
-    int depth;            /* may exceed MAX_DEPTH: deeper spans belong to the last one that fits */
-    lks_failure failure;  /* after which no marks are made */
+    double processor[LKS_PHASE_COUNT]; /* of a host's thread */
+    int phase;                         /* of the innermost span ... */
+    double entered;                    /* ... since this time of the thread's clock */
+    int stack[MAX_DEPTH];              /* slots of the open spans */
+    int depth;           /* may exceed MAX_DEPTH: deeper spans belong to the last one that fits */
+    lks_failure failure; /* after which no marks are made */
 };
 
 /* ---- life ---- */
@@ -119,10 +122,21 @@ static lks_status record(lks_trace *trace, lks_event **event, lks_stream_name st
     return status ? status : lks_event_record(*event, lks_device_stream(trace->device, stream));
 }
 
+/* The thread's clock is a call of the system, so only the phases have it, not the layers. */
+static void enter_phase(lks_trace *trace, int phase) {
+    if (!lks_device_is_host(trace->device)) return;
+    const double now = lks_clock_thread_seconds();
+    trace->processor[trace->phase] += now - trace->entered;
+    trace->phase = phase;
+    trace->entered = now;
+}
+
 /* The innermost span has changed. */
 static void put_mark(lks_trace *trace) {
     bank *bank = &trace->banks[trace->current];
     const int top = trace->depth < MAX_DEPTH ? trace->depth : MAX_DEPTH;
+    const int slot = top > 0 ? trace->stack[top - 1] : 0, phase = slot / (trace->layer_count + 1);
+    if (phase != trace->phase) enter_phase(trace, phase);
     if (trace->failure.status) return;
     mark *marks = grow(bank->marks, bank->mark_count, &bank->mark_capacity, sizeof *marks);
     if (!marks) {
@@ -131,7 +145,7 @@ static void put_mark(lks_trace *trace) {
     }
     bank->marks = marks;
     mark *next = &marks[bank->mark_count];
-    next->slot = top > 0 ? trace->stack[top - 1] : 0;
+    next->slot = slot;
     lks_status status = record(trace, &next->event, LKS_STREAM_COMPUTE);
     if (!status) bank->mark_count++;
     lks_failure_note(&trace->failure, status);
@@ -234,6 +248,8 @@ void lks_trace_begin_step(lks_device *device) {
     settle(trace, &trace->banks[trace->current]);
     trace->in_step = true;
     trace->depth = 0;
+    trace->phase = LKS_PHASE_OTHER;
+    trace->entered = lks_clock_thread_seconds();
     open_span(trace, LKS_PHASE_OTHER * (trace->layer_count + 1), "step");
 }
 
@@ -242,6 +258,7 @@ void lks_trace_end_step(lks_device *device) {
     if (!trace) return;
     while (trace->depth > 0)
         close_span(trace);
+    enter_phase(trace, LKS_PHASE_OTHER);
     trace->in_step = false;
 }
 
@@ -297,6 +314,7 @@ lks_status lks_trace_read(lks_trace *trace, lks_trace_result *out) {
     lks_status status = settle_all(trace);
     *out = (lks_trace_result){.steps = trace->steps};
     memcpy(out->transfers, trace->transfers, sizeof out->transfers);
+    memcpy(out->processor, trace->processor, sizeof out->processor);
     for (int phase = 0; phase < LKS_PHASE_COUNT; phase++) {
         for (int layer = LKS_TRACE_NO_LAYER; layer < trace->layer_count; layer++)
             out->phases[phase] += lks_trace_layer_seconds(trace, (lks_phase)phase, layer);
@@ -314,6 +332,7 @@ lks_status lks_trace_reset(lks_trace *trace) {
     memset(trace->seconds, 0,
            (size_t)LKS_PHASE_COUNT * (size_t)(trace->layer_count + 1) * sizeof *trace->seconds);
     memset(trace->transfers, 0, sizeof trace->transfers);
+    memset(trace->processor, 0, sizeof trace->processor);
     trace->steps = 0;
     return status;
 }

@@ -65,6 +65,9 @@ typedef struct lks_trace_result {
     int64_t steps;
     double step;
     double phases[LKS_PHASE_COUNT]; /* they add up to `step` */
+    /* Of `phases`, how long the thread that makes the steps had a core: less where threads share
+     * cores. On a CPU; 0 on a GPU, whose host runs ahead of it. */
+    double processor[LKS_PHASE_COUNT];
     lks_trace_transfers transfers[LKS_TRACE_TRANSFER_KINDS];
 } lks_trace_result;
 

@@ -28,6 +28,7 @@ static lks_status open_device(lks_context *context, const lks_context_config *co
     /* also for a given number: it moves this rank's threads to its share of the cores */
     lks_status status = lks_comm_threads(comm, &share);
     if (status != LKS_OK) return status;
+    context->host_cores = share.host_cores;
     int threads = config->threads == 0 ? share.threads : config->threads;
     warn_of_threads(context, threads, share.threads);
     lks_device_config device_config = {

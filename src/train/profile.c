@@ -79,6 +79,7 @@ static void fill(lks_trainer *t, const lks_trace_result *trace, lks_profile_rank
     lks_profile *profile = t->profile;
     mine->step = trace->step;
     memcpy(mine->phases, trace->phases, sizeof(mine->phases));
+    memcpy(mine->processor, trace->processor, sizeof(mine->processor));
     for (int kind = 0; kind < LKS_COLLECTIVE_COUNT; kind++) {
         double *sums = profile->sums + 3 * kind;
         sums[LKS_PROFILE_CALLS] = (double)trace->transfers[kind].count;
@@ -108,8 +109,10 @@ static void compare_ranks(const lks_profile *profile, int size, lks_profile_resu
         if (busy_seconds(&ranks[r]) < busy_seconds(&ranks[result->fastest_rank]))
             result->fastest_rank = r;
         result->mean.step += ranks[r].step / size;
-        for (int phase = 0; phase < LKS_PHASE_COUNT; phase++)
+        for (int phase = 0; phase < LKS_PHASE_COUNT; phase++) {
             result->mean.phases[phase] += ranks[r].phases[phase] / size;
+            result->mean.processor[phase] += ranks[r].processor[phase] / size;
+        }
     }
     result->slowest = ranks[result->slowest_rank];
     result->fastest = ranks[result->fastest_rank];

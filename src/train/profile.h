@@ -25,6 +25,7 @@ void lks_profile_destroy(lks_profile *profile);
 /* Seconds of one rank over all profiled steps. */
 typedef struct lks_profile_rank {
     double step, phases[LKS_PHASE_COUNT];
+    double processor[LKS_PHASE_COUNT]; /* of `phases`; device/trace.h */
 } lks_profile_rank;
 
 /* Over all profiled steps. Means are over the ranks. */

@@ -101,7 +101,24 @@ void lks_profile_log(const lks_trainer *t, const lks_profile_result *result) {
     log_layers(t, result);
 }
 
-/* ---- profile.json ---- */
+/* ---- profile.json ----
+ *
+ * Its format's number changes where a member is no longer what it was; readers ignore members that
+ * they do not know, so new ones need no new number. */
+
+/* What a host's cores had to do with the phases; a GPU's time is not theirs. */
+static void add_processor(const lks_trainer *t, lks_strbuf *out, const lks_profile_rank *rank,
+                          double steps) {
+    const char *separator = "";
+    if (!lks_device_is_host(t->context->device)) return;
+    lks_strbuf_add(out, ",\n \"cores\": %d, \"processor\": {", t->context->host_cores);
+    for (int phase = 0; phase < LKS_PHASE_COUNT; phase++) {
+        lks_strbuf_add(out, "%s\"%s\": ", separator, lks_phase_names[phase]);
+        lks_strbuf_add_json_number(out, rank->processor[phase] / steps);
+        separator = ", ";
+    }
+    lks_strbuf_add(out, "}");
+}
 
 static void add_phases(lks_strbuf *out, const char *key, const lks_profile_rank *rank,
                        double steps) {
@@ -176,6 +193,7 @@ void lks_profile_print_json(const lks_trainer *t, const lks_profile_result *resu
     lks_strbuf_add_number_member(out, "updated_parameters", (double)t->plan->state_count);
     lks_strbuf_add_number_member(out, "loader", result->loader / steps);
     add_phases(out, "mean", &result->mean, steps);
+    add_processor(t, out, &result->mean, steps);
     add_phases(out, "slowest", &result->slowest, steps);
     lks_strbuf_add_number_member(out, "slowest_rank", result->slowest_rank);
     add_phases(out, "fastest", &result->fastest, steps);

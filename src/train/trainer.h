@@ -27,6 +27,7 @@ struct lks_context {
     lks_device *device;
     lks_logger logger;
     double created;   /* clock */
+    int host_cores;   /* that the ranks of this host share */
     lks_guard *guard; /* NULL: none */
 };
 

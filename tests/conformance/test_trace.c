@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "conformance/ops_check.h"
 
@@ -157,6 +158,41 @@ static void test_transfers_from_step_to_step(void **state) {
     lks_trace_destroy(trace);
 }
 
+/* A thread that sleeps has no core: as one that waits for a core which others have. */
+static void test_processor_time(void **state) {
+    enum { STEPS = 3 };
+    const struct timespec pause = {.tv_nsec = 2000000};
+    lks_device *device = *state;
+    lks_trace *trace = attach(device);
+    for (int i = 0; i < STEPS; i++) {
+        work(device, 2e-3); /* between steps nothing counts */
+        lks_trace_begin_step(device);
+        lks_trace_enter(device, LKS_PHASE_FORWARD, 0, "layer");
+        nanosleep(&pause, NULL);
+        lks_trace_leave(device);
+        lks_trace_enter(device, LKS_PHASE_BACKWARD, 0, "layer");
+        work(device, 1e-3);
+        lks_trace_leave(device);
+        work(device, 1e-3);
+        lks_trace_end_step(device);
+    }
+    const lks_trace_result result = read(trace);
+    for (int phase = 0; phase < LKS_PHASE_COUNT; phase++) {
+        if (!lks_device_is_host(device)) assert_true(result.processor[phase] == 0);
+        /* Two clocks, read one after the other at each end of a step. */
+        assert_true(result.processor[phase] <= result.phases[phase] + STEPS * 1e-3);
+    }
+    if (lks_device_is_host(device)) {
+        assert_true(result.phases[LKS_PHASE_FORWARD] >= STEPS * 2e-3);
+        assert_true(result.processor[LKS_PHASE_FORWARD] < STEPS * 1e-3);
+        assert_true(result.processor[LKS_PHASE_BACKWARD] > 0);
+        assert_true(result.processor[LKS_PHASE_OTHER] > 0);
+    }
+    check_ok(lks_trace_reset(trace));
+    assert_true(read(trace).processor[LKS_PHASE_BACKWARD] == 0);
+    lks_trace_destroy(trace);
+}
+
 /* More spans and transfers than the first allocation holds, and deeper than they nest in practice.
  */
 static void test_many_marks(void **state) {
@@ -202,6 +238,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_every_moment_belongs_to_one_span),
         cmocka_unit_test(test_transfers_count_once),
         cmocka_unit_test(test_transfers_from_step_to_step),
+        cmocka_unit_test(test_processor_time),
         cmocka_unit_test(test_many_marks),
         cmocka_unit_test(test_nothing_outside_of_a_step),
     };

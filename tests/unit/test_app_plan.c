@@ -144,7 +144,9 @@ static double forward_times[2][2] = {{2e-3, 3e-3}, {1e-3, 2e-3}};
 static void paces(void **state) {
     (void)state;
     lks_plan_profile profiles[2] = {
-        {.rows = 20,
+        {.ranks = 1,
+         .hosts = 1,
+         .rows = 20,
          .updated = 1000,
          .input = 1e-4,
          .other = 4e-4,
@@ -154,7 +156,9 @@ static void paces(void **state) {
          .layer_count = 2,
          .layer_forward = forward_times[0],
          .layer_backward = layer_times[0]},
-        {.rows = 10,
+        {.ranks = 1,
+         .hosts = 1,
+         .rows = 10,
          .updated = 500,
          .input = 1e-4,
          .other = 2e-4,
@@ -165,8 +169,10 @@ static void paces(void **state) {
          .layer_forward = forward_times[1],
          .layer_backward = layer_times[1]},
     };
-    lks_pace pace;
-    assert_int_equal(lks_pace_fit(profiles, 2, &pace), LKS_OK);
+    lks_pace pace, none[2];
+    int count;
+    assert_int_equal(lks_pace_fit(profiles, 2, &pace, &count), LKS_OK);
+    assert_int_equal(count, 1);
     near(pace.other, 3e-4);
     near(pace.forward[0].per_unit, 1e-4);
     near(pace.forward[1].fixed, 1e-3);
@@ -177,7 +183,44 @@ static void paces(void **state) {
     near(pace.loss.per_unit, 2.4e-5); /* 0.5 ms and 0.2 ms: a line would begin below zero */
     lks_pace_free(&pace);
     profiles[1].layer_count = 1;
-    assert_int_equal(lks_pace_fit(profiles, 2, &pace), LKS_EDATA);
+    assert_int_equal(lks_pace_fit(profiles, 2, none, &count), LKS_EDATA);
+    profiles[1].ranks = 2; /* another number of ranks, and still another model */
+    assert_int_equal(lks_pace_fit(profiles, 2, none, &count), LKS_EDATA);
+    assert_int_equal(count, 0);
+}
+
+/* Ranks beside others are slower: each number of them on a host has a pace of its own, and a plan
+ * takes the one whose number is nearest. */
+static void paces_of_occupied_hosts(void **state) {
+    (void)state;
+    double seconds[] = {1, 2, 3, 4};
+    lks_plan_profile profiles[4];
+    static const struct {
+        int ranks, hosts, neighbours;
+        double rows;
+    } made[4] = {{16, 2, 8, 20}, {1, 1, 1, 10}, {15, 2, 8, 10}, {2, 1, 2, 10}};
+    for (int i = 0; i < 4; i++) {
+        profiles[i] = (lks_plan_profile){.ranks = made[i].ranks,
+                                         .hosts = made[i].hosts,
+                                         .rows = made[i].rows,
+                                         .input = seconds[i],
+                                         .layer_count = 1,
+                                         .layer_forward = seconds,
+                                         .layer_backward = seconds};
+        assert_int_equal(lks_plan_profile_neighbours(&profiles[i]), made[i].neighbours);
+    }
+    lks_pace paces[4];
+    int count;
+    assert_int_equal(lks_pace_fit(profiles, 4, paces, &count), LKS_OK);
+    assert_int_equal(count, 3);
+    near(lks_line_at(&paces[0].input, 10), 2);
+    near(lks_line_at(&paces[1].input, 10), 4);
+    near(lks_line_at(&paces[2].input, 10), 2); /* 3 s of 10 samples and 1 s of 20: noise */
+    static const int wanted[][2] = {{1, 1}, {2, 2}, {3, 2}, {5, 8}, {8, 8}, {64, 8}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        assert_int_equal(lks_pace_nearest(paces, count, wanted[i][0])->neighbours, wanted[i][1]);
+    for (int i = 0; i < count; i++)
+        lks_pace_free(&paces[i]);
 }
 
 /* ---- a step ---- */
@@ -345,6 +388,7 @@ static void profiles(void **state) {
     assert_int_equal(profile.layer_count, 2);
     near(profile.layer_forward[0], 2);
     near(profile.layer_backward[1], 0.25);
+    assert_int_equal(profile.cores, 0);
     lks_plan_profile_free(&profile);
 
     static const struct {
@@ -369,6 +413,35 @@ static void profiles(void **state) {
     }
     remove(path);
     refused(lks_plan_read_profile(path, &profile), LKS_EIO, "cannot read ");
+}
+
+/* Ranks that had a core for half of forward and a fifth of backward: what they waited for it is not
+ * computing. More time on cores than the phase took is the clocks' noise. */
+static void profiles_of_shared_cores(void **state) {
+    (void)state;
+    const char *path = temp_path("shared.json");
+    lks_plan_profile profile;
+    char *text = lks_strdup_printf(
+        "%.*s, \"cores\": 2, \"processor\": {\"other\": 1, \"input\": 0.1, \"forward\": 1.5,"
+        " \"backward\": 0.8, \"optimizer\": 5.01}}",
+        (int)strlen(good_profile) - 1, good_profile);
+    write_text(path, text);
+    assert_int_equal(lks_plan_read_profile(path, &profile), LKS_OK);
+    assert_int_equal(profile.cores, 2);
+    near(profile.input, 1); /* waiting for samples, wherever they are read */
+    near(profile.other, 1);
+    near(profile.forward, 1.5);
+    near(profile.backward, 0.8);
+    near(profile.optimizer, 5);
+    near(profile.layer_forward[0], 1);
+    near(profile.layer_forward[1], 0.5);
+    near(profile.layer_backward[0], 0.1);
+    near(profile.layer_backward[1], 0.05);
+    lks_plan_profile_free(&profile);
+    memcpy(strstr(text, "0.8"), "-.8", 3);
+    write_text(path, text);
+    refused(lks_plan_read_profile(path, &profile), LKS_EDATA, "shared.json:1: ");
+    free(text);
 }
 
 static void links(void **state) {
@@ -428,11 +501,13 @@ int main(void) {
         cmocka_unit_test(longer_messages_never_cost_less),
         cmocka_unit_test(lines),
         cmocka_unit_test(paces),
+        cmocka_unit_test(paces_of_occupied_hosts),
         cmocka_unit_test(steps),
         cmocka_unit_test(forward_waits_for_parameters),
         cmocka_unit_test(cores_are_shared),
         cmocka_unit_test(micro_batches),
         cmocka_unit_test(profiles),
+        cmocka_unit_test(profiles_of_shared_cores),
         cmocka_unit_test(links),
     };
     return cmocka_run_group_tests(tests, temp_folder_setup, temp_folder_teardown);
