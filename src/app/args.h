@@ -26,7 +26,7 @@ typedef enum lks_command_kind {
     LKS_COMMAND_COUNT
 } lks_command_kind;
 
-enum { LKS_ARGS_MAX_PROFILES = 16 };
+enum { LKS_ARGS_MAX_PROFILES = 8 };
 
 /* What the command line says. Texts are argv's. */
 typedef struct lks_args {

@@ -175,8 +175,9 @@ static void mistakes(void **state) {
     refused("plan run.yaml --ranks 2 --cores 2147483648", "--cores 2147483648: expected 21");
     refused("plan run.yaml --ranks 2 --ranks-per-node 4294967296",
             "--ranks-per-node 4294967296: expected 2147483647 at most");
-    refused("plan run.yaml --profile 1 --profile 2 --profile 3 --profile 4 --profile 5",
-            "expected 4 profiles at most");
+    refused("plan run.yaml --profile 1 --profile 2 --profile 3 --profile 4 --profile 5 --profile 6 "
+            "--profile 7 --profile 8 --profile 9",
+            "expected 8 profiles at most");
     refused("plot", "plot: expected RUN_DIR...");
     refused("plot 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "plot: \"17\" is one too many");
     refused("inspect c.h5 --set a=b", "inspect: unknown option --set");
