@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/device.h"
+#include "device/op.h"
 
 /* What the work of the operation reads and writes, in device memory. */
 typedef struct bench {

@@ -2,11 +2,11 @@
 #ifndef LKS_DEVICE_BACKEND_H
 #define LKS_DEVICE_BACKEND_H
 
-#include "device/device.h"
+#include "device/op.h"
 #include "device/trace.h"
 
 /* How one kind of operation is made and run. A back end's operation embeds lks_op as its first
- * member. The wrappers in device.c have checked: batch within 0 .. max_batch, and the description
+ * member. The wrappers in op.c have checked: batch within 0 .. max_batch, and the description
  * (lks_op_check). */
 typedef struct lks_op_type {
     /* Called by lks_op_make. type: of activations, their gradients and parameters, LKS_F32 or

@@ -4,7 +4,7 @@
 #ifndef LKS_DEVICE_POOL2D_H
 #define LKS_DEVICE_POOL2D_H
 
-#include "device/device.h"
+#include "device/op.h"
 
 /* One axis of one output place: it covers inputs begin + k * step for k in [first, last), the taps
  * that fall inside the image. */

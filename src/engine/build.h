@@ -3,7 +3,7 @@
 #define LKS_ENGINE_BUILD_H
 
 #include "base/base.h"
-#include "device/device.h"
+#include "device/op.h"
 
 typedef struct lks_builder lks_builder;
 

@@ -4,7 +4,7 @@
 #define LKS_ENGINE_H
 
 #include "base/base.h"
-#include "device/device.h"
+#include "device/op.h"
 
 typedef struct lks_graph lks_graph;
 

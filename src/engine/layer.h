@@ -9,7 +9,7 @@
 #define LKS_ENGINE_LAYER_H
 
 #include "base/base.h"
-#include "device/device.h"
+#include "device/op.h"
 
 /* The description of an operation of any kind. */
 typedef union lks_op_desc {

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "device/device.h"
+#include "device/op.h"
 
 /* Runs the tests once for each kind of device; a test gets its lks_device as *state. Arguments of
  * the program, PROGRAM [DEVICE [PRECISION]], ask for one kind, which must be there then, and for a

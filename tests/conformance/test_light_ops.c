@@ -328,11 +328,6 @@ static void test_dropout(void **state) {
     dropout_case(*state, 41, 5, 0.3, INT64_C(0x300000000), true);
 }
 
-/* More than a device widens to float32 at a time: the CPU's matter alone. */
-static void test_dropout_of_many_samples(void **state) {
-    if (strcmp(lks_device_kind(*state), "cpu") == 0) dropout_case(*state, 30011, 14, 0.5, 17, true);
-}
-
 /* ---- layouts ---- */
 
 static void relayout_case(lks_device *device, lks_relayout_desc desc, int64_t batch) {
@@ -382,7 +377,7 @@ static void add_case(lks_device *device, int64_t count, int64_t batch, bool relu
     if (relu) assert_true(lks_op_fuse(device, LKS_OP_ADD, &desc, LKS_ACTIVATION_RELU));
     check_call call = {.kind = LKS_OP_ADD,
                        .desc = &desc,
-                       .max_batch = 3,
+                       .max_batch = batch + 1,
                        .batch = batch,
                        .x_count = count,
                        .y_count = count,
@@ -416,39 +411,47 @@ static void test_add(void **state) {
             add_case(*state, 67, 2, relu, without);
 }
 
-/* dx = dy + dy2, into memory of its own and over dy. */
-static void test_fork(void **state) {
-    lks_device *device = *state;
+/* dx = dy + dy2, into memory of its own or over dy. */
+static void fork_case(lks_device *device, int64_t count, int64_t batch, bool in_place) {
+    const lks_add_desc desc = {.count = count};
+    const int64_t all = batch * count;
+    float *a = check_random(1, all, -1, 1), *b = check_random(2, all, -1, 1);
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
-    for (size_t i = 0; i < sizeof add_counts / sizeof *add_counts; i++) {
-        const lks_add_desc desc = {.count = add_counts[i]};
-        const int64_t all = 3 * desc.count;
-        float *a = check_random(1, all, -1, 1), *b = check_random(2, all, -1, 1);
-        lks_op *op = NULL;
-        check_ok(lks_op_create(device, LKS_OP_FORK, &desc, 3, &op));
-        assert_true(lks_op_get_needs(op)->backward_in_place);
-        for (int in_place = 0; in_place < 2; in_place++) {
-            void *dy = check_upload_elements(device, a, all);
-            void *dy2 = check_upload_elements(device, b, all);
-            void *dx = in_place ? dy : check_upload_elements(device, b, all);
-            void *scratch = check_device_copy(device, NULL, lks_op_get_needs(op)->scratch_bytes);
-            const lks_op_args args = {
-                .batch = 3, .dy = dy, .dy2 = dy2, .dx = dx, .scratch = scratch};
-            check_ok(lks_op_forward(op, stream, &args));
-            check_ok(lks_op_backward(op, stream, &args));
-            float *got = check_download_elements(device, dx, all);
-            for (int64_t e = 0; e < all; e++)
-                assert_true(got[e] == check_rounded(check_rounded(a[e]) + check_rounded(b[e])));
-            free(got);
-            lks_device_free(device, scratch);
-            if (!in_place) lks_device_free(device, dx);
-            lks_device_free(device, dy);
-            lks_device_free(device, dy2);
-        }
-        lks_op_destroy(op);
-        free(a);
-        free(b);
-    }
+    lks_op *op = NULL;
+    check_ok(lks_op_create(device, LKS_OP_FORK, &desc, batch, &op));
+    assert_true(lks_op_get_needs(op)->backward_in_place);
+    void *dy = check_upload_elements(device, a, all);
+    void *dy2 = check_upload_elements(device, b, all);
+    void *dx = in_place ? dy : check_upload_elements(device, b, all);
+    void *scratch = check_device_copy(device, NULL, lks_op_get_needs(op)->scratch_bytes);
+    const lks_op_args args = {.batch = batch, .dy = dy, .dy2 = dy2, .dx = dx, .scratch = scratch};
+    check_ok(lks_op_forward(op, stream, &args));
+    check_ok(lks_op_backward(op, stream, &args));
+    float *got = check_download_elements(device, dx, all);
+    for (int64_t e = 0; e < all; e++)
+        assert_true(got[e] == check_rounded(check_rounded(a[e]) + check_rounded(b[e])));
+    free(got);
+    lks_device_free(device, scratch);
+    if (!in_place) lks_device_free(device, dx);
+    lks_device_free(device, dy);
+    lks_device_free(device, dy2);
+    lks_op_destroy(op);
+    free(a);
+    free(b);
+}
+
+static void test_fork(void **state) {
+    for (int in_place = 0; in_place < 2; in_place++)
+        for (size_t i = 0; i < sizeof add_counts / sizeof *add_counts; i++)
+            fork_case(*state, add_counts[i], 3, in_place);
+}
+
+/* More than a device widens to float32 at a time: the CPU's matter alone. */
+static void test_many_samples(void **state) {
+    if (strcmp(lks_device_kind(*state), "cpu") != 0) return;
+    dropout_case(*state, 30011, 14, 0.5, 17, true);
+    add_case(*state, 30011, 14, true, 0);
+    fork_case(*state, 30011, 14, false);
 }
 
 /* ---- refusals ---- */
@@ -484,10 +487,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_eltwise_relative_error),
         cmocka_unit_test(test_eltwise_not_finite),
         cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_dropout_of_many_samples),
         cmocka_unit_test(test_relayout),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_many_samples),
         cmocka_unit_test(test_bad_descriptions),
     };
     return check_on_every_device(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -49,20 +49,6 @@ static void stages_give_the_same_bits(void **state) {
     mpi_verdict();
 }
 
-static const lks_layer_spec deep_layers[] = {
-    {.type = "flatten"},
-    CASE_WIDE,
-    CASE_WIDE,
-    CASE_WIDE,
-    CASE_WIDE,
-    CASE_WIDE,
-    CASE_WIDE,
-    CASE_WIDE,
-    CASE_WIDE,
-    {.type = "linear", .options = "out_features=5"},
-    {0},
-};
-
 /* What a rank has of parameters, gradients and the optimizer's state. */
 static size_t state_bytes(const lks_trainer *t) {
     return t->params.flat_bytes + t->params.master_bytes + lks_exchange_grad_bytes(t->exchange) +
@@ -82,7 +68,7 @@ static void memory_is_that_of_the_formula(void **state) {
             config.bucket_bytes = 512;
             config.first_bucket_bytes = 256;
             config.grad_reduce_dtype = reduce;
-            REQUIRE_OK(open_run(&run, "bf16", deep_layers, &config));
+            REQUIRE_OK(open_run(&run, "bf16", case_deep_layers(), &config));
             const lks_trainer *t = run.trainer;
             const size_t n = (size_t)mpi_check_size(), all = (size_t)t->plan->padded_count;
             const size_t grad = reduce == LKS_GRAD_REDUCE_FP32 ? 4 : 2;

@@ -77,26 +77,12 @@ static double distance(lks_trainer *x, lks_trainer *y) {
  * roundings, here over two epochs. Without batch norm, whose statistics are of the micro-batch, one
  * of which may have a single sample. */
 static void check_micro_batches(const char *precision, double bound) {
-    static const lks_layer_spec layers[] = {
-        {.type = "flatten"},
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        CASE_WIDE,
-        {.type = "linear", .options = "out_features=5"},
-        {0},
-    };
     static train_case runs[2];
     for (int r = 0; r < 2; r++) {
         lks_train_config config = stage_config(2 * r);
         config.micro_batch_size = 3;
-        REQUIRE_OK(case_open_precision(&runs[r], MPI_COMM_WORLD, precision, layers, &config));
+        REQUIRE_OK(
+            case_open_precision(&runs[r], MPI_COMM_WORLD, precision, case_deep_layers(), &config));
         MPI_CHECK(slides(runs[r].trainer) == (r == 1 && mpi_check_size() > 1));
         REQUIRE_OK(lks_fit(runs[r].trainer));
     }

@@ -44,6 +44,26 @@ enum { CASE_STAGES = 3 }; /* of sharding */
 #define CASE_NORMAL \
     { .type = "batch_norm", .options = "synchronize=true" }
 
+/* Linear layers of one width, enough of them for many buckets. */
+static inline const lks_layer_spec *case_deep_layers(void) {
+    static const lks_layer_spec layers[] = {
+        {.type = "flatten"},
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        CASE_WIDE,
+        {.type = "linear", .options = "out_features=5"},
+        {0},
+    };
+    return layers;
+}
+
 /* A run with all its handles; the arrays belong to it. */
 typedef struct train_case {
     lks_context *context;

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "cuda_emu.h"
-#include "device/device.h"
+#include "device/op.h"
 
 enum { BATCH = 6, CHANNELS = 5, VALUES = 2 * CHANNELS + 1, MAX_LAUNCHES = 20 };
 

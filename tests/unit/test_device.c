@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "device/device.h"
+#include "device/op.h"
 
 /* The address sanitizer ends a program that asks for too much memory, unless told to fail the call.
  */

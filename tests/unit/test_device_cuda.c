@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "device/device.h"
+#include "device/op.h"
 
 enum { MIB = 1 << 20 };
 

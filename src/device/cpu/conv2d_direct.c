@@ -70,7 +70,6 @@ static lks_onednn_conv describe(const conv_op *op, int64_t batch, lks_dtype weig
         .x = channels_last(op->type, batch, d->in_channels, d->in_size),
         .weights = lks_onednn_rows(weights_type, 5 - skip, sizes + skip),
         .y = channels_last(op->type, batch, d->out_channels, d->out_size),
-        .relu = d->activation == LKS_ACTIVATION_RELU,
     };
     if (d->bias) conv.bias = lks_onednn_rows(op->type, 1, &d->out_channels);
     for (int i = 0; i < 2; i++) {
@@ -245,7 +244,13 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
     if (status != LKS_OK) return status;
     const void *const pointers[] = {args->x, weights, args->y,
                                     op->desc.bias ? args->params[1] : NULL};
-    return lks_onednn_run(op->onednn, &plan->forward.task, pointers, "conv2d");
+    status = lks_onednn_run(op->onednn, &plan->forward.task, pointers, "conv2d");
+    if (status == LKS_OK && op->desc.activation == LKS_ACTIVATION_RELU)
+        lks_cpu_relu(base->device, op->type,
+                     args->batch * op->desc.out_channels * op->desc.out_size[0] *
+                         op->desc.out_size[1],
+                     args->y);
+    return status;
 }
 
 static lks_status backward_weights(const conv_op *op, const conv_pass *pass,

@@ -34,6 +34,9 @@ extern const lks_op_type lks_cpu_relayout;
 extern const lks_op_type lks_cpu_add;
 extern const lks_op_type lks_cpu_fork;
 
+/* eltwise.c: y = max(0, y), NaN stays; count elements of `type`. */
+void lks_cpu_relu(const lks_device *device, lks_dtype type, int64_t count, void *y);
+
 /* A linear layer, convolution, batch norm or softmax on float32 as one on bfloat16: its operands
  * are widened before and rounded after it. */
 lks_status lks_cpu_widened_create(lks_device *device, lks_op_kind kind, const lks_op_type *type,

@@ -231,6 +231,12 @@ static void backward_part(const void *data, int64_t begin, int64_t end) {
     }
 }
 
+void lks_cpu_relu(const lks_device *device, lks_dtype type, int64_t count, void *y) {
+    const eltwise_op op = {.type = type, .activation = activations[LKS_ACTIVATION_RELU]};
+    const eltwise_job job = {.op = &op, .in = y, .out = y};
+    lks_cpu_parallel(device, count, LKS_CPU_LINE_FLOATS, op.activation.grain, forward_part, &job);
+}
+
 static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *args) {
     (void)stream;
     const eltwise_op *op = (const eltwise_op *)base;

@@ -1,5 +1,5 @@
 /* Fully connected layers, float32 or bfloat16: three products by oneDNN's matmul, which takes
- * transposed factors, fuses bias and ReLU, and adds to what is there. */
+ * transposed factors, adds the bias, and adds to what is there. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,7 +55,6 @@ static lks_status make_plan(const linear_op *op, int64_t rows, linear_plan *out)
         .a = x,
         .b = lks_onednn_transposed(op->type, in, features),
         .y = y,
-        .relu = op->desc.activation == LKS_ACTIVATION_RELU,
     };
     if (op->desc.bias) product.bias = lks_onednn_rows(op->type, 2, (int64_t[]){1, features});
     const lks_onednn_matmul data = {.a = y, .b = weight, .y = x}; /* dx = dy W */
@@ -141,7 +140,10 @@ static lks_status forward(lks_op *base, lks_stream *stream, const lks_op_args *a
     if (status != LKS_OK) return status;
     const void *const pointers[] = {args->x, args->params[0], args->y,
                                     op->desc.bias ? args->params[1] : NULL};
-    return lks_onednn_run(op->onednn, &plan->product, pointers, "linear");
+    status = lks_onednn_run(op->onednn, &plan->product, pointers, "linear");
+    if (status == LKS_OK && op->desc.activation == LKS_ACTIVATION_RELU)
+        lks_cpu_relu(base->device, op->type, plan->rows * op->desc.out_features, args->y);
+    return status;
 }
 
 static void clear_gradients(const linear_op *op, const lks_op_args *args) {

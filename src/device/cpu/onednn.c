@@ -80,23 +80,19 @@ size_t lks_onednn_operand_bytes(const_dnnl_primitive_desc_t desc, int arg) {
     return dnnl_memory_desc_get_size(operand(desc, arg));
 }
 
-/* What the primitives here ask for beyond their operands: to add to what is there, a fused ReLU.
- * NULL: nothing. */
-static dnnl_status_t create_attributes(bool relu, bool add, dnnl_primitive_attr_t *out) {
+/* What the primitives here ask for beyond their operands: to add to what is there. NULL: nothing.
+ */
+static dnnl_status_t create_attributes(bool add, dnnl_primitive_attr_t *out) {
     dnnl_post_ops_t steps = NULL;
     *out = NULL;
-    if (!relu && !add) return dnnl_success;
+    if (!add) return dnnl_success;
     dnnl_status_t status = dnnl_primitive_attr_create(out);
     if (status == dnnl_success) status = dnnl_post_ops_create(&steps);
 #if DNNL_VERSION_MAJOR >= 3
-    if (status == dnnl_success && add)
+    if (status == dnnl_success)
         status = dnnl_post_ops_append_sum(steps, 1.0f, 0, dnnl_data_type_undef);
-    if (status == dnnl_success && relu)
-        status = dnnl_post_ops_append_eltwise(steps, dnnl_eltwise_relu, 0.0f, 0.0f);
 #else
-    if (status == dnnl_success && add) status = dnnl_post_ops_append_sum(steps, 1.0f);
-    if (status == dnnl_success && relu)
-        status = dnnl_post_ops_append_eltwise(steps, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
+    if (status == dnnl_success) status = dnnl_post_ops_append_sum(steps, 1.0f);
 #endif
     if (status == dnnl_success) status = dnnl_primitive_attr_set_post_ops(*out, steps);
     if (steps) dnnl_post_ops_destroy(steps);
@@ -175,7 +171,7 @@ lks_status lks_onednn_matmul_desc(const lks_onednn *onednn, const lks_onednn_mat
     dnnl_primitive_attr_t attributes = NULL;
     layouts l;
     dnnl_status_t status = describe(tensors, &l);
-    if (status == dnnl_success) status = create_attributes(matmul->relu, matmul->add, &attributes);
+    if (status == dnnl_success) status = create_attributes(matmul->add, &attributes);
 #if DNNL_VERSION_MAJOR >= 3
     if (status == dnnl_success)
         status = dnnl_matmul_primitive_desc_create(out, onednn->engine, l.at[0], l.at[1], l.at[2],
@@ -196,8 +192,8 @@ lks_status lks_onednn_matmul_desc(const lks_onednn *onednn, const lks_onednn_mat
 typedef enum conv_kind { CONV_FORWARD, CONV_DATA, CONV_WEIGHTS } conv_kind;
 
 static dnnl_status_t conv_desc(const lks_onednn *onednn, const lks_onednn_conv *conv,
-                               conv_kind kind, const layouts *l, dnnl_primitive_attr_t attributes,
-                               const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out) {
+                               conv_kind kind, const layouts *l, const_dnnl_primitive_desc_t hint,
+                               dnnl_primitive_desc_t *out) {
     const dnnl_alg_kind_t algorithm = dnnl_convolution_direct;
     const int64_t *padding = conv->padding;
     const dnnl_dims_t gaps = {conv->dilation[0] - 1, conv->dilation[1] - 1};
@@ -205,14 +201,14 @@ static dnnl_status_t conv_desc(const lks_onednn *onednn, const lks_onednn_conv *
     if (kind == CONV_FORWARD)
         return dnnl_convolution_forward_primitive_desc_create(
             out, onednn->engine, dnnl_forward_training, algorithm, l->at[0], l->at[1], l->at[2],
-            l->at[3], conv->stride, gaps, padding, padding, attributes);
+            l->at[3], conv->stride, gaps, padding, padding, NULL);
     if (kind == CONV_DATA)
         return dnnl_convolution_backward_data_primitive_desc_create(
             out, onednn->engine, algorithm, l->at[0], l->at[1], l->at[3], conv->stride, gaps,
-            padding, padding, hint, attributes);
+            padding, padding, hint, NULL);
     return dnnl_convolution_backward_weights_primitive_desc_create(
         out, onednn->engine, algorithm, l->at[0], l->at[1], NULL, l->at[3], conv->stride, gaps,
-        padding, padding, hint, attributes);
+        padding, padding, hint, NULL);
 #else
     dnnl_convolution_desc_t op;
     dnnl_status_t status;
@@ -228,7 +224,7 @@ static dnnl_status_t conv_desc(const lks_onednn *onednn, const lks_onednn_conv *
             &op, algorithm, l->at[0], l->at[1], NULL, l->at[3], conv->stride, gaps, padding,
             padding);
     if (status != dnnl_success) return status;
-    return dnnl_primitive_desc_create(out, &op, attributes, onednn->engine, hint);
+    return dnnl_primitive_desc_create(out, &op, NULL, onednn->engine, hint);
 #endif
 }
 
@@ -238,13 +234,9 @@ static lks_status plan_conv(const lks_onednn *onednn, const lks_onednn_conv *con
                                        "planning the gradient of a convolution's input",
                                        "planning the gradient of a convolution's weights"};
     const lks_onednn_tensor *const tensors[] = {&conv->x, &conv->weights, &conv->bias, &conv->y};
-    dnnl_primitive_attr_t attributes = NULL;
     layouts l;
     dnnl_status_t status = describe(tensors, &l);
-    if (status == dnnl_success)
-        status = create_attributes(conv->relu && kind == CONV_FORWARD, false, &attributes);
-    if (status == dnnl_success) status = conv_desc(onednn, conv, kind, &l, attributes, hint, out);
-    destroy_attributes(attributes);
+    if (status == dnnl_success) status = conv_desc(onednn, conv, kind, &l, hint, out);
     forget(&l);
     return lks_onednn_check(status, what[kind]);
 }
@@ -298,7 +290,7 @@ static dnnl_status_t make_reorder(const lks_onednn *onednn, layout_ref from, lay
                                   bool add, lks_onednn_task *task) {
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_primitive_desc_t desc = NULL;
-    dnnl_status_t status = create_attributes(false, add, &attributes);
+    dnnl_status_t status = create_attributes(add, &attributes);
     if (status == dnnl_success)
         status = dnnl_reorder_primitive_desc_create(&desc, from, onednn->engine, to, onednn->engine,
                                                     attributes);

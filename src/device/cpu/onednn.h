@@ -49,11 +49,11 @@ size_t lks_onednn_operand_bytes(const_dnnl_primitive_desc_t desc, int arg);
 
 /* ---- primitive descriptors; the caller destroys them with dnnl_primitive_desc_destroy ---- */
 
-/* y = a b + bias, then max(0, y) with relu; with `add` the product is added to y. Matrices of rank
- * 2; bias [1, n] or none. */
+/* y = a b + bias; with `add` the product is added to y. Matrices of rank 2; bias [1, n] or none.
+ * (No ReLU: oneDNN's gives 0 for NaN.) */
 typedef struct lks_onednn_matmul {
     lks_onednn_tensor a, b, bias, y;
-    bool relu, add;
+    bool add;
 } lks_onednn_matmul;
 
 lks_status lks_onednn_matmul_desc(const lks_onednn *onednn, const lks_onednn_matmul *matmul,
@@ -64,12 +64,11 @@ lks_status lks_onednn_matmul_desc(const lks_onednn *onednn, const lks_onednn_mat
 typedef struct lks_onednn_conv {
     lks_onednn_tensor x, weights, bias, y;
     dnnl_dims_t stride, dilation, padding;
-    bool relu;
 } lks_onednn_conv;
 
 lks_status lks_onednn_conv_forward_desc(const lks_onednn *onednn, const lks_onednn_conv *conv,
                                         dnnl_primitive_desc_t *out);
-/* Gradients of x, and of the weights; `hint` is the forward descriptor. No bias, no relu. */
+/* Gradients of x, and of the weights; `hint` is the forward descriptor. No bias. */
 lks_status lks_onednn_conv_backward_data_desc(const lks_onednn *onednn, const lks_onednn_conv *conv,
                                               const_dnnl_primitive_desc_t hint,
                                               dnnl_primitive_desc_t *out);

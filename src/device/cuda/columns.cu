@@ -29,7 +29,7 @@ static __global__ void mask_and_sum(int64_t rows, int64_t width, int lanes, cons
             float output[N];
             lks_load<T, N>(y + at, output);
             for (int i = 0; i < N; i++)
-                gradient[i] = output[i] > 0 ? gradient[i] : 0;
+                gradient[i] = output[i] <= 0 ? 0 : gradient[i]; /* NaN passes through */
             lks_store<T, N>(dy + at, gradient);
         }
         for (int i = 0; i < N; i++)
