@@ -41,14 +41,16 @@ lks_conv_gather lks_conv_forward_gather(const lks_conv2d_desc *desc, int64_t bat
 lks_conv_gather lks_conv_backward_gather(const lks_conv2d_desc *desc, int64_t batch,
                                          const int first[2]);
 
-/* Is every channel seen by itself alone? */
+/* Is every channel seen by itself alone, to make one or more others? A single channel that makes
+ * several is an ordinary convolution, with the weights of an ordinary product. */
 static inline bool lks_conv_is_depthwise(const lks_conv2d_desc *desc) {
-    return desc->groups == desc->in_channels && desc->in_channels == desc->out_channels;
+    return desc->groups == desc->in_channels &&
+           (desc->groups > 1 || desc->out_channels == desc->in_channels);
 }
 
 /* Weights [groups * out, in, kh, kw] as lks_conv_product wants them, [groups, outer, kh, kw,
  * inner]: outer, inner are out, in, or with `backward` in, out. Of a depthwise convolution, as
- * lks_conv_depthwise wants them: [kh, kw, groups]. */
+ * lks_conv_depthwise wants them: [kh, kw, groups * out]. */
 lks_status lks_conv_pack_weights(lks_stream *stream, const lks_conv2d_desc *desc, bool backward,
                                  const void *weights, void *packed);
 
@@ -58,7 +60,7 @@ typedef lks_status lks_conv_product_fn(lks_stream *stream, const lks_conv_gather
                                        const void *source, const void *packed, const void *bias,
                                        bool relu, void *y);
 lks_conv_product_fn lks_conv_product;
-/* The same where inner and outer are 1. */
+/* The same where inner or outer is 1, for the weights of a depthwise convolution. */
 lks_conv_product_fn lks_conv_depthwise;
 
 /* dweight[groups * out, in, kh, kw] = or += gathered x^T * dy[rows, groups * outer], for the gather

@@ -171,10 +171,10 @@ lks_status lks_conv_pack_weights(lks_stream *stream, const lks_conv2d_desc *d, b
     const int64_t count = d->groups * out * out_stride;
     return lks_cuda_typed(stream->device, [&](auto type) {
         typedef decltype(type) T;
-        if (lks_conv_is_depthwise(d)) /* in the kernel's words, one group with groups as inner */
+        if (lks_conv_is_depthwise(d)) /* in the kernel's words, one group with all as inner */
             return lks_cuda_launch(stream, "weights of a convolution", pack_weights<T>,
                                    lks_cuda_blocks(stream, count, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK,
-                                   0, count, 1, window, (int)d->groups, 0, window, 0,
+                                   0, count, 1, window, (int)d->out_channels, 0, window, 0,
                                    (const T *)weights, (T *)packed);
         return lks_cuda_launch(stream, "weights of a convolution", pack_weights<T>,
                                lks_cuda_blocks(stream, count, LKS_CUDA_BLOCK), LKS_CUDA_BLOCK, 0,
