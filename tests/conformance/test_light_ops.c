@@ -39,6 +39,8 @@ static void check_any_threads(const lks_device *device, const check_call *call) 
     }
 }
 
+enum { NARROW = 17 }; /* rows up to which every width is tried */
+
 /* ---- softmax ---- */
 
 static void reference_softmax(const lks_softmax_desc *d, int64_t batch, const double *x,
@@ -107,6 +109,10 @@ static void test_softmax(void **state) {
     for (size_t i = 0; i < sizeof descs / sizeof *descs; i++)
         for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1)
             softmax_case(*state, descs[i], batch, 1.0f, 0.0f);
+    for (int64_t n = 1; n <= NARROW; n++) {
+        softmax_case(*state, (lks_softmax_desc){3, n, 1}, 2, 1.0f, 0.0f);
+        softmax_case(*state, (lks_softmax_desc){1, 3, n}, 2, 1.0f, 0.0f);
+    }
     /* Logits far from 0, on either side and among themselves. */
     for (int64_t inner = 1; inner <= 7; inner += 6) {
         softmax_case(*state, (lks_softmax_desc){1, 40, inner}, 5, 1.0f, 1e4f);
@@ -366,6 +372,10 @@ static void test_relayout(void **state) {
                               (lks_relayout_desc){sizes[i][0], sizes[i][1], layouts[ends & 1],
                                                   layouts[ends >> 1]},
                               batch);
+    for (int64_t n = 1; n <= NARROW; n++)
+        relayout_case(
+            *state,
+            (lks_relayout_desc){n, NARROW + 1 - n, LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST}, 2);
 }
 
 /* ---- add and fork ---- */

@@ -10,6 +10,8 @@
 static const double FORWARD = 1e-6;
 static const double BACKWARD = 4e-6;
 
+enum { NARROW = 17 }; /* rows up to which every width is tried */
+
 /* ---- batch norm ---- */
 
 /* Where value i of channel c of sample n lies. */
@@ -194,6 +196,24 @@ static void batch_norm_agrees(void **state) {
         }
 }
 
+/* As many channels, or places in a row, as accesses to memory may be wide, and others. */
+static void batch_norm_agrees_on_few_channels(void **state) {
+    for (int64_t n = 1; n <= NARROW; n++)
+        for (int rows = 0; rows < 2; rows++) {
+            const lks_batch_norm_desc d = {
+                .channels = rows ? 3 : n,
+                .spatial = rows ? n : 3,
+                .layout = rows ? LKS_LAYOUT_ROWS : LKS_LAYOUT_CHANNELS_LAST,
+                .eps = 1e-5,
+                .momentum = 0.1,
+                .affine = true,
+                .track_running_stats = true,
+                .activation = n % 2 ? LKS_ACTIVATION_RELU : LKS_ACTIVATION_NONE};
+            check_call call = batch_norm_call(&d, 13, 13);
+            run_batch_norm(*state, &call, (uint64_t)n, 0.3);
+        }
+}
+
 /* The join of a residual block, and its ReLU, in the same passes: where the device does so. */
 static void batch_norm_adds_x2(void **state) {
     for (size_t c = 0; c < sizeof norm_cases / sizeof *norm_cases; c++)
@@ -361,38 +381,47 @@ static void layer_norm_expected(const check_call *call, expected *e) {
     }
 }
 
+static void layer_norm_case(lks_device *device, int64_t width, int variant) {
+    const lks_layer_norm_desc d = {.width = width,
+                                   .rows_per_sample = variant & 1 ? 11 : 1,
+                                   .eps = 1e-5,
+                                   .affine = variant >= 2,
+                                   .bias = variant >= 4};
+    check_call call = {.kind = LKS_OP_LAYER_NORM,
+                       .desc = &d,
+                       .max_batch = 9,
+                       .batch = variant & 1 ? 9 : 5,
+                       .x_count = d.width * d.rows_per_sample,
+                       .y_count = d.width * d.rows_per_sample,
+                       .params = d.bias ? 2 : d.affine,
+                       .param_count = {d.width, d.width},
+                       .training = true,
+                       .accumulate = variant & 1,
+                       .without_dx = variant == 4,
+                       .without_dparam = {variant == 6, variant == 7}};
+    check_call_fill(&call, 1000 + (uint64_t)width);
+    expected e = make_expected(call.batch * call.x_count, d.width);
+    layer_norm_expected(&call, &e);
+    for (int i = 0; i < call.params && call.accumulate; i++)
+        for (int64_t j = 0; j < d.width; j++)
+            e.dparam[i * d.width + j] += (double)call.dparam[i][j];
+    check_ok(check_call_run(device, &call));
+    compare(&call, &e, d.width);
+    release(&e);
+    check_call_free(&call);
+}
+
 static void layer_norm_agrees(void **state) {
     static const int64_t width[] = {1, 3, 16, 61, 300, 1036, 1101};
     for (size_t c = 0; c < sizeof width / sizeof *width; c++)
-        for (int variant = 0; variant < 8; variant++) {
-            const lks_layer_norm_desc d = {.width = width[c],
-                                           .rows_per_sample = variant & 1 ? 11 : 1,
-                                           .eps = 1e-5,
-                                           .affine = variant >= 2,
-                                           .bias = variant >= 4};
-            check_call call = {.kind = LKS_OP_LAYER_NORM,
-                               .desc = &d,
-                               .max_batch = 9,
-                               .batch = variant & 1 ? 9 : 5,
-                               .x_count = d.width * d.rows_per_sample,
-                               .y_count = d.width * d.rows_per_sample,
-                               .params = d.bias ? 2 : d.affine,
-                               .param_count = {d.width, d.width},
-                               .training = true,
-                               .accumulate = variant & 1,
-                               .without_dx = variant == 4,
-                               .without_dparam = {variant == 6, variant == 7}};
-            check_call_fill(&call, 1000 + c);
-            expected e = make_expected(call.batch * call.x_count, d.width);
-            layer_norm_expected(&call, &e);
-            for (int i = 0; i < call.params && call.accumulate; i++)
-                for (int64_t j = 0; j < d.width; j++)
-                    e.dparam[i * d.width + j] += (double)call.dparam[i][j];
-            check_ok(check_call_run(*state, &call));
-            compare(&call, &e, d.width);
-            release(&e);
-            check_call_free(&call);
-        }
+        for (int variant = 0; variant < 8; variant++)
+            layer_norm_case(*state, width[c], variant);
+}
+
+/* Of two numbers everything cancels, and what remains is rounding. */
+static void layer_norm_agrees_on_narrow_rows(void **state) {
+    for (int64_t width = 3; width <= NARROW; width++)
+        layer_norm_case(*state, width, 5);
 }
 
 /* The norm of x + x2, a sum that is rounded as an addition of its own would: where the device does
@@ -457,6 +486,7 @@ static void norms_refuse(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_norm_agrees),
+        cmocka_unit_test(batch_norm_agrees_on_few_channels),
         cmocka_unit_test(batch_norm_adds_x2),
         cmocka_unit_test(what_adds),
         cmocka_unit_test(batch_norm_leaves_out_what_is_not_wanted),
@@ -464,6 +494,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(batch_norm_needs_two_values),
         cmocka_unit_test(norms_take_an_empty_batch),
         cmocka_unit_test(layer_norm_agrees),
+        cmocka_unit_test(layer_norm_agrees_on_narrow_rows),
         cmocka_unit_test(layer_norm_adds_x2),
         cmocka_unit_test(norms_refuse),
     };

@@ -139,12 +139,13 @@ template <int N> struct lks_number {
     }
 };
 
-/* Calls work(n) with a compile-time number of elements to an access: those of a pack where rows of
- * `width` have whole packs and their arrays are aligned, else 1. */
+/* Calls work(n) with a compile-time number of elements to an access: those of a pack, or else of
+ * half a pack, where rows of `width` have whole ones and their arrays are aligned; else 1. */
 template <typename T, typename Work>
 lks_status lks_cuda_in_packs(int64_t width, bool aligned, Work &&work) {
-    enum { PACK = lks_pack<T>::COUNT };
-    return aligned && width % PACK == 0 ? work(lks_number<PACK>()) : work(lks_number<1>());
+    enum { PACK = lks_pack<T>::COUNT, HALF = PACK / 2 };
+    if (!aligned || width % HALF != 0) return work(lks_number<1>());
+    return width % PACK == 0 ? work(lks_number<PACK>()) : work(lks_number<HALF>());
 }
 
 /* ---- reductions: every thread of the warp or block takes part and gets the result ---- */
