@@ -51,8 +51,8 @@ typedef enum lks_action { LKS_CONTINUE, LKS_STOP } lks_action;
  * last call or the epoch ends. on_epoch: after each epoch. If any rank answers LKS_STOP to either,
  * all stop together: in an epoch after the next step, else at its end. stop_requested: before every
  * step and every batch of a validation; true on any rank has the effect of
- * lks_trainer_request_stop, and also ends what lks_trainer_create tries for bucket_bytes: auto. Any
- * of them may be NULL. */
+ * lks_trainer_request_stop, and also ends what lks_trainer_create tries for bucket_bytes: auto,
+ * where the first step then asks again. Any of them may be NULL. */
 typedef struct lks_callbacks {
     lks_action (*on_step)(void *data, const lks_progress *progress);
     lks_action (*on_epoch)(void *data, const lks_epoch_result *result);

@@ -173,7 +173,7 @@ static int compare_times(const void *a, const void *b) {
 
 /* All ranks have the same times, so they go through it equally often. */
 static lks_status time_task(bench *b, const task *what, double *out) {
-    double seconds[BATCHES], first;
+    double seconds[BATCHES], first = 0;
     lks_status status = time_batch(b, what, 2, &first);
     const double wanted = first > 0 ? batch_seconds / first : MOST_CALLS;
     const int64_t count = wanted < 1 ? 1 : wanted > MOST_CALLS ? MOST_CALLS : (int64_t)wanted;

@@ -285,9 +285,10 @@ lks_status lks_trainer_restore(lks_trainer *t, const char *path) {
     lks_guard_step(t->context->guard, t->position.global_step);
     if (status != LKS_OK) return status;
     lks_log(&t->context->logger, LKS_LOG_INFO,
-            "going on from %s: %" PRId64 " of %" PRId64 " epochs and %" PRId64
-            " steps in all are done",
-            path, lks_trainer_epochs_done(t), t->config.epochs, t->position.global_step);
+            "going on from %s: %" PRId64 " of %" PRId64 " epoch%s and %" PRId64
+            " step%s in all are done",
+            path, lks_trainer_epochs_done(t), t->config.epochs, lks_plural(t->config.epochs),
+            t->position.global_step, lks_plural(t->position.global_step));
     if (t->run_dir != NULL)
         lks_run_dir_resume(t->run_dir, path, t->position.epoch, t->position.step);
     return LKS_OK;

@@ -47,9 +47,11 @@ static void log_training(const lks_trainer *t, const lks_logger *logger) {
             lks_dataset_describe(t->train_data), count, lks_plural(count),
             lks_shape_text(lks_dataset_input_shape(t->train_data), shape), steps, lks_plural(steps),
             count < t->config.batch_size ? count : t->config.batch_size);
-    if (t->validation_data != NULL)
-        lks_log(logger, LKS_LOG_INFO, "validation: %s, %" PRId64 " samples",
-                lks_dataset_describe(t->validation_data), lks_dataset_count(t->validation_data));
+    if (t->validation_data != NULL) {
+        const int64_t validated = lks_dataset_count(t->validation_data);
+        lks_log(logger, LKS_LOG_INFO, "validation: %s, %" PRId64 " sample%s",
+                lks_dataset_describe(t->validation_data), validated, lks_plural(validated));
+    }
     lks_strbuf hyper = {0};
     lks_optimizer_describe_group(t->optimizer, 0, &hyper);
     lks_log(logger, LKS_LOG_INFO, "optimizer: %s, %s; schedule: %s",
