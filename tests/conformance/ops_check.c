@@ -405,6 +405,28 @@ lks_status check_call_run(lks_device *device, check_call *call) {
     return status;
 }
 
+void check_call_threads(const lks_device *device, const check_call *call) {
+    if (!lks_device_is_host(device)) return;
+    for (int threads = 1; threads <= 2; threads++) {
+        const lks_device_config config = {
+            .kind = "cpu", .threads = threads, .local_size = 1, .precision = precision};
+        lks_device *other = NULL;
+        check_ok(lks_device_create(&config, &other));
+        check_call again = *call;
+        again.y = again.dx = again.dx2 = NULL;
+        check_ok(check_call_run(other, &again));
+        assert_memory_equal(again.y, call->y,
+                            (size_t)(call->batch * call->y_count) * sizeof(float));
+        if (call->dx)
+            assert_memory_equal(again.dx, call->dx,
+                                (size_t)(call->batch * call->x_count) * sizeof(float));
+        free(again.y);
+        free(again.dx);
+        free(again.dx2);
+        lks_device_destroy(other);
+    }
+}
+
 void check_call_free(check_call *call) {
     float *const all[] = {call->x, call->x2, call->dy, call->dy2, call->y, call->dx, call->dx2};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

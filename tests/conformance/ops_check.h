@@ -59,7 +59,11 @@ void *check_device_copy(lks_device *device, const void *from, size_t bytes);
 
 /* ---- one operation, forward and backward ---- */
 
-enum { CHECK_MAX_PARAMS = 2 };
+enum {
+    CHECK_MAX_PARAMS = 2,
+    /* Rows up to which every width is tried: those that accesses to memory may be as wide as. */
+    CHECK_NARROW = 17
+};
 
 /* A test sets the first part, calls check_call_fill for random operands (or sets its own, from
  * malloc), then check_call_run, reads the results, and ends with check_call_free. */
@@ -99,6 +103,10 @@ void check_call_fill(check_call *call, uint64_t seed);
 
 /* Forward, then backward unless forward_only. Returns the first failure of the operation. */
 lks_status check_call_run(lks_device *device, check_call *call);
+
+/* A call without parameters and buffers that has been run: with 1 and 2 threads it must give the
+ * bits in y and dx. The number of threads is the CPU's matter alone. */
+void check_call_threads(const lks_device *device, const check_call *call);
 
 void check_call_free(check_call *call);
 

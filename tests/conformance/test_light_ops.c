@@ -15,32 +15,6 @@ static double *to_double(const float *values, int64_t count) {
     return out;
 }
 
-/* The same call with 1 and 2 threads must give the bits in call->y and call->dx. The number of
- * threads is the CPU's matter alone. */
-static void check_any_threads(const lks_device *device, const check_call *call) {
-    if (strcmp(lks_device_kind(device), "cpu") != 0) return;
-    for (int threads = 1; threads <= 2; threads++) {
-        const lks_device_config config = {
-            .kind = "cpu", .threads = threads, .local_size = 1, .precision = check_precision()};
-        lks_device *other = NULL;
-        check_ok(lks_device_create(&config, &other));
-        check_call again = *call;
-        again.y = again.dx = again.dx2 = NULL;
-        check_ok(check_call_run(other, &again));
-        assert_memory_equal(again.y, call->y,
-                            (size_t)(call->batch * call->y_count) * sizeof(float));
-        if (call->dx)
-            assert_memory_equal(again.dx, call->dx,
-                                (size_t)(call->batch * call->x_count) * sizeof(float));
-        free(again.y);
-        free(again.dx);
-        free(again.dx2);
-        lks_device_destroy(other);
-    }
-}
-
-enum { NARROW = 17 }; /* rows up to which every width is tried */
-
 /* ---- softmax ---- */
 
 static void reference_softmax(const lks_softmax_desc *d, int64_t batch, const double *x,
@@ -94,7 +68,7 @@ static void softmax_case(lks_device *device, lks_softmax_desc desc, int64_t batc
     for (int64_t i = 0; i < all; i++) /* a difference of numbers below 1: an absolute error */
         assert_true(fabs((double)call.dx[i] - dx[i]) <=
                     tolerance + check_tolerance(0) * fabs(dx[i]));
-    check_any_threads(device, &call);
+    check_call_threads(device, &call);
     free(x);
     free(y);
     free(dx);
@@ -109,7 +83,7 @@ static void test_softmax(void **state) {
     for (size_t i = 0; i < sizeof descs / sizeof *descs; i++)
         for (int64_t batch = 0; batch <= 3; batch += batch ? 2 : 1)
             softmax_case(*state, descs[i], batch, 1.0f, 0.0f);
-    for (int64_t n = 1; n <= NARROW; n++) {
+    for (int64_t n = 1; n <= CHECK_NARROW; n++) {
         softmax_case(*state, (lks_softmax_desc){3, n, 1}, 2, 1.0f, 0.0f);
         softmax_case(*state, (lks_softmax_desc){1, 3, n}, 2, 1.0f, 0.0f);
     }
@@ -189,7 +163,7 @@ static void eltwise_case(lks_device *device, lks_eltwise_desc desc, int64_t batc
     }
     check_close("y", call.y, y, all, check_tolerance(tolerance));
     check_close("dx", call.dx, dx, all, check_tolerance(tolerance));
-    check_any_threads(device, &call);
+    check_call_threads(device, &call);
     free(y);
     free(dx);
     check_call_free(&call);
@@ -306,7 +280,7 @@ static void dropout_case(lks_device *device, int64_t count, int64_t batch, doubl
                      (long long)count, p, (long long)i, (double)call.y[i], (double)call.dx[i],
                      (double)y, (double)dx);
     }
-    check_any_threads(device, &call);
+    check_call_threads(device, &call);
     check_call_free(&call);
 }
 
@@ -357,7 +331,7 @@ static void relayout_case(lks_device *device, lks_relayout_desc desc, int64_t ba
         assert_true(call.y[at[1]] == call.x[at[0]]);
         assert_true(call.dx[at[0]] == call.dy[at[1]]);
     }
-    check_any_threads(device, &call);
+    check_call_threads(device, &call);
     check_call_free(&call);
 }
 
@@ -372,10 +346,11 @@ static void test_relayout(void **state) {
                               (lks_relayout_desc){sizes[i][0], sizes[i][1], layouts[ends & 1],
                                                   layouts[ends >> 1]},
                               batch);
-    for (int64_t n = 1; n <= NARROW; n++)
+    for (int64_t n = 1; n <= CHECK_NARROW; n++)
         relayout_case(
             *state,
-            (lks_relayout_desc){n, NARROW + 1 - n, LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST}, 2);
+            (lks_relayout_desc){n, CHECK_NARROW + 1 - n, LKS_LAYOUT_ROWS, LKS_LAYOUT_CHANNELS_LAST},
+            2);
 }
 
 /* ---- add and fork ---- */
@@ -407,7 +382,7 @@ static void add_case(lks_device *device, int64_t count, int64_t batch, bool relu
         if (call.dx) assert_true(call.dx[e] == dy);
         if (call.dx2) assert_true(call.dx2[e] == dy);
     }
-    check_any_threads(device, &call);
+    check_call_threads(device, &call);
     check_call_free(&call);
 }
 

@@ -10,8 +10,6 @@
 static const double FORWARD = 1e-6;
 static const double BACKWARD = 4e-6;
 
-enum { NARROW = 17 }; /* rows up to which every width is tried */
-
 /* ---- batch norm ---- */
 
 /* Where value i of channel c of sample n lies. */
@@ -198,7 +196,7 @@ static void batch_norm_agrees(void **state) {
 
 /* As many channels, or places in a row, as accesses to memory may be wide, and others. */
 static void batch_norm_agrees_on_few_channels(void **state) {
-    for (int64_t n = 1; n <= NARROW; n++)
+    for (int64_t n = 1; n <= CHECK_NARROW; n++)
         for (int rows = 0; rows < 2; rows++) {
             const lks_batch_norm_desc d = {
                 .channels = rows ? 3 : n,
@@ -420,7 +418,7 @@ static void layer_norm_agrees(void **state) {
 
 /* Of two numbers everything cancels, and what remains is rounding. */
 static void layer_norm_agrees_on_narrow_rows(void **state) {
-    for (int64_t width = 3; width <= NARROW; width++)
+    for (int64_t width = 3; width <= CHECK_NARROW; width++)
         layer_norm_case(*state, width, 5);
 }
 

@@ -153,7 +153,7 @@ static void pool_agrees(void **state) {
 
 /* Channels of every kind that accesses to memory may be as wide as. */
 static void pool_agrees_with_few_channels(void **state) {
-    for (int64_t channels = 1; channels <= 17; channels++)
+    for (int64_t channels = 1; channels <= CHECK_NARROW; channels++)
         for (int kind = LKS_POOL_MAX; kind <= LKS_POOL_AVG; kind++) {
             const pool_case c = {kind,   channels, {4, 5}, {3, 2}, {2, 1},
                                  {1, 0}, {1, 1},   false,  true,   {0}};

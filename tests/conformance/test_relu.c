@@ -17,7 +17,7 @@ static void fill_integers(uint64_t seed, int64_t count, int limit, float *values
     free(random);
 }
 
-/* With NaN in the first sample, and in a dy of the last one, which a later step may block. */
+/* With NaN in the first sample. */
 static void fill(check_call *call) {
     check_call_fill(call, 1);
     fill_integers(2, call->batch * call->x_count, 2, call->x);

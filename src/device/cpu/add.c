@@ -57,7 +57,7 @@ static void add(const lks_device *device, int64_t count, const add_job *job) {
     lks_cpu_parallel(device, count, 2 * LKS_CPU_LINE_FLOATS, LKS_CPU_GRAIN, add_part, job);
 }
 
-/* first = second = dy where y > 0, else 0; each may be dy. */
+/* first = second = 0 where y <= 0, else dy; each may be dy. */
 typedef struct relu_job {
     const void *y, *dy;
     void *first, *second;

@@ -166,7 +166,7 @@ static int64_t out_count(const pool_op *op) {
 
 /* Element `at` of an array. */
 LKS_CPU_INLINE const void *element(lks_dtype type, const void *array, int64_t at) {
-    return (const char *)array + at * (type == LKS_F32 ? 4 : 2);
+    return (const char *)array + at * (int64_t)lks_dtype_bytes(type);
 }
 
 LKS_CPU_INLINE void forward_rows(lks_dtype type, const pool_job *job, int64_t begin, int64_t end) {

@@ -17,8 +17,8 @@ struct lks_batch_norm_job {
     const void *dy; /* read before dx is written, which may be the same memory */
     void *dx;
     /* A second summand, of y's shape: y = (x - mean) invstd weight + bias + x2, before the ReLU.
-     * Then the gradient of the sum is dy where relu_y > 0 (relu_y NULL: dy), and gradient_sums
-     * writes it to `summed` (NULL: it is dy as it stands). */
+     * Then the gradient of the sum is dy, 0 where relu_y <= 0 (relu_y may be NULL), and
+     * gradient_sums writes it to `summed` (NULL: it is dy as it stands). */
     const void *x2, *relu_y;
     void *summed;
     const float *mean, *invstd;
@@ -51,7 +51,7 @@ static inline int64_t lks_batch_norm_chunks(int64_t batch, int64_t spatial, int6
 }
 
 /* How one channel's numbers change: y = (x - mean) scale + shift, and
- * dx = scale (g - mean(g) - xhat mean(g xhat)), with g = dy where y > 0 (or without relu) and
+ * dx = scale (g - mean(g) - xhat mean(g xhat)), with g = dy, with relu 0 where y <= 0, and
  * xhat = (x - mean) invstd. */
 struct lks_batch_norm_channel {
     float mean, scale, shift, constant, slope;
