@@ -10,6 +10,7 @@
 
 #include "base/bf16.h"
 #include "device/device.h"
+#include "device/op.h"
 
 enum { PASSES_PER_TURN = 8, MAX_TURNS = 100, SAMPLES = 64, MAX_PARAM = 4096 };
 
