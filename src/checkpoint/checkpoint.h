@@ -63,33 +63,56 @@ lks_status lks_checkpoint_write(lks_comm *comm, const char *path,
                                 const lks_checkpoint_content *content, lks_transfer transfer);
 
 /* ---- saving in the background: lks_checkpoint_write in phases that a thread of every rank works
- * off with plain pwrite, and no MPI in it. Between two phases all ranks meet in lks_save_advance:
+ * off with plain pwrite, and no MPI in it. Between two phases the ranks exchange a few numbers,
+ * which lks_save_advance starts, and takes up the next time:
  *
- *     lks_save_start(comm, path, &content, &save);
+ *     lks_save_create(comm, &save);
+ *     lks_save_start(save, path, &content, NULL, LKS_OK);
  *     while (training) {
- *         ...                                  // all-reduces lks_save_ready(save) along the way
- *         if (all ranks are ready) lks_save_advance(save, &done);
+ *         ...   // all-reduces lks_save_ready(save) and lks_save_has_failed(save) along the way
+ *         if (all ranks are ready) lks_save_advance(save, none has failed, &done);
  *     }
  *     lks_save_finish(save);
- * ---- */
+ *     lks_save_destroy(save);
+ *
+ * So no rank waits for another one because of a save, unless it fails or must end. ---- */
 typedef struct lks_save lks_save;
 
-/* Lays the file out and starts to write. `content` and all it points to are copied, but for the
- * pieces' data, which stays the caller's and must not change until the save is done. Collective. On
- * failure *out is NULL and nothing stays behind; errors as of lks_checkpoint_write. */
-lks_status lks_save_start(lks_comm *comm, const char *path, const lks_checkpoint_content *content,
-                          lks_save **out);
-/* Would lks_save_advance go on without waiting for this rank? Local, no waiting. */
+/* What else rank 0 does to files, in its thread, once the file has its name. */
+typedef struct lks_published {
+    lks_status (*function)(void *data); /* its failure is the save's */
+    void *data;
+} lks_published;
+
+/* *out can save one time after the other. Local. LKS_ENOMEM, also with *out NULL. */
+lks_status lks_save_create(lks_comm *comm, lks_save **out);
+void lks_save_destroy(lks_save *save); /* abandons it; NULL is legal */
+/* Begins to save. `content` and all it points to are copied, but for the pieces' data, which stays
+ * the caller's: it may still come into being until lks_save_advance is called for the first time,
+ * and must not change then until the save is done. path: borrowed until then. published: may be
+ * NULL. Local. What fails here, or has failed before with the status `before` and its detail, is
+ * told by lks_save_advance on all ranks; with `before`, content may be NULL. */
+void lks_save_start(lks_save *save, const char *path, const lks_checkpoint_content *content,
+                    const lks_published *published, lks_status before);
+/* Before the first lks_save_advance: the data did not come into being, for the reason `status` with
+ * its detail. Local. */
+void lks_save_fail(lks_save *save, lks_status status);
+/* From lks_save_start until it is finished or abandoned. */
+bool lks_save_is_open(const lks_save *save);
+/* Would lks_save_advance go on without waiting for this rank's thread, and has what it did failed?
+ * Local, no waiting. */
 bool lks_save_ready(const lks_save *save);
-/* Ends the present phase, waiting for it where it still runs, and starts the next one. *done: the
- * file has its name, or the save has failed; the status is the verdict then, and LKS_OK before.
- * Collective: a few small exchanges. */
-lks_status lks_save_advance(lks_save *save, bool *done);
-/* Goes through the phases that are left and frees the save. The verdict, the same on every rank.
- * Collective; NULL is legal. */
+bool lks_save_has_failed(const lks_save *save);
+/* Ends the present phase, waiting for it where it still runs, and starts what comes next.
+ * all_succeeded: all ranks know that each is ready and none has failed; else they agree here.
+ * *done: the file has its name, or the save has failed; the status is the verdict then, and LKS_OK
+ * before. Collective. Errors as of lks_checkpoint_write. */
+lks_status lks_save_advance(lks_save *save, bool all_succeeded, bool *done);
+/* Goes through the phases that are left and ends the save. The verdict, the same on every rank.
+ * Collective; LKS_OK where none was started. */
 lks_status lks_save_finish(lks_save *save);
 /* For when the peers cannot be reached any more: stops the thread (which may wait for the disk),
- * removes the temporary file if this is rank 0, and frees the save. Local; NULL is legal. */
+ * removes the temporary file if this is rank 0, and ends the save. Local; NULL is legal. */
 void lks_save_abandon(lks_save *save);
 
 typedef struct lks_checkpoint lks_checkpoint;

@@ -74,17 +74,21 @@ static lks_status measure(lks_file_layout *layout) {
     return LKS_OK;
 }
 
-lks_status lks_file_layout_make(const lks_checkpoint_content *given, int size,
-                                lks_save_content *content, lks_file_layout *out) {
-    *out = (lks_file_layout)LKS_FILE_LAYOUT_NONE;
+lks_status lks_file_layout_open(const lks_checkpoint_content *given, int size,
+                                lks_file_layout *out) {
     lks_status status = lks_h5_create_in_memory(&out->memory, &out->file);
     if (!status) status = write_root(out->file, size);
     for (int i = 0; !status && i < given->attr_count; i++)
         status = write_attr(out->file, &given->attrs[i]);
+    return status;
+}
+
+lks_status lks_file_layout_arrays(lks_file_layout *layout, lks_save_content *content) {
+    lks_status status = LKS_OK;
     for (int i = 0; !status && i < content->array_count; i++)
-        status = create_array(out->file, &content->arrays[i]);
-    if (!status) status = lks_h5_flush(out->file);
-    return status ? status : measure(out);
+        status = create_array(layout->file, &content->arrays[i]);
+    if (!status) status = lks_h5_flush(layout->file);
+    return status ? status : measure(layout);
 }
 
 static lks_status close_layout(lks_file_layout *layout, lks_save_content *content) {

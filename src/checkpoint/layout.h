@@ -16,10 +16,12 @@ typedef struct lks_file_layout {
 #define LKS_FILE_LAYOUT_NONE \
     { .memory = -1 }
 
-/* Lays out the attributes and arrays; sets each array's offset and the layout's bytes. size: of the
- * communicator. LKS_EIO, LKS_ENOMEM, LKS_EINVAL; end it with free in any case. */
-lks_status lks_file_layout_make(const lks_checkpoint_content *given, int size,
-                                lks_save_content *content, lks_file_layout *out);
+/* Begins the file, with the attributes. size: of the communicator. out: none so far. LKS_EIO,
+ * LKS_ENOMEM, LKS_EINVAL; end it with free in any case. */
+lks_status lks_file_layout_open(const lks_checkpoint_content *given, int size,
+                                lks_file_layout *out);
+/* Lays out the arrays; sets each array's offset and the layout's bytes. Errors as above. */
+lks_status lks_file_layout_arrays(lks_file_layout *layout, lks_save_content *content);
 /* Adds the hashes of all blocks and sets the final size. Afterwards nothing changes any more. */
 lks_status lks_file_layout_finish(lks_file_layout *layout, lks_save_content *content,
                                   const int64_t *hashes);

@@ -17,20 +17,30 @@
 enum { WINDOW = 32 << 20 };
 
 typedef enum phase {
+    PHASE_PREPARE, /* rank 0: the temporary file, with room on the disk, and the layout */
     PHASE_WRITE,   /* every rank: its pieces, a window of the file at a time */
     PHASE_CHECK,   /* every rank: the window's blocks that are not one rank's alone */
-    PHASE_PUBLISH, /* rank 0: structure, trailer, name */
+    PHASE_PUBLISH, /* rank 0: structure, trailer, name, and what its user does then */
     PHASE_DONE
 } phase;
 
 struct lks_save {
     lks_comm *comm;
     int rank, size;
-    char *path, *temporary; /* the name until the file is whole; set once it may exist */
+    bool is_open; /* from its start to its end */
+    const char *path;
+    char *temporary; /* the name until the file is whole; set once it may exist */
+    uint64_t token;  /* in that name */
     lks_save_content content;
     lks_file_layout layout; /* rank 0's */
     lks_pieces pieces;
-    int64_t *numbers; /* [content.array_count]: what is said about each array to other ranks */
+    lks_published published; /* function NULL: none */
+    lks_transfer transfer;
+
+    /* What the ranks exchange: of each array how many elements the pieces have, then where it
+     * begins, then the token, [2 * content.array_count + 1]; later the hashes. */
+    int64_t *numbers;
+    lks_request *exchange; /* between two phases, while it is under way */
 
     phase phase;
     bool in_background;
@@ -44,73 +54,70 @@ struct lks_save {
 
 /* ---- before the file exists ---- */
 
-static lks_status prepare(lks_save *s, const lks_checkpoint_content *content) {
+static lks_status list_content(lks_save *s, const lks_checkpoint_content *content) {
     lks_status status = lks_save_content_make(content, s->rank, &s->content);
     if (status) return status;
-    s->numbers = calloc((size_t)s->content.array_count + 1, sizeof *s->numbers);
+    s->numbers = calloc(2 * (size_t)s->content.array_count + 1, sizeof *s->numbers);
     s->pieces.hashes = calloc((size_t)s->content.block_count + 1, sizeof *s->pieces.hashes);
     s->pieces.block = malloc(LKS_BLOCK_BYTES);
     if (s->numbers && s->pieces.hashes && s->pieces.block) return LKS_OK;
     return lks_fail(LKS_ENOMEM, "out of memory for %lld hashes", (long long)s->content.block_count);
 }
 
-/* Do the pieces of all ranks add up to each array? Collective. */
-static lks_status check_coverage(lks_save *s) {
+static lks_status name_temporary(lks_save *s) {
+    s->temporary = lks_file_temporary_name(s->path, s->token);
+    s->pieces.path = s->temporary;
+    return s->temporary ? LKS_OK : lks_fail(LKS_ENOMEM, "out of memory");
+}
+
+/* Every rank, before it writes; some have it open. */
+static lks_status open_temporary(lks_save *s) {
+    lks_status status = s->temporary ? LKS_OK : name_temporary(s);
+    if (status || s->pieces.descriptor >= 0) return status;
+    return lks_file_open(s->temporary, true, &s->pieces.descriptor);
+}
+
+/* Rank 0. The attributes are in the layout already. */
+static lks_status create_file(lks_save *s) {
+    lks_status status = lks_file_layout_arrays(&s->layout, &s->content);
+    if (!status) status = lks_file_create_temporary(s->path, &s->token);
+    if (!status) status = open_temporary(s);
+    return status ? status : lks_file_reserve(s->pieces.descriptor, s->temporary, s->layout.bytes);
+}
+
+/* Rank 0's numbers and the others' zeros: the sum is the number. */
+static lks_status share_layout(lks_save *s) {
     int count = s->content.array_count;
     for (int i = 0; i < count; i++) {
         const lks_save_array *array = &s->content.arrays[i];
         for (int p = 0; p < array->piece_count; p++)
             s->numbers[i] += array->pieces[p].count;
+        s->numbers[count + i] = s->rank == 0 ? array->offset : 0;
     }
-    lks_status status = lks_comm_all_reduce(s->comm, s->numbers, count, LKS_I64, LKS_REDUCE_SUM);
-    for (int i = 0; !status && i < count; i++) {
-        const lks_save_array *array = &s->content.arrays[i];
-        if (s->numbers[i] != array->grid.count) {
-            status = lks_fail(LKS_EINVAL,
-                              "array %s: the pieces of all ranks have %lld elements, "
-                              "expected %lld",
-                              array->path, (long long)s->numbers[i], (long long)array->grid.count);
-        }
-    }
-    return lks_comm_agree(s->comm, status);
+    s->numbers[2 * count] = s->rank == 0 ? (int64_t)s->token : 0;
+    return lks_comm_all_reduce_start(s->comm, s->numbers, 2 * (int64_t)count + 1, LKS_I64,
+                                     LKS_REDUCE_SUM, &s->exchange);
 }
 
-/* ---- the file ---- */
-
-/* Rank 0: the temporary file, with room on the disk, and the layout. */
-static lks_status lay_out(lks_save *s, const lks_checkpoint_content *content, uint64_t *out_token) {
-    lks_status status = lks_file_layout_make(content, s->size, &s->content, &s->layout);
-    if (!status) status = lks_file_create_temporary(s->path, out_token);
-    if (status) return status;
-    s->temporary = lks_file_temporary_name(s->path, *out_token);
-    if (!s->temporary) return lks_fail(LKS_ENOMEM, "out of memory");
-    status = lks_file_open(s->temporary, true, &s->pieces.descriptor);
-    return status ? status : lks_file_reserve(s->pieces.descriptor, s->temporary, s->layout.bytes);
-}
-
-/* Every rank learns the temporary file's name and where each array begins, and opens it.
- * Collective. */
-static lks_status create_file(lks_save *s, const lks_checkpoint_content *content) {
-    uint64_t token = 0;
-    lks_status status = s->rank == 0 ? lay_out(s, content, &token) : LKS_OK;
-    status = lks_comm_agree(s->comm, status);
-    if (status) return status;
-
+/* Do the pieces of all ranks add up to each array? Every rank finds the same. */
+static lks_status take_layout(lks_save *s) {
     int count = s->content.array_count;
-    for (int i = 0; i < count; i++)
-        s->numbers[i] = s->content.arrays[i].offset;
-    status = lks_comm_broadcast(s->comm, &token, sizeof token, 0);
-    if (!status)
-        status = lks_comm_broadcast(s->comm, s->numbers, count * (int64_t)sizeof *s->numbers, 0);
-    for (int i = 0; i < count; i++)
-        s->content.arrays[i].offset = s->numbers[i];
-    if (!status && s->rank != 0) {
-        s->temporary = lks_file_temporary_name(s->path, token);
-        status = s->temporary ? lks_file_open(s->temporary, true, &s->pieces.descriptor)
-                              : lks_fail(LKS_ENOMEM, "out of memory");
+    s->token = (uint64_t)s->numbers[2 * count];
+    for (int i = 0; i < count; i++) {
+        lks_save_array *array = &s->content.arrays[i];
+        if (s->numbers[i] != array->grid.count)
+            return lks_fail(LKS_EINVAL,
+                            "array %s: the pieces of all ranks have %lld elements, "
+                            "expected %lld",
+                            array->path, (long long)s->numbers[i], (long long)array->grid.count);
+        array->offset = s->numbers[count + i];
     }
-    s->pieces.path = s->temporary;
-    return lks_comm_agree(s->comm, status);
+    return LKS_OK;
+}
+
+static lks_status write_pieces(lks_save *s) {
+    lks_status status = open_temporary(s);
+    return status ? status : lks_pieces_write(&s->pieces);
 }
 
 /* ---- the end: rank 0 alone ---- */
@@ -143,7 +150,9 @@ static lks_status publish(lks_save *s) {
         status = lks_file_layout_copy(&s->layout, &s->content, s->pieces.descriptor, s->temporary);
     if (!status) status = check_layout(s);
     if (!status) status = lks_file_sync(s->pieces.descriptor, s->temporary);
-    return status ? status : lks_file_rename(s->temporary, s->path);
+    if (!status) status = lks_file_rename(s->temporary, s->path);
+    if (status || !s->published.function) return status;
+    return s->published.function(s->published.data);
 }
 
 /* ---- phases ---- */
@@ -157,8 +166,10 @@ static int64_t window_bytes(const lks_save *s) {
 
 static lks_status work_phase(lks_save *s) {
     switch (s->phase) {
+    case PHASE_PREPARE:
+        return s->rank == 0 ? create_file(s) : LKS_OK;
     case PHASE_WRITE:
-        return lks_pieces_write(&s->pieces);
+        return write_pieces(s);
     case PHASE_CHECK:
         return lks_pieces_check(&s->pieces);
     case PHASE_PUBLISH:
@@ -169,11 +180,14 @@ static lks_status work_phase(lks_save *s) {
     return LKS_OK;
 }
 
-static void *run_phase(void *data) {
-    lks_save *s = data;
-    s->status = work_phase(s);
-    if (s->status) snprintf(s->detail, sizeof s->detail, "%s", lks_last_error());
+static void end_phase(lks_save *s, lks_status status) {
+    s->status = status;
+    if (status) snprintf(s->detail, sizeof s->detail, "%s", lks_last_error());
     atomic_store(&s->phase_ended, true);
+}
+
+static void *run_phase(void *data) {
+    end_phase(data, work_phase(data));
     return NULL;
 }
 
@@ -185,12 +199,6 @@ static void start_phase(lks_save *s, phase phase) {
     if (!s->thread_runs) run_phase(s);
 }
 
-/* From the first window on. */
-static void start_first_window(lks_save *s, phase phase) {
-    (void)lks_pieces_next_window(&s->pieces, window_bytes(s));
-    start_phase(s, phase);
-}
-
 static void wait_for_phase(lks_save *s) {
     if (s->thread_runs) pthread_join(s->thread, NULL);
     s->thread_runs = false;
@@ -198,12 +206,18 @@ static void wait_for_phase(lks_save *s) {
 
 /* The verdict of all ranks on the phase that has ended. Collective. */
 static lks_status agree_phase(lks_save *s) {
-    wait_for_phase(s);
     if (s->status) (void)lks_fail(s->status, "%s", s->detail);
     return lks_comm_agree(s->comm, s->status);
 }
 
-static void free_save(lks_save *s) {
+static lks_status end_exchange(lks_save *s) {
+    lks_request *exchange = s->exchange;
+    s->exchange = NULL;
+    return lks_comm_wait(s->comm, exchange);
+}
+
+/* Ends the use; what is left can be started again. */
+static void close_save(lks_save *s) {
     if (s->pieces.descriptor >= 0) close(s->pieces.descriptor);
     lks_file_layout_free(&s->layout, &s->content);
     lks_save_content_free(&s->content);
@@ -211,8 +225,10 @@ static void free_save(lks_save *s) {
     free(s->pieces.block);
     free(s->numbers);
     free(s->temporary);
-    free(s->path);
-    free(s);
+    s->pieces = (lks_pieces){.content = &s->content, .descriptor = -1};
+    s->numbers = NULL;
+    s->temporary = NULL;
+    s->is_open = false;
 }
 
 /* Collective: the temporary file is gone when any rank returns. */
@@ -225,117 +241,154 @@ static lks_status give_up(lks_save *s, lks_status status) {
     return lks_fail(s->status, "%s", s->detail);
 }
 
-/* ---- the interface ---- */
-
-static lks_status open_save(lks_comm *comm, const char *path, lks_save **out) {
-    lks_save *s = calloc(1, sizeof *s);
-    *out = s;
-    if (s) s->path = lks_strdup(path);
-    if (!s || !s->path) return lks_fail(LKS_ENOMEM, "checkpoint %s: out of memory", path);
-    s->comm = comm;
-    s->rank = lks_comm_rank(comm);
-    s->size = lks_comm_size(comm);
-    s->layout = (lks_file_layout)LKS_FILE_LAYOUT_NONE;
-    s->pieces.content = &s->content;
-    s->pieces.descriptor = -1;
-    return LKS_OK;
-}
-
-/* Everything before the first phase. Collective. */
-static lks_status begin(lks_comm *comm, const char *path, const lks_checkpoint_content *content,
-                        lks_save **out) {
-    lks_save *s;
-    lks_status status = lks_comm_agree(comm, open_save(comm, path, &s));
-    if (status) {
-        if (s) free(s->path);
-        free(s);
-        return status;
-    }
-    status = lks_comm_agree(comm, prepare(s, content));
-    if (!status) status = check_coverage(s);
-    if (!status) status = create_file(s, content);
-    if (status) {
-        status = give_up(s, status);
-        free_save(s);
-        return status;
-    }
-    *out = s;
-    return LKS_OK;
-}
-
-lks_status lks_save_start(lks_comm *comm, const char *path, const lks_checkpoint_content *content,
-                          lks_save **out) {
-    *out = NULL;
-    lks_status status = begin(comm, path, content, out);
-    if (status) return status;
-    (*out)->in_background = true;
-    start_first_window(*out, PHASE_WRITE);
-    return LKS_OK;
-}
-
-bool lks_save_ready(const lks_save *save) {
-    return save->phase == PHASE_DONE || atomic_load(&save->phase_ended);
-}
-
-lks_status lks_save_advance(lks_save *s, bool *done) {
-    *done = true;
-    if (s->phase == PHASE_DONE) return s->status ? lks_fail(s->status, "%s", s->detail) : LKS_OK;
-    lks_status status = agree_phase(s);
-    phase next = (phase)(s->phase + 1);
-    if (s->phase == PHASE_CHECK && lks_pieces_next_window(&s->pieces, window_bytes(s)))
-        next = PHASE_WRITE;
-    /* One rank's number and the others' zeros: the sum is the number. */
-    if (!status && next == PHASE_PUBLISH)
-        status = lks_comm_all_reduce(s->comm, s->pieces.hashes, s->content.block_count, LKS_I64,
-                                     LKS_REDUCE_SUM);
-    if (status) return give_up(s, status);
-    if (next == PHASE_DONE)
-        s->phase = PHASE_DONE;
-    else
-        start_phase(s, next);
-    *done = s->phase == PHASE_DONE;
-    return LKS_OK;
-}
-
-lks_status lks_save_finish(lks_save *save) {
-    if (!save) return LKS_OK;
-    lks_status status = LKS_OK;
-    for (bool done = false; !done;)
-        status = lks_save_advance(save, &done);
-    free_save(save);
-    return status;
-}
-
-void lks_save_abandon(lks_save *save) {
-    if (!save) return;
-    atomic_store(&save->pieces.stop, true);
-    wait_for_phase(save);
-    if (save->rank == 0 && save->phase != PHASE_DONE) unlink(save->temporary);
-    free_save(save);
-}
-
-/* The first phase by MPI-IO. Collective. */
+/* The first phase that writes, by MPI-IO. Collective. */
 static lks_status write_together(lks_save *s) {
     lks_file_part *parts = NULL;
     int64_t count = 0;
-    lks_status status = lks_comm_agree(s->comm, lks_pieces_list(&s->pieces, &parts, &count));
+    lks_status status = open_temporary(s);
+    if (!status) status = lks_pieces_list(&s->pieces, &parts, &count);
+    status = lks_comm_agree(s->comm, status);
     if (!status) status = lks_comm_write_file(s->comm, s->temporary, parts, count);
     free(parts);
     s->pieces.written_elsewhere = true;
     return status;
 }
 
+/* Starts what the ranks exchange behind the phase that has ended; nothing behind most of them. */
+static lks_status start_exchange(lks_save *s) {
+    if (s->phase == PHASE_PREPARE) return share_layout(s);
+    if (s->phase != PHASE_CHECK || s->pieces.end_block < s->content.block_count) return LKS_OK;
+    return lks_comm_all_reduce_start(s->comm, s->pieces.hashes, s->content.block_count, LKS_I64,
+                                     LKS_REDUCE_SUM, &s->exchange);
+}
+
+/* Behind a phase, and what was exchanged behind it. */
+static lks_status start_next(lks_save *s) {
+    lks_status status = LKS_OK;
+    switch (s->phase) {
+    case PHASE_PREPARE:
+        status = take_layout(s);
+        if (!status && s->transfer == LKS_TRANSFER_COLLECTIVE) status = write_together(s);
+        if (status) return status;
+        (void)lks_pieces_next_window(&s->pieces, window_bytes(s));
+        start_phase(s, s->pieces.written_elsewhere ? PHASE_CHECK : PHASE_WRITE);
+        break;
+    case PHASE_WRITE:
+        start_phase(s, PHASE_CHECK);
+        break;
+    case PHASE_CHECK:
+        start_phase(s, lks_pieces_next_window(&s->pieces, window_bytes(s)) ? PHASE_WRITE
+                                                                           : PHASE_PUBLISH);
+        break;
+    default:
+        s->phase = PHASE_DONE;
+    }
+    return LKS_OK;
+}
+
+/* ---- the interface ---- */
+
+lks_status lks_save_create(lks_comm *comm, lks_save **out) {
+    lks_save *s = calloc(1, sizeof *s);
+    *out = s;
+    if (!s) return lks_fail(LKS_ENOMEM, "a save: out of memory");
+    s->comm = comm;
+    s->rank = lks_comm_rank(comm);
+    s->size = lks_comm_size(comm);
+    s->phase = PHASE_DONE;
+    s->layout = (lks_file_layout)LKS_FILE_LAYOUT_NONE;
+    s->pieces = (lks_pieces){.content = &s->content, .descriptor = -1};
+    return LKS_OK;
+}
+
+void lks_save_destroy(lks_save *save) {
+    lks_save_abandon(save);
+    free(save);
+}
+
+static void start(lks_save *s, const char *path, const lks_checkpoint_content *content,
+                  lks_status before) {
+    s->is_open = true;
+    s->path = path;
+    s->phase = PHASE_PREPARE;
+    lks_status status = before ? before : list_content(s, content);
+    if (!status && s->rank == 0) status = lks_file_layout_open(content, s->size, &s->layout);
+    if (status)
+        end_phase(s, status);
+    else
+        start_phase(s, PHASE_PREPARE);
+}
+
+void lks_save_start(lks_save *save, const char *path, const lks_checkpoint_content *content,
+                    const lks_published *published, lks_status before) {
+    save->in_background = true;
+    save->transfer = LKS_TRANSFER_INDEPENDENT;
+    save->published = published ? *published : (lks_published){0};
+    start(save, path, content, before);
+}
+
+void lks_save_fail(lks_save *save, lks_status status) {
+    wait_for_phase(save);
+    end_phase(save, status);
+}
+
+bool lks_save_is_open(const lks_save *save) {
+    return save->is_open;
+}
+
+bool lks_save_ready(const lks_save *save) {
+    return save->phase == PHASE_DONE || atomic_load(&save->phase_ended);
+}
+
+bool lks_save_has_failed(const lks_save *save) {
+    return lks_save_ready(save) && save->status;
+}
+
+lks_status lks_save_advance(lks_save *s, bool all_succeeded, bool *done) {
+    *done = true;
+    if (s->phase == PHASE_DONE) return s->status ? lks_fail(s->status, "%s", s->detail) : LKS_OK;
+    lks_status status = LKS_OK;
+    if (s->exchange) {
+        status = end_exchange(s);
+        if (!status) status = start_next(s);
+    } else {
+        wait_for_phase(s);
+        if (!all_succeeded) status = agree_phase(s);
+        if (!status) status = start_exchange(s);
+        if (!status && !s->exchange) status = start_next(s);
+    }
+    if (status) return give_up(s, status);
+    *done = s->phase == PHASE_DONE;
+    return LKS_OK;
+}
+
+lks_status lks_save_finish(lks_save *save) {
+    lks_status status = LKS_OK;
+    for (bool done = !save->is_open; !done;)
+        status = lks_save_advance(save, false, &done);
+    close_save(save);
+    return status;
+}
+
+void lks_save_abandon(lks_save *save) {
+    if (!save || !save->is_open) return;
+    atomic_store(&save->pieces.stop, true);
+    wait_for_phase(save);
+    if (save->exchange) (void)end_exchange(save);
+    if (save->rank == 0 && save->phase != PHASE_DONE && save->temporary) unlink(save->temporary);
+    save->phase = PHASE_DONE;
+    close_save(save);
+}
+
 lks_status lks_checkpoint_write(lks_comm *comm, const char *path,
                                 const lks_checkpoint_content *content, lks_transfer transfer) {
-    lks_save *save = NULL;
-    lks_status status = begin(comm, path, content, &save);
-    if (status) return status;
-    if (transfer == LKS_TRANSFER_INDEPENDENT) {
-        start_first_window(save, PHASE_WRITE);
-    } else {
-        status = write_together(save);
-        if (status) (void)give_up(save, status);
-        if (!status) start_first_window(save, PHASE_CHECK);
+    lks_save *save;
+    lks_status status = lks_comm_agree(comm, lks_save_create(comm, &save));
+    if (!status) {
+        save->transfer = transfer;
+        start(save, path, content, LKS_OK);
+        status = lks_save_finish(save);
     }
-    return lks_save_finish(save);
+    free(save);
+    return status;
 }

@@ -110,7 +110,8 @@ lks_status lks_device_zero(lks_device *device, lks_stream *stream, void *memory,
 typedef enum lks_stream_name {
     LKS_STREAM_COMPUTE,
     LKS_STREAM_COMM,
-    LKS_STREAM_COPY,
+    LKS_STREAM_COPY, /* batches to the device */
+    LKS_STREAM_SAVE, /* the state to the host; long copies, which no batch should wait behind */
     LKS_STREAM_COUNT
 } lks_stream_name;
 

@@ -106,14 +106,16 @@ static lks_status share_buffers(lks_trainer *t) {
 
 /* Host copies of the best epoch's model, for restore_best; out of the device or back to it. */
 static lks_status copy_best(lks_trainer *t, bool back) {
+    lks_status status = lks_saver_hold(t);
+    if (status != LKS_OK) return status;
     lks_device *device = t->context->device;
     lks_stream *stream = lks_device_stream(device, LKS_STREAM_COMPUTE);
     size_t params_bytes = (size_t)t->params.trained_count * sizeof(float);
     size_t buffers_bytes = (size_t)lks_graph_buffers_flat_count(t->graph) * sizeof(float);
     lks_copy_kind kind = back ? LKS_COPY_TO_DEVICE : LKS_COPY_TO_HOST;
     float *params = t->params.masters, *buffers = lks_graph_buffers(t->graph);
-    lks_status status = lks_device_copy(device, stream, back ? params : t->best_params,
-                                        back ? t->best_params : params, params_bytes, kind);
+    status = lks_device_copy(device, stream, back ? params : t->best_params,
+                             back ? t->best_params : params, params_bytes, kind);
     if (status == LKS_OK && buffers_bytes > 0)
         status = lks_device_copy(device, stream, back ? buffers : t->best_buffers,
                                  back ? t->best_buffers : buffers, buffers_bytes, kind);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/saver.h"
 #include "train/trainer.h"
 
 int lks_trainer_param_count(const lks_trainer *t) {
@@ -91,6 +92,7 @@ lks_status lks_trainer_set_param(lks_trainer *t, const char *name, const float *
     lks_status status = param == NULL ? LKS_EINVAL : LKS_OK;
     if (param != NULL && values == NULL)
         status = lks_fail(LKS_EINVAL, "lks_trainer_set_param %s: values is NULL", name);
+    if (status == LKS_OK) status = lks_saver_hold(t);
     if (status == LKS_OK)
         status = lks_param_store_has_masters(&t->params)
                      ? set_rounded(t, param, values)

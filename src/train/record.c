@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "device/trace.h"
+#include "train/saver.h"
 
 /* Steps that are queued before one is recorded: what an operation plans or allocates when it first
  * meets a batch cannot be recorded. */
@@ -123,6 +124,9 @@ static bool is_recorded(lks_trainer *t) {
  * elsewhere: so no step leaves parameters that are still being gathered. */
 lks_status lks_step_recorder_run(lks_trainer *t, const lks_host_batch *batch) {
     if (!is_recorded(t)) return lks_trainer_settle_params(t, lks_trainer_queue_step(t, batch));
-    lks_status status = t->recorder->recording == NULL ? record(t, batch) : LKS_OK;
+    /* what is recorded begins behind it, too */
+    lks_status status =
+        lks_failure_strand(&t->failure, lks_comm_size(t->context->comm), lks_saver_hold(t));
+    if (status == LKS_OK && t->recorder->recording == NULL) status = record(t, batch);
     return status == LKS_OK ? replay(t) : status;
 }

@@ -106,7 +106,8 @@ lks_status lks_trainer_list_state(lks_trainer *t, bool copied, lks_snapshot *sna
                                   lks_state_list *list) {
     double sums[LKS_LOSS_SUM_COUNT] = {0};
     lks_status status = lks_snapshot_open(t, copied, snapshot);
-    if (status == LKS_OK) status = lks_snapshot_take(t, snapshot);
+    if (status == LKS_OK)
+        status = copied ? lks_snapshot_start(t, snapshot) : lks_snapshot_take(t, snapshot);
     if (status == LKS_OK && t->position.step > 0)
         status = lks_trainer_read_sums(t, t->epoch_sums, LKS_LOSS_SUM_COUNT, sums);
     if (status != LKS_OK) return status;

@@ -100,21 +100,25 @@ lks_status lks_saved_file_point(const char *folder, const char *name) {
 
 /* ---- which are kept ---- */
 
-static void remove_file(const char *folder, const char *name, const lks_logger *logger) {
+/* `before`: the status of what was removed before; the first failure counts. */
+static lks_status remove_file(const char *folder, const char *name, lks_status before) {
     char *path = lks_strdup_printf("%s/%s", folder, name);
-    if (path != NULL && unlink(path) != 0)
-        lks_log(logger, LKS_LOG_WARNING, "cannot remove the old file %s: %s", path,
-                strerror(errno));
+    lks_status status = before;
+    if (path != NULL && unlink(path) != 0 && before == LKS_OK)
+        status = lks_fail(LKS_EIO, "cannot remove the old file %s: %s", path, strerror(errno));
     free(path);
+    return status;
 }
 
-void lks_saved_files_remove_temporary(const char *folder, const lks_logger *logger) {
+lks_status lks_saved_files_remove_temporary(const char *folder) {
+    lks_status status = LKS_OK;
     DIR *dir = opendir(folder);
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
         if (lks_glob_match("*.h5.tmp", entry->d_name) ||
             lks_glob_match("*.h5.????????????????.tmp", entry->d_name))
-            remove_file(folder, entry->d_name, logger);
+            status = remove_file(folder, entry->d_name, status);
     if (dir != NULL) closedir(dir);
+    return status;
 }
 
 typedef struct aged_file {
@@ -135,8 +139,9 @@ static int64_t step_of_file(const char *file, int64_t steps_per_epoch) {
     return step > 0 ? step : epoch * steps_per_epoch;
 }
 
-void lks_saved_files_keep_last(const char *folder, int64_t keep, int64_t steps_per_epoch,
-                               int64_t global_step, const lks_logger *logger) {
+lks_status lks_saved_files_keep_last(const char *folder, int64_t keep, int64_t steps_per_epoch,
+                                     int64_t global_step) {
+    lks_status status = LKS_OK;
     DIR *dir = opendir(folder);
     aged_file *files = NULL;
     int64_t count = 0;
@@ -144,25 +149,30 @@ void lks_saved_files_keep_last(const char *folder, int64_t keep, int64_t steps_p
         int64_t step = step_of_file(entry->d_name, steps_per_epoch);
         if (step == 0 || step > global_step) continue;
         aged_file *grown = realloc(files, (size_t)(count + 1) * sizeof(*files));
-        if (grown == NULL) break;
+        if (grown == NULL) {
+            status = lks_fail(LKS_ENOMEM, "%s: out of host memory for a list of its files", folder);
+            break;
+        }
         files = grown;
         files[count].global_step = step;
         memcpy(files[count++].name, entry->d_name, strlen(entry->d_name) + 1); /* as made above */
     }
     if (dir != NULL) closedir(dir);
     if (count > 0) qsort(files, (size_t)count, sizeof(*files), compare_ages);
-    for (int64_t i = 0; i < count - keep; i++)
-        remove_file(folder, files[i].name, logger);
+    for (int64_t i = 0; status != LKS_ENOMEM && i < count - keep; i++)
+        status = remove_file(folder, files[i].name, status);
     free(files);
+    return status;
 }
 
-void lks_saved_files_keep_best(const char *folder, int64_t epoch, lks_is_kept_fn is_kept,
-                               const void *data, const lks_logger *logger) {
+lks_status lks_saved_files_keep_best(const char *folder, const bool *kept, int64_t epochs) {
+    lks_status status = LKS_OK;
     DIR *dir = opendir(folder);
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
         int64_t saved = number_in(entry->d_name, "best-epoch-", lks_saved_best_name);
-        if (saved > 0 && saved <= epoch && !is_kept(data, saved))
-            remove_file(folder, entry->d_name, logger);
+        if (saved > 0 && saved <= epochs && !kept[saved - 1])
+            status = remove_file(folder, entry->d_name, status);
     }
     if (dir != NULL) closedir(dir);
+    return status;
 }

@@ -20,17 +20,15 @@ lks_status lks_saved_file_link(const char *folder, const char *from, const char 
 lks_status lks_saved_file_point(const char *folder, const char *name);
 
 /* Removes what saves of killed runs have left: the names of files that were not whole yet. No save
- * may be under way. What cannot be removed is a warning. */
-void lks_saved_files_remove_temporary(const char *folder, const lks_logger *logger);
+ * may be under way. LKS_EIO: one of them cannot be removed, the others are. */
+lks_status lks_saved_files_remove_temporary(const char *folder);
 /* Removes the oldest of epoch-NNNN.h5 and step-NNNNNNNN.h5 beyond `keep`. Their age is the step of
  * the run at which they were saved; files of steps after `global_step` are another run's, or of
- * before this one was taken back: they neither count nor go. What cannot be removed is a warning.
- */
-void lks_saved_files_keep_last(const char *folder, int64_t keep, int64_t steps_per_epoch,
-                               int64_t global_step, const lks_logger *logger);
-/* Removes every best-epoch-NNNN.h5 of an epoch up to `epoch` for which is_kept says no. */
-typedef bool (*lks_is_kept_fn)(const void *data, int64_t epoch);
-void lks_saved_files_keep_best(const char *folder, int64_t epoch, lks_is_kept_fn is_kept,
-                               const void *data, const lks_logger *logger);
+ * before this one was taken back: they neither count nor go. LKS_EIO as above, LKS_ENOMEM. */
+lks_status lks_saved_files_keep_last(const char *folder, int64_t keep, int64_t steps_per_epoch,
+                                     int64_t global_step);
+/* Removes every best-epoch-NNNN.h5 of the epochs [1, epochs] that are not kept[epoch - 1]. LKS_EIO
+ * as above. */
+lks_status lks_saved_files_keep_best(const char *folder, const bool *kept, int64_t epochs);
 
 #endif

@@ -21,7 +21,7 @@ struct lks_saver {
     char *folder, *path;             /* of checkpoints/, and of the file that is being written */
     double last_periodic;            /* clock when the last periodic save began */
     bool wanted;                     /* every.minutes have passed */
-    bool all_ready;                  /* as the last step's reduction said */
+    bool all_ready, all_succeeded;   /* as the last step's reduction said */
     bool point_failed;               /* there is no latest.h5, and that has been said */
     bool cleaned;                    /* what killed runs left in the folder is gone */
     bool is_last;                    /* no other save comes after this one */
@@ -31,8 +31,12 @@ struct lks_saver {
     save_plan plan; /* of the save under way */
     int64_t epoch, global_step;
     double began, stall_seconds; /* clock; how long training stood still for it */
-    lks_save *running;           /* in the background, else NULL */
+    lks_save *save;              /* in the background */
     lks_snapshot snapshot;       /* its data; the memory is kept */
+    /* Rank 0's, for the files beside it, which it deals with in the save's thread: */
+    bool *kept; /* [kept_count]: which epochs' files keep_best keeps */
+    int64_t kept_count;
+    char no_latest[LKS_ERROR_BYTES], not_removed[LKS_ERROR_BYTES]; /* why; "" */
 };
 
 lks_status lks_saver_create(lks_trainer *t, lks_saver **out) {
@@ -45,20 +49,20 @@ lks_status lks_saver_create(lks_trainer *t, lks_saver **out) {
         return lks_fail(LKS_ENOMEM, "the saver of checkpoints: out of host memory");
     s->last_periodic = lks_clock_seconds();
     s->saved_epoch = s->saved_step = -1;
-    return LKS_OK;
+    return lks_save_create(t->context->comm, &s->save);
 }
 
 /* ---- what a save's end brings with it ---- */
 
-/* How many epochs that have been saved are better than this one; equal ones count when they came
- * first. */
-static int64_t place_of_epoch(const lks_trainer *t, int64_t epoch) {
+/* How many epochs that have been saved are better than this one, `most` at most; equal ones count
+ * when they came first. */
+static int64_t place_of_epoch(const lks_trainer *t, int64_t epoch, int64_t most) {
     int monitor = t->checkpoint_settings.monitor;
     bool minimize = lks_monitor_minimizes(lks_monitor_names[monitor]);
     double value = lks_monitored(&t->history[epoch - 1], monitor);
-    if (isnan(value)) return INT64_MAX;
+    if (isnan(value)) return most;
     int64_t place = 0;
-    for (int64_t e = 1; e <= t->history_count; e++) {
+    for (int64_t e = t->history_count; e >= 1 && place < most; e--) {
         if (t->epoch_lost[e - 1]) continue;
         double other = lks_monitored(&t->history[e - 1], monitor);
         if (lks_is_better(other, value, minimize) || (other == value && e < epoch)) place++;
@@ -66,14 +70,55 @@ static int64_t place_of_epoch(const lks_trainer *t, int64_t epoch) {
     return place;
 }
 
-static bool is_kept_best(const void *data, int64_t epoch) {
-    const lks_trainer *t = data;
-    return epoch <= t->history_count && place_of_epoch(t, epoch) < t->checkpoint_settings.keep_best;
+/* Rank 0, in front of a save: which of the best stay behind it. */
+static lks_status choose_kept(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    const lks_checkpoint_settings *settings = &t->checkpoint_settings;
+    s->kept_count = settings->best && settings->keep_best > 1 ? t->history_count : 0;
+    free(s->kept);
+    s->kept = calloc((size_t)s->kept_count + 1, sizeof(*s->kept));
+    if (s->kept == NULL)
+        return lks_fail(LKS_ENOMEM, "the best of %" PRId64 " epochs: out of host memory",
+                        s->kept_count);
+    for (int64_t e = 1; e <= s->kept_count; e++)
+        s->kept[e - 1] = place_of_epoch(t, e, settings->keep_best) < settings->keep_best;
+    return LKS_OK;
 }
 
-/* One line for every name, now that it stands for a whole file. */
+static void note_warning(lks_status status, char text[LKS_ERROR_BYTES]) {
+    if (status != LKS_OK) snprintf(text, LKS_ERROR_BYTES, "%s", lks_last_error());
+}
+
+/* Rank 0, once the file has its name: second names, latest.h5, and what is removed. In the thread
+ * of a save in the background: nothing that it reads changes before that save has ended. */
+static lks_status name_files(void *data) {
+    const lks_trainer *t = data;
+    lks_saver *s = t->saver;
+    const lks_checkpoint_settings *settings = &t->checkpoint_settings;
+    for (int i = 1; i < s->plan.count; i++) {
+        lks_status status = lks_saved_file_link(s->folder, s->plan.names[0], s->plan.names[i]);
+        if (status != LKS_OK) return status;
+    }
+    note_warning(lks_saved_file_point(s->folder, s->plan.names[0]), s->no_latest);
+    if (settings->keep_last > 0)
+        note_warning(lks_saved_files_keep_last(s->folder, settings->keep_last,
+                                               lks_loader_steps(t->loader), s->global_step),
+                     s->not_removed);
+    if (s->kept_count > 0)
+        note_warning(lks_saved_files_keep_best(s->folder, s->kept, s->kept_count), s->not_removed);
+    return LKS_OK;
+}
+
+/* Rank 0. One line for every name, now that it stands for a whole file, and what did not go well
+ * beside it. */
 static void report(lks_trainer *t, double seconds) {
     lks_saver *s = t->saver;
+    const lks_logger *logger = &t->context->logger;
+    if (s->no_latest[0] != '\0' && !s->point_failed) {
+        lks_log(logger, LKS_LOG_WARNING, "there will be no " LKS_SAVED_LATEST ": %s", s->no_latest);
+        s->point_failed = true;
+    }
+    if (s->not_removed[0] != '\0') lks_log(logger, LKS_LOG_WARNING, "%s", s->not_removed);
     for (int i = 0; i < s->plan.count; i++) {
         sprintf(s->path, "%s/%s", s->folder, s->plan.names[i]);
         struct stat info;
@@ -85,33 +130,10 @@ static void report(lks_trainer *t, double seconds) {
                                                        .bytes = bytes,
                                                        .seconds = seconds,
                                                        .stall_seconds = s->stall_seconds});
-        lks_log(&t->context->logger, LKS_LOG_DEBUG,
+        lks_log(logger, LKS_LOG_DEBUG,
                 "%s saved at step %" PRId64 ": %.1f MiB in %.2f s, of which training waited %.2f s",
                 s->path, s->global_step, (double)bytes / (1 << 20), seconds, s->stall_seconds);
     }
-}
-
-/* Rank 0: second names, latest.h5, what metrics.jsonl and the log say, and what is kept. */
-static lks_status publish(lks_trainer *t) {
-    lks_saver *s = t->saver;
-    const lks_checkpoint_settings *settings = &t->checkpoint_settings;
-    const lks_logger *logger = &t->context->logger;
-    for (int i = 1; i < s->plan.count; i++) {
-        lks_status status = lks_saved_file_link(s->folder, s->plan.names[0], s->plan.names[i]);
-        if (status != LKS_OK) return status;
-    }
-    if (lks_saved_file_point(s->folder, s->plan.names[0]) != LKS_OK && !s->point_failed) {
-        lks_log(logger, LKS_LOG_WARNING, "there will be no " LKS_SAVED_LATEST ": %s",
-                lks_last_error());
-        s->point_failed = true;
-    }
-    report(t, lks_clock_seconds() - s->began);
-    if (settings->keep_last > 0)
-        lks_saved_files_keep_last(s->folder, settings->keep_last, lks_loader_steps(t->loader),
-                                  s->global_step, logger);
-    if (settings->best && settings->keep_best > 1)
-        lks_saved_files_keep_best(s->folder, t->history_count, is_kept_best, t, logger);
-    return LKS_OK;
 }
 
 /* A failed save is no reason to lose the training, unless the run file says so or none is left to
@@ -119,9 +141,8 @@ static lks_status publish(lks_trainer *t) {
 static lks_status conclude(lks_trainer *t, lks_status status) {
     lks_comm *comm = t->context->comm;
     lks_saver *s = t->saver;
-    if (status == LKS_OK)
-        status = lks_comm_agree(comm, lks_comm_rank(comm) == 0 ? publish(t) : LKS_OK);
     double seconds = lks_clock_seconds() - s->began;
+    if (status == LKS_OK && lks_comm_rank(comm) == 0) report(t, seconds);
     if (seconds > s->slowest) s->slowest = seconds;
     if (status == LKS_OK) {
         s->saved_epoch = s->epoch;
@@ -136,31 +157,61 @@ static lks_status conclude(lks_trainer *t, lks_status status) {
 
 /* ---- in the background ---- */
 
+/* Local, but for parameters that a device gathers: what fails is told when the ranks meet over the
+ * save, or by the next step's norm. The host's collectives read this rank's part of the parameters
+ * and write the others'; a device's may write around it. */
 static lks_status start_in_background(lks_trainer *t) {
     lks_saver *s = t->saver;
     lks_state_list list = {0};
     lks_status status =
-        lks_comm_agree(t->context->comm, lks_trainer_list_state(t, true, &s->snapshot, &list));
+        lks_device_is_host(t->context->device) ? LKS_OK : lks_trainer_settle_params(t, LKS_OK);
     if (status == LKS_OK) {
+        lks_status listed = lks_failure_tell(&t->failure);
+        if (listed == LKS_OK && lks_comm_rank(t->context->comm) == 0) listed = choose_kept(t);
+        if (listed == LKS_OK) listed = lks_trainer_list_state(t, true, &s->snapshot, &list);
         const lks_checkpoint_content content = lks_state_list_content(&list);
-        status = lks_save_start(t->context->comm, s->path, &content, &s->running);
+        const lks_published published = {name_files, t};
+        lks_save_start(s->save, s->path, &content, &published, listed);
     }
     lks_state_list_free(&list);
     s->stall_seconds = lks_clock_seconds() - s->began;
-    if (status == LKS_OK) return LKS_OK;
-    lks_snapshot_close(t, &s->snapshot, true);
-    return conclude(t, status);
+    return status;
+}
+
+lks_status lks_saver_hold(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    if (s == NULL || !s->snapshot.copies) return LKS_OK;
+    double began = lks_clock_seconds();
+    lks_status status = lks_snapshot_hold(t, &s->snapshot);
+    s->stall_seconds += lks_clock_seconds() - began;
+    return status;
+}
+
+bool lks_saver_copies(const lks_trainer *t) {
+    return t->saver != NULL && t->saver->snapshot.copies;
+}
+
+/* Before anything is written: is all of the copy there? */
+static void finish_copy(lks_trainer *t) {
+    lks_saver *s = t->saver;
+    if (s->snapshot.part_count == 0 || lks_save_has_failed(s->save)) return;
+    lks_status status = lks_snapshot_finish(t, &s->snapshot);
+    if (status != LKS_OK) lks_save_fail(s->save, status);
+}
+
+static bool is_running(const lks_saver *s) {
+    return s != NULL && lks_save_is_open(s->save);
 }
 
 lks_status lks_saver_settle(lks_trainer *t) {
     lks_saver *s = t->saver;
-    if (s == NULL || s->running == NULL) return LKS_OK;
+    if (!is_running(s)) return LKS_OK;
     double began = lks_clock_seconds();
     lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_SAVE);
-    lks_status status = lks_save_finish(s->running);
-    s->running = NULL;
-    s->stall_seconds += lks_clock_seconds() - began;
+    finish_copy(t);
+    lks_status status = lks_save_finish(s->save);
     lks_snapshot_close(t, &s->snapshot, true);
+    s->stall_seconds += lks_clock_seconds() - began;
     status = conclude(t, status);
     lks_guard_enter(t->context->guard, before);
     return status;
@@ -171,7 +222,8 @@ static lks_status advance(lks_trainer *t) {
     double began = lks_clock_seconds();
     bool done = false;
     lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_SAVE);
-    lks_status status = lks_save_advance(s->running, &done);
+    if (!s->all_succeeded) finish_copy(t);
+    lks_status status = lks_save_advance(s->save, s->all_succeeded, &done);
     lks_guard_enter(t->context->guard, before);
     s->stall_seconds += lks_clock_seconds() - began;
     if (done) return lks_saver_settle(t);
@@ -180,10 +232,9 @@ static lks_status advance(lks_trainer *t) {
 
 lks_status lks_saver_after_failure(lks_trainer *t, lks_status status) {
     lks_saver *s = t->saver;
-    if (s == NULL || s->running == NULL) return status;
+    if (!is_running(s)) return status;
     if (lks_strands_others(status)) {
-        lks_save_abandon(s->running);
-        s->running = NULL;
+        lks_save_abandon(s->save);
         return status;
     }
     char detail[LKS_ERROR_BYTES];
@@ -195,8 +246,9 @@ lks_status lks_saver_after_failure(lks_trainer *t, lks_status status) {
 void lks_saver_destroy(lks_trainer *t) {
     lks_saver *s = t->saver;
     if (s == NULL) return;
-    lks_save_abandon(s->running); /* of a trainer that was not settled */
+    lks_save_destroy(s->save); /* of a trainer that was not settled */
     lks_snapshot_close(t, &s->snapshot, false);
+    free(s->kept);
     free(s->folder);
     free(s->path);
     free(s);
@@ -209,25 +261,35 @@ static void add_name(save_plan *plan, const char *name) {
     snprintf(plan->names[plan->count++], LKS_SAVED_NAME_BYTES, "%s", name);
 }
 
-static lks_status begin(lks_trainer *t, const save_plan *plan, bool async) {
+static lks_status save_at_once(lks_trainer *t) {
     lks_saver *s = t->saver;
+    lks_comm *comm = t->context->comm;
+    const bool names = lks_comm_rank(comm) == 0;
     lks_status status = lks_trainer_settle_params(t, LKS_OK);
     /* what a rank has noted since the last reduction: its state is not worth a name */
-    if (status == LKS_OK) status = lks_comm_agree(t->context->comm, lks_failure_tell(&t->failure));
-    if (status == LKS_OK) status = lks_saver_settle(t); /* never two at a time */
+    if (status == LKS_OK) status = lks_comm_agree(comm, lks_failure_tell(&t->failure));
     if (status != LKS_OK) return status;
-    if (!s->cleaned && lks_comm_rank(t->context->comm) == 0)
-        lks_saved_files_remove_temporary(s->folder, &t->context->logger);
-    s->cleaned = true;
+    status = lks_comm_agree(comm, names ? choose_kept(t) : LKS_OK);
+    if (status == LKS_OK) status = lks_trainer_write_state(t, s->path);
+    if (status == LKS_OK) status = lks_comm_agree(comm, names ? name_files(t) : LKS_OK);
+    s->stall_seconds = lks_clock_seconds() - s->began;
+    return conclude(t, status);
+}
+
+static lks_status begin(lks_trainer *t, const save_plan *plan, bool async) {
+    lks_saver *s = t->saver;
+    lks_status status = lks_saver_settle(t); /* never two at a time */
+    if (status != LKS_OK) return status;
+    s->began = lks_clock_seconds();
     s->plan = *plan;
     s->epoch = t->position.epoch;
     s->global_step = t->position.global_step;
-    s->began = lks_clock_seconds();
+    s->no_latest[0] = s->not_removed[0] = '\0';
+    if (!s->cleaned && lks_comm_rank(t->context->comm) == 0)
+        note_warning(lks_saved_files_remove_temporary(s->folder), s->not_removed);
+    s->cleaned = true;
     sprintf(s->path, "%s/%s", s->folder, plan->names[0]);
-    if (async) return start_in_background(t);
-    status = lks_trainer_write_state(t, s->path);
-    s->stall_seconds = lks_clock_seconds() - s->began;
-    return conclude(t, status);
+    return async ? start_in_background(t) : save_at_once(t);
 }
 
 /* All that it does to files may take as long as the guard grants a checkpoint. */
@@ -250,13 +312,21 @@ double lks_saver_slowest(const lks_trainer *t) {
 }
 
 bool lks_saver_is_ready(const lks_trainer *t) {
-    return t->saver != NULL && t->saver->running != NULL && lks_save_ready(t->saver->running);
+    lks_saver *s = t->saver;
+    return is_running(s) && lks_save_ready(s->save) &&
+           (lks_save_has_failed(s->save) || lks_snapshot_has_ended(&s->snapshot));
 }
 
-void lks_saver_agreed(lks_trainer *t, bool wanted, bool all_ready) {
+bool lks_saver_has_failed(const lks_trainer *t) {
+    const lks_saver *s = t->saver;
+    return lks_save_has_failed(s->save) || s->snapshot.ended != LKS_OK;
+}
+
+void lks_saver_agreed(lks_trainer *t, bool wanted, bool all_ready, bool all_succeeded) {
     if (t->saver == NULL) return;
     t->saver->wanted = t->saver->wanted || wanted;
     t->saver->all_ready = all_ready;
+    t->saver->all_succeeded = all_succeeded;
 }
 
 /* Is a save due that goes by steps or minutes? */
@@ -279,7 +349,7 @@ static lks_status save_periodic(lks_trainer *t, const save_plan *plan, bool peri
 
 static lks_status move_on(lks_trainer *t) {
     lks_saver *s = t->saver;
-    bool go = s->running != NULL && s->all_ready;
+    bool go = is_running(s) && s->all_ready;
     s->all_ready = false;
     return go ? advance(t) : LKS_OK;
 }
@@ -296,14 +366,15 @@ lks_status lks_saver_after_step(lks_trainer *t) {
  * lost: where that would matter, its end is waited for. */
 static lks_status find_place(lks_trainer *t, int64_t epoch, int64_t *out) {
     lks_saver *s = t->saver;
-    const bool pending = s->running != NULL && s->plan.is_best;
+    const bool pending = is_running(s) && s->plan.is_best;
+    const int64_t kept = t->checkpoint_settings.keep_best;
     lks_status status = LKS_OK;
     *out = INT64_MAX;
     if (!t->checkpoint_settings.best) return LKS_OK;
-    *out = place_of_epoch(t, epoch);
-    if (pending && *out > 0 && *out <= t->checkpoint_settings.keep_best) {
+    *out = place_of_epoch(t, epoch, INT64_MAX);
+    if (pending && *out > 0 && *out <= kept) {
         status = lks_saver_settle(t);
-        *out = place_of_epoch(t, epoch);
+        *out = place_of_epoch(t, epoch, INT64_MAX);
     }
     return status;
 }

@@ -16,10 +16,19 @@ void lks_saver_destroy(lks_trainer *trainer);
  * alone is asked), and would a background save go on without waiting for this rank? Local. */
 bool lks_saver_wants(const lks_trainer *trainer);
 bool lks_saver_is_ready(const lks_trainer *trainer);
+/* Of a rank that is ready: has its part of the save failed? Local. */
+bool lks_saver_has_failed(const lks_trainer *trainer);
 /* Seconds that the slowest save of this trainer took so far, 0 before the first. Local. */
 double lks_saver_slowest(const lks_trainer *trainer);
 /* What came of it over all ranks. Local. */
-void lks_saver_agreed(lks_trainer *trainer, bool wanted, bool all_ready);
+void lks_saver_agreed(lks_trainer *trainer, bool wanted, bool all_ready, bool all_succeeded);
+
+/* Before parameters, their masters, states of the optimizer or the best model change: waits until
+ * a background save has its copy of them; the device's compute stream does, where the device copies
+ * them. Local. LKS_EDEVICE. */
+lks_status lks_saver_hold(lks_trainer *trainer);
+/* Is there such a copy under way for which nobody has waited? Local. */
+bool lks_saver_copies(const lks_trainer *trainer);
 
 /* After a step that does not end its epoch, and after an epoch: moves a background save on, and
  * saves what is due. */
@@ -36,7 +45,8 @@ lks_status lks_saver_after_failure(lks_trainer *trainer, lks_status status);
 
 /* ---- save.c ---- */
 
-/* Lists the whole state with its data, as lks_snapshot_open. Local. Both are the caller's to end,
+/* Lists the whole state with its data, as lks_snapshot_open. copied: the copy goes on beside the
+ * run, as lks_snapshot_start. Local. Both are the caller's to end,
  * after a failure, too. */
 lks_status lks_trainer_list_state(lks_trainer *trainer, bool copied, lks_snapshot *snapshot,
                                   lks_state_list *list);

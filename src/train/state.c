@@ -113,7 +113,14 @@ lks_status lks_snapshot_open(lks_trainer *t, bool copied, lks_snapshot *out) {
     return status;
 }
 
+static void join_thread(lks_snapshot *s) {
+    if (s->thread_runs) pthread_join(s->thread, NULL);
+    s->thread_runs = false;
+}
+
 void lks_snapshot_close(lks_trainer *t, lks_snapshot *s, bool keep) {
+    join_thread(s);
+    s->copies = false;
     free(s->parts);
     free(s->ranges);
     free(s->history);
@@ -122,13 +129,16 @@ void lks_snapshot_close(lks_trainer *t, lks_snapshot *s, bool keep) {
     s->history = NULL;
     s->part_count = 0;
     if (keep) return;
+    if (s->taken != NULL) (void)lks_event_synchronize(s->taken);
+    lks_event_destroy(s->taken);
     lks_device_free_host(t->context->device, s->copy);
     *s = (lks_snapshot){0};
 }
 
 /* ---- between the run and the host ---- */
 
-static lks_status move_range(lks_trainer *t, const lks_state_part *part, int r, bool back) {
+static lks_status move_range(lks_trainer *t, const lks_state_part *part, int r, bool back,
+                             lks_stream_name stream) {
     float *live = part->live + part->ranges[r].state_offset;
     float *host = part->host + part->host_ranges[r].state_offset;
     size_t bytes = (size_t)part->ranges[r].count * sizeof(float);
@@ -138,19 +148,22 @@ static lks_status move_range(lks_trainer *t, const lks_state_part *part, int r, 
         return LKS_OK;
     }
     lks_device *device = t->context->device;
-    return lks_device_copy(device, lks_device_stream(device, LKS_STREAM_COMPUTE),
-                           back ? live : host, back ? host : live, bytes,
-                           back ? LKS_COPY_TO_DEVICE : LKS_COPY_TO_HOST);
+    return lks_device_copy(device, lks_device_stream(device, stream), back ? live : host,
+                           back ? host : live, bytes, back ? LKS_COPY_TO_DEVICE : LKS_COPY_TO_HOST);
+}
+
+static lks_status move_part(lks_trainer *t, const lks_state_part *part, bool back,
+                            lks_stream_name stream) {
+    lks_status status = LKS_OK;
+    for (int r = 0; part->host != part->live && r < part->range_count && status == LKS_OK; r++)
+        status = move_range(t, part, r, back, stream);
+    return status;
 }
 
 static lks_status move_all(lks_trainer *t, lks_snapshot *s, bool back) {
     lks_status status = LKS_OK;
-    for (int i = 0; i < s->part_count; i++) {
-        const lks_state_part *part = &s->parts[i];
-        if (part->host == part->live) continue;
-        for (int r = 0; r < part->range_count && status == LKS_OK; r++)
-            status = move_range(t, part, r, back);
-    }
+    for (int i = 0; i < s->part_count && status == LKS_OK; i++)
+        status = move_part(t, &s->parts[i], back, LKS_STREAM_COMPUTE);
     if (status != LKS_OK) return status;
     return lks_stream_synchronize(lks_device_stream(t->context->device, LKS_STREAM_COMPUTE));
 }
@@ -163,6 +176,80 @@ lks_status lks_snapshot_take(lks_trainer *t, lks_snapshot *s) {
 lks_status lks_snapshot_give_back(lks_trainer *t, lks_snapshot *s) {
     lks_graph_set_batches_tracked(t->graph, s->batches_tracked);
     return move_all(t, s, true);
+}
+
+/* ---- beside the run ---- */
+
+/* Not with the device's own copy: this is another thread, and the device's computes meanwhile. */
+static void *copy_host_memory(void *data) {
+    const lks_snapshot *s = data;
+    for (int i = 0; i < s->part_count; i++) {
+        const lks_state_part *part = &s->parts[i];
+        if (i == LKS_PART_BUFFERS || part->by_device) continue;
+        for (int r = 0; r < part->range_count; r++)
+            memcpy(part->host + part->host_ranges[r].state_offset,
+                   part->live + part->ranges[r].state_offset,
+                   (size_t)part->ranges[r].count * sizeof(float));
+    }
+    return NULL;
+}
+
+/* The buffers are part of the compute stream's work, in front of what changes them. */
+static lks_status queue_copies(lks_trainer *t, lks_snapshot *s) {
+    lks_device *device = t->context->device;
+    lks_stream *compute = lks_device_stream(device, LKS_STREAM_COMPUTE);
+    lks_stream *save = lks_device_stream(device, LKS_STREAM_SAVE);
+    lks_status status = LKS_OK;
+    if (s->taken == NULL) status = lks_event_create(device, &s->taken);
+    if (status == LKS_OK)
+        status = move_part(t, &s->parts[LKS_PART_BUFFERS], false, LKS_STREAM_COMPUTE);
+    if (status == LKS_OK) status = lks_event_record(s->taken, compute);
+    if (status == LKS_OK) status = lks_stream_wait(save, s->taken);
+    for (int i = 0; i < s->part_count && status == LKS_OK; i++)
+        if (i != LKS_PART_BUFFERS && s->parts[i].by_device)
+            status = move_part(t, &s->parts[i], false, LKS_STREAM_SAVE);
+    return status == LKS_OK ? lks_event_record(s->taken, save) : status;
+}
+
+lks_status lks_snapshot_start(lks_trainer *t, lks_snapshot *s) {
+    s->batches_tracked = lks_graph_batches_tracked(t->graph);
+    s->has_ended = false;
+    s->ended = LKS_OK;
+    for (int i = 0; i < s->part_count; i++)
+        s->parts[i].by_device = s->parts[i].on_device && !lks_device_is_host(t->context->device);
+    lks_status status = queue_copies(t, s);
+    if (status != LKS_OK) return status;
+    s->copies = true;
+    s->thread_runs = lks_thread_start(copy_host_memory, s, &s->thread) == LKS_OK;
+    if (!s->thread_runs) copy_host_memory(s);
+    return LKS_OK;
+}
+
+lks_status lks_snapshot_hold(lks_trainer *t, lks_snapshot *s) {
+    if (!s->copies) return LKS_OK;
+    s->copies = false;
+    join_thread(s);
+    return lks_stream_wait(lks_device_stream(t->context->device, LKS_STREAM_COMPUTE), s->taken);
+}
+
+static void end_copy(lks_snapshot *s, lks_status status) {
+    s->has_ended = true;
+    s->ended = status;
+}
+
+bool lks_snapshot_has_ended(lks_snapshot *s) {
+    if (s->copies || s->has_ended) return s->has_ended;
+    bool done = false;
+    lks_status status = lks_event_query(s->taken, &done);
+    if (status != LKS_OK || done) end_copy(s, status);
+    return s->has_ended;
+}
+
+lks_status lks_snapshot_finish(lks_trainer *t, lks_snapshot *s) {
+    lks_status status = lks_snapshot_hold(t, s);
+    if (status == LKS_OK && !s->has_ended) status = lks_event_synchronize(s->taken);
+    if (!s->has_ended) end_copy(s, status);
+    return s->ended == LKS_OK ? LKS_OK : lks_fail_in(s->ended, "the copy of the state");
 }
 
 /* ---- between the ranks ---- */

@@ -7,6 +7,8 @@
 #ifndef LKS_TRAIN_STATE_H
 #define LKS_TRAIN_STATE_H
 
+#include <pthread.h>
+
 #include "train/state_list.h"
 #include "train/trainer.h"
 
@@ -23,6 +25,7 @@ extern const int lks_history_table_count;
 typedef struct lks_state_part {
     float *live;    /* the run's own */
     bool on_device; /* or in host memory, as the best model is */
+    bool by_device; /* so that only the device copies it */
     float *host;    /* what a checkpoint is written from and read into: live, or a copy */
     /* This rank's ranges: state_offset is the place in `live`, in host_ranges that in `host`. */
     lks_range *ranges, *host_ranges;
@@ -45,6 +48,14 @@ typedef struct lks_snapshot {
     double *history; /* [series][epochs] */
     float *copy;     /* [copy_capacity], NULL before the first use */
     int64_t copy_capacity;
+
+    /* Of lks_snapshot_start. */
+    lks_event *taken; /* behind the device's copies; NULL before the first use */
+    pthread_t thread; /* which copies what stands in host memory */
+    bool thread_runs; /* until it is joined */
+    bool copies;      /* nobody has waited for it yet */
+    bool has_ended;   /* all is there, or has failed as `ended` says */
+    lks_status ended;
 } lks_snapshot;
 
 /* Lays out what this rank saves and reads. copied: into host memory of the snapshot's own, which
@@ -54,6 +65,18 @@ lks_status lks_snapshot_open(lks_trainer *trainer, bool copied, lks_snapshot *ou
 /* From the run into the snapshot, and back; waits until it is done. Local. LKS_EDEVICE. */
 lks_status lks_snapshot_take(lks_trainer *trainer, lks_snapshot *snapshot);
 lks_status lks_snapshot_give_back(lks_trainer *trainer, lks_snapshot *snapshot);
+/* lks_snapshot_take beside the run, which may go on; what a forward or a backward changes is there
+ * at once. The snapshot is open as a copy, and stays where it is until it is closed. Local.
+ * LKS_EDEVICE. */
+lks_status lks_snapshot_start(lks_trainer *trainer, lks_snapshot *snapshot);
+/* Before parameters, their masters, states of the optimizer or the best model change: the host
+ * waits for what stands in its memory, the device's compute stream for the rest. LKS_OK, too, where
+ * nothing was started. Local. LKS_EDEVICE. */
+lks_status lks_snapshot_hold(lks_trainer *trainer, lks_snapshot *snapshot);
+/* Held, is all of it there, or has it failed? Local, no waiting. */
+bool lks_snapshot_has_ended(lks_snapshot *snapshot);
+/* Holds, and waits for the rest. Local. LKS_EDEVICE. */
+lks_status lks_snapshot_finish(lks_trainer *trainer, lks_snapshot *snapshot);
 /* After giving back: every rank gets what it needs of the others' parts. best: the best model, too;
  * training: the optimizer's state and the best model, not the model alone. Collective. */
 lks_status lks_snapshot_gather(lks_trainer *trainer, lks_snapshot *snapshot, bool training);

@@ -45,8 +45,9 @@ enum {
 enum {
     LKS_STEP_HALT = LKS_LOSS_SUM_COUNT,             /* [LKS_HALT_COUNT] */
     LKS_STEP_SAVE = LKS_STEP_HALT + LKS_HALT_COUNT, /* rank 0: a checkpoint is due by the clock */
-    LKS_STEP_READY, /* how many ranks' background save waits for the others */
-    LKS_STEP_RATES  /* learning rate and momentum of every group */
+    LKS_STEP_READY,       /* how many ranks' background save waits for the others */
+    LKS_STEP_FAILED_SAVE, /* and of them, those on which it has failed */
+    LKS_STEP_RATES        /* learning rate and momentum of every group */
 };
 
 /* Where the run stands: everything that decides the next step beside the tensors. */

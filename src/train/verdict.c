@@ -78,7 +78,8 @@ lks_status lks_trainer_conclude(lks_trainer *t) {
     if (control->failed) return lks_comm_agree(comm, lks_failure_tell(&t->failure));
     t->grad_norm = control->norm;
     lks_trainer_agree_halt(t, sums + LKS_STEP_HALT);
-    lks_saver_agreed(t, sums[LKS_STEP_SAVE] > 0, sums[LKS_STEP_READY] == lks_comm_size(comm));
+    lks_saver_agreed(t, sums[LKS_STEP_SAVE] > 0, sums[LKS_STEP_READY] == lks_comm_size(comm),
+                     sums[LKS_STEP_FAILED_SAVE] == 0);
     if (control->skip) return handle_nonfinite(t, sums[LKS_SUM_LOSS], sums[LKS_STEP_RATES]);
     t->skipped_in_row = 0;
     lks_optimizer_set_steps(t->optimizer, control->step);

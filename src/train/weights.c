@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "train/compare.h"
-#include "train/state.h"
+#include "train/saver.h"
 
 static const char model_group[] = "/model/";
 enum { MODEL_GROUP_LENGTH = sizeof(model_group) - 1 };
@@ -172,7 +172,9 @@ static lks_status read_file(lks_trainer *t, weights *w) {
 static lks_status load(lks_trainer *t, weights *w) {
     lks_comm *comm = t->context->comm;
     lks_guard_phase before = lks_guard_enter(t->context->guard, LKS_GUARD_RESTORE);
-    lks_status status = lks_comm_agree(comm, read_file(t, w));
+    lks_status status = read_file(t, w);
+    if (status == LKS_OK) status = lks_saver_hold(t);
+    status = lks_comm_agree(comm, status);
     if (status == LKS_OK) status = lks_comm_agree(comm, lks_snapshot_give_back(t, &w->snapshot));
     if (status == LKS_OK) status = lks_snapshot_gather(t, &w->snapshot, false);
     lks_snapshot_close(t, &w->snapshot, false);

@@ -28,7 +28,9 @@ static lks_status add_decisions(lks_trainer *t, double *sums) {
     memset(sums + LKS_LOSS_SUM_COUNT, 0,
            (size_t)(t->step_sum_count - LKS_LOSS_SUM_COUNT) * sizeof *sums);
     lks_trainer_add_halt(t, sums + LKS_STEP_HALT);
-    sums[LKS_STEP_READY] = lks_saver_is_ready(t) ? 1 : 0;
+    const bool ready = lks_saver_is_ready(t);
+    sums[LKS_STEP_READY] = ready ? 1 : 0;
+    sums[LKS_STEP_FAILED_SAVE] = ready && lks_saver_has_failed(t) ? 1 : 0;
     if (lks_comm_rank(t->context->comm) != 0) return LKS_OK;
     sums[LKS_STEP_SAVE] = lks_saver_wants(t) ? 1 : 0;
     return add_rates(t, sums);
@@ -146,7 +148,8 @@ static lks_status queue_update(lks_trainer *t) {
         .control = t->control,
         .rates = t->step_sums + LKS_STEP_RATES,
     };
-    return lks_exchange_update(t->exchange, &scale);
+    status = lks_failure_strand(&t->failure, lks_comm_size(t->context->comm), lks_saver_hold(t));
+    return status == LKS_OK ? lks_exchange_update(t->exchange, &scale) : status;
 }
 
 lks_status lks_trainer_queue_work(lks_trainer *t, const lks_host_batch *batch) {

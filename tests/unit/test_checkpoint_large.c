@@ -42,9 +42,10 @@ static void save(int descriptor, const char *path) {
     const lks_checkpoint_content whole = {.arrays = &array, .array_count = 1};
 
     lks_save_content content;
-    lks_file_layout layout;
+    lks_file_layout layout = LKS_FILE_LAYOUT_NONE;
     assert_ok(lks_save_content_make(&whole, 0, &content));
-    assert_ok(lks_file_layout_make(&whole, 1, &content, &layout));
+    assert_ok(lks_file_layout_open(&whole, 1, &layout));
+    assert_ok(lks_file_layout_arrays(&layout, &content));
     assert_true(layout.bytes > (int64_t)1 << 35);
     lks_pieces pieces = {.content = &content, .descriptor = descriptor, .path = path};
     pieces.hashes = calloc((size_t)content.block_count, sizeof *pieces.hashes);

@@ -1,4 +1,4 @@
-/* Three streams, none of them the default one, and events for every crossing between them. */
+/* Four streams, none of them the default one, and events for every crossing between them. */
 #include <stdlib.h>
 
 #include "device/cuda/cuda.h"
