@@ -44,13 +44,19 @@ static lks_line fit_member(const lks_plan_profile *profiles, int count, size_t x
     return lks_line_fit(scratch, scratch + count, count);
 }
 
-static lks_status check_layers(const lks_plan_profile *profiles, int count) {
-    for (int i = 1; i < count; i++)
+static lks_status check_alike(const lks_plan_profile *profiles, int count) {
+    for (int i = 1; i < count; i++) {
         if (profiles[i].layer_count != profiles[0].layer_count)
             return lks_fail(LKS_EDATA,
                             "the profiles have %d and %d layers: expected profiles of "
                             "one model",
                             profiles[0].layer_count, profiles[i].layer_count);
+        if (profiles[i].threads != profiles[0].threads)
+            return lks_fail(LKS_EDATA,
+                            "the profiles have %d and %d threads a rank: expected as many in "
+                            "each, which --threads sets",
+                            profiles[0].threads, profiles[i].threads);
+    }
     return LKS_OK;
 }
 
@@ -104,7 +110,7 @@ static int compare_neighbours(const void *a, const void *b) {
 }
 
 lks_status lks_pace_fit(lks_plan_profile *profiles, int count, lks_pace *out, int *out_count) {
-    lks_status status = check_layers(profiles, count);
+    lks_status status = check_alike(profiles, count);
     *out_count = 0;
     qsort(profiles, (size_t)count, sizeof *profiles, compare_neighbours);
     for (int first = 0, end; first < count && !status; first = end) {

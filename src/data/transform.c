@@ -6,6 +6,8 @@
 
 static lks_status check_list(const char *name, const lks_float_list *list, int64_t channels) {
     if (list->count <= 1 || list->count == channels) return LKS_OK;
+    if (channels == 1)
+        return lks_fail(LKS_ECONFIG, "data: %s has %d numbers: expected 1", name, list->count);
     return lks_fail(LKS_ECONFIG,
                     "data: %s has %d numbers: expected 1, or %lld, one for each channel", name,
                     list->count, (long long)channels);
