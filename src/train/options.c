@@ -257,8 +257,8 @@ static const lks_option checkpoint_options[] = {
      .type = LKS_OPTION_BOOL,
      .offset = offsetof(lks_checkpoint_settings, async),
      .text = "false",
-     .help = "Training stops only while each rank copies what it has to save; a thread writes the "
-             "copy while training goes on. Takes memory for that copy."},
+     .help = "Training goes on while each rank copies what it has to save, and waits only where it "
+             "would change that; a thread writes the copy. Takes memory for that copy."},
     {0},
 };
 

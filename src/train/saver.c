@@ -199,8 +199,9 @@ static void finish_copy(lks_trainer *t) {
     if (status != LKS_OK) lks_save_fail(s->save, status);
 }
 
+/* A saver that is half made has no save. */
 static bool is_running(const lks_saver *s) {
-    return s != NULL && lks_save_is_open(s->save);
+    return s != NULL && s->save != NULL && lks_save_is_open(s->save);
 }
 
 lks_status lks_saver_settle(lks_trainer *t) {
@@ -235,6 +236,7 @@ lks_status lks_saver_after_failure(lks_trainer *t, lks_status status) {
     if (!is_running(s)) return status;
     if (lks_strands_others(status)) {
         lks_save_abandon(s->save);
+        lks_snapshot_close(t, &s->snapshot, true);
         return status;
     }
     char detail[LKS_ERROR_BYTES];

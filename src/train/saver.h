@@ -46,8 +46,7 @@ lks_status lks_saver_after_failure(lks_trainer *trainer, lks_status status);
 /* ---- save.c ---- */
 
 /* Lists the whole state with its data, as lks_snapshot_open. copied: the copy goes on beside the
- * run, as lks_snapshot_start. Local. Both are the caller's to end,
- * after a failure, too. */
+ * run, as lks_snapshot_start. Local. Both are the caller's to end, after a failure, too. */
 lks_status lks_trainer_list_state(lks_trainer *trainer, bool copied, lks_snapshot *snapshot,
                                   lks_state_list *list);
 /* Writes a checkpoint of the present state, now. Collective. */
