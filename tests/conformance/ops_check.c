@@ -83,15 +83,16 @@ double *check_zeros(int64_t count) {
     return values;
 }
 
-void check_close(const char *what, const float *got, const double *want, int64_t count,
-                 double tolerance) {
+/* Fails unless every |got - want| <= tolerance * max |want| + relative * |want|. */
+static void compare(const char *what, const float *got, const double *want, int64_t count,
+                    double tolerance, double relative) {
     double largest = 0, worst = 0;
     int64_t place = -1;
     for (int64_t i = 0; i < count; i++)
         largest = fmax(largest, fabs(want[i]));
     for (int64_t i = 0; i < count; i++) {
         const double error = fabs((double)got[i] - want[i]);
-        if (error <= tolerance * largest) continue;
+        if (error <= tolerance * largest + relative * fabs(want[i])) continue;
         if (place < 0 || error > worst || isnan(error)) {
             worst = error;
             place = i;
@@ -101,6 +102,11 @@ void check_close(const char *what, const float *got, const double *want, int64_t
         fail_msg("%s[%lld of %lld] is %.9g, expected %.9g (largest %.9g, tolerance %g)", what,
                  (long long)place, (long long)count, (double)got[place], want[place], largest,
                  tolerance);
+}
+
+void check_close(const char *what, const float *got, const double *want, int64_t count,
+                 double tolerance) {
+    compare(what, got, want, count, tolerance, 0);
 }
 
 void check_ok(lks_status status) {
@@ -139,6 +145,11 @@ static size_t element_bytes(int64_t count) {
 
 double check_tolerance(double fp32) {
     return is_bf16() ? fp32 + 0x1p-8 : fp32;
+}
+
+void check_close_elements(const char *what, const float *got, const double *want, int64_t count,
+                          double fp32) {
+    compare(what, got, want, count, fp32, check_tolerance(0));
 }
 
 float check_rounded(float x) {

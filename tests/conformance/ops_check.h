@@ -43,6 +43,11 @@ double *check_zeros(int64_t count);
 void check_close(const char *what, const float *got, const double *want, int64_t count,
                  double tolerance);
 
+/* The same for elements of the device, with bf16 rounded once: that is wrong by 2^-8 of each number
+ * itself, while cutting off its digits would be by up to 2^-7. */
+void check_close_elements(const char *what, const float *got, const double *want, int64_t count,
+                          double fp32);
+
 /* Fails the test unless the call succeeds, with its error message. */
 void check_ok(lks_status status);
 

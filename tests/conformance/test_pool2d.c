@@ -115,8 +115,8 @@ static void run_pool(lks_device *device, check_call *call, uint64_t seed, bool t
     double *dx = check_zeros(call->batch * call->x_count);
     pool_expected(call, y, dx);
     check_ok(check_call_run(device, call));
-    check_close("y", call->y, y, call->batch * call->y_count, check_tolerance(TOLERANCE));
-    check_close("dx", call->dx, dx, call->batch * call->x_count, check_tolerance(TOLERANCE));
+    check_close_elements("y", call->y, y, call->batch * call->y_count, TOLERANCE);
+    check_close_elements("dx", call->dx, dx, call->batch * call->x_count, TOLERANCE);
     free(y);
     free(dx);
     check_call_free(call);

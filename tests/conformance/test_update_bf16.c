@@ -5,7 +5,7 @@
 
 #include "conformance/ops_check.h"
 
-enum { LARGEST = 5003, STATES = 3, SPARE = 3 };
+enum { LARGEST = 20011, STATES = 3, SPARE = 3 };
 
 typedef lks_status (*update_fn)(lks_device *device, lks_stream *stream, const lks_update *update,
                                 float *const *states);
