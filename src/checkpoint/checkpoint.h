@@ -103,6 +103,8 @@ bool lks_save_is_open(const lks_save *save);
  * Local, no waiting. */
 bool lks_save_ready(const lks_save *save);
 bool lks_save_has_failed(const lks_save *save);
+/* Seconds that this rank's own phases took, from the start on. Local, between two phases. */
+double lks_save_worked(const lks_save *save);
 /* Ends the present phase, waiting for it where it still runs, and starts what comes next.
  * all_succeeded: all ranks know that each is ready and none has failed; else they agree here.
  * *done: the file has its name, or the save has failed; the status is the verdict then, and LKS_OK

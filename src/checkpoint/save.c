@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/base.h"
 #include "checkpoint/layout.h"
 #include "checkpoint/pieces.h"
 
@@ -47,6 +48,7 @@ struct lks_save {
     bool thread_runs; /* until it is joined */
     pthread_t thread;
     atomic_bool phase_ended;
+    double worked; /* seconds, in phases */
 
     lks_status status;            /* of the phase on this rank; after the last one, the verdict */
     char detail[LKS_ERROR_BYTES]; /* lks_last_error of `status`, which is another thread's */
@@ -187,7 +189,11 @@ static void end_phase(lks_save *s, lks_status status) {
 }
 
 static void *run_phase(void *data) {
-    end_phase(data, work_phase(data));
+    lks_save *s = data;
+    double began = lks_clock_seconds();
+    lks_status status = work_phase(s);
+    s->worked += lks_clock_seconds() - began;
+    end_phase(s, status);
     return NULL;
 }
 
@@ -309,6 +315,7 @@ void lks_save_destroy(lks_save *save) {
 static void start(lks_save *s, const char *path, const lks_checkpoint_content *content,
                   lks_status before) {
     s->is_open = true;
+    s->worked = 0;
     s->path = path;
     s->phase = PHASE_PREPARE;
     lks_status status = before ? before : list_content(s, content);
@@ -342,6 +349,10 @@ bool lks_save_ready(const lks_save *save) {
 
 bool lks_save_has_failed(const lks_save *save) {
     return lks_save_ready(save) && save->status;
+}
+
+double lks_save_worked(const lks_save *save) {
+    return save->worked;
 }
 
 lks_status lks_save_advance(lks_save *s, bool all_succeeded, bool *done) {

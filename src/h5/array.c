@@ -124,15 +124,8 @@ lks_status lks_h5_create_array(lks_h5_file *file, const char *path, lks_dtype dt
     return LKS_OK;
 }
 
-static bool is_group(lks_h5_file *file, const char *path) {
-    hid_t group = H5Gopen2(file->id, path, H5P_DEFAULT);
-    if (group >= 0) H5Gclose(group);
-    return group >= 0;
-}
-
 static lks_status open_locked(lks_h5_file *file, const char *path, lks_h5_array **out) {
-    if (!lks_h5_path_exists(file->id, path) || is_group(file, path))
-        return lks_h5_fail_missing(file, path);
+    if (!lks_h5_path_exists(file->id, path)) return lks_h5_fail_missing(file, path);
     lks_h5_array *array = new_array(file, path);
     if (array == NULL) return lks_fail(LKS_ENOMEM, "%s: %s: out of memory", file->path, path);
     lks_status status = LKS_OK;

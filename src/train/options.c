@@ -257,8 +257,10 @@ static const lks_option checkpoint_options[] = {
      .type = LKS_OPTION_BOOL,
      .offset = offsetof(lks_checkpoint_settings, async),
      .text = "false",
-     .help = "Training goes on while each rank copies what it has to save, and waits only where it "
-             "would change that; a thread writes the copy. Takes memory for that copy."},
+     .help =
+         "Training goes on while each rank copies what it has to save, and waits only where it "
+         "would change that; a thread writes the copy. Takes memory for that copy. A save takes "
+         "eight steps at least: one that is due sooner waits for the one before."},
     {0},
 };
 

@@ -25,7 +25,7 @@ struct lks_saver {
     bool point_failed;               /* there is no latest.h5, and that has been said */
     bool cleaned;                    /* what killed runs left in the folder is gone */
     bool is_last;                    /* no other save comes after this one */
-    double slowest;                  /* seconds that a save took, background included */
+    double slowest;                  /* seconds that a save took, but for steps beside it */
     int64_t saved_epoch, saved_step; /* position of the last one that succeeded, -1: none yet */
 
     save_plan plan; /* of the save under way */
@@ -136,14 +136,14 @@ static void report(lks_trainer *t, double seconds) {
     }
 }
 
-/* A failed save is no reason to lose the training, unless the run file says so or none is left to
- * lose: a run whose result is not saved has failed. */
-static lks_status conclude(lks_trainer *t, lks_status status) {
-    lks_comm *comm = t->context->comm;
+/* worked: seconds that it would have taken with nothing beside it. A failed save is no reason to
+ * lose the training, unless the run file says so or none is left to lose: a run whose result is not
+ * saved has failed. */
+static lks_status conclude(lks_trainer *t, double worked, lks_status status) {
     lks_saver *s = t->saver;
-    double seconds = lks_clock_seconds() - s->began;
-    if (status == LKS_OK && lks_comm_rank(comm) == 0) report(t, seconds);
-    if (seconds > s->slowest) s->slowest = seconds;
+    if (status == LKS_OK && lks_comm_rank(t->context->comm) == 0)
+        report(t, lks_clock_seconds() - s->began);
+    if (worked > s->slowest) s->slowest = worked;
     if (status == LKS_OK) {
         s->saved_epoch = s->epoch;
         s->saved_step = s->global_step;
@@ -213,7 +213,7 @@ lks_status lks_saver_settle(lks_trainer *t) {
     lks_status status = lks_save_finish(s->save);
     lks_snapshot_close(t, &s->snapshot, true);
     s->stall_seconds += lks_clock_seconds() - began;
-    status = conclude(t, status);
+    status = conclude(t, s->stall_seconds + lks_save_worked(s->save), status);
     lks_guard_enter(t->context->guard, before);
     return status;
 }
@@ -275,7 +275,7 @@ static lks_status save_at_once(lks_trainer *t) {
     if (status == LKS_OK) status = lks_trainer_write_state(t, s->path);
     if (status == LKS_OK) status = lks_comm_agree(comm, names ? name_files(t) : LKS_OK);
     s->stall_seconds = lks_clock_seconds() - s->began;
-    return conclude(t, status);
+    return conclude(t, s->stall_seconds, status);
 }
 
 static lks_status begin(lks_trainer *t, const save_plan *plan, bool async) {
