@@ -146,7 +146,10 @@ static void test_sums_under_way_are_counted(void **state) {
     MPI_CHECK(lks_comm_all_reduce_start(comm, x, COUNT, LKS_F32, LKS_REDUCE_SUM, &request) ==
               LKS_OK);
     const struct mallinfo2 under_way = mallinfo2();
-    MPI_CHECK(under_way.uordblks + under_way.hblkhd >= before.uordblks + before.hblkhd + expected);
+    /* not where a sanitizer allocates in glibc's place, which then knows of nothing */
+    if (before.uordblks > 0)
+        MPI_CHECK(under_way.uordblks + under_way.hblkhd >=
+                  before.uordblks + before.hblkhd + expected);
     MPI_CHECK(lks_comm_wait(comm, request) == LKS_OK);
     free(x);
     lks_comm_destroy(comm);
