@@ -394,7 +394,7 @@ void lks_comm_destroy(lks_comm *comm) {
     }
     if (comm->device) lks_device_set_poll(comm->device, NULL, NULL);
     lks_device_queue_close(comm);
-    const bool broken = look_for_failure(comm) != LKS_OK;
+    const bool broken = lks_watch_status(comm) != LKS_OK;
     lks_watch_destroy(comm);
     if (!broken) close_backend(comm);
     if (comm->host != MPI_COMM_NULL) MPI_Comm_free(&comm->host);
