@@ -259,7 +259,8 @@ static const lks_option checkpoint_options[] = {
      .text = "false",
      .help =
          "Training goes on while each rank copies what it has to save, and waits only where it "
-         "would change that; a thread writes the copy. Takes memory for that copy. A save takes "
+         "would change that; a thread writes the copy. Takes memory for that copy, and time of the "
+         "processor: where training fills all cores, saves at once take less in all. A save takes "
          "eight steps at least: one that is due sooner waits for the one before."},
     {0},
 };
